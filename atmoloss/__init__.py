@@ -1,0 +1,1 @@
+"""A loss and a distance that know weather: AtmoDist for PyTorch."""

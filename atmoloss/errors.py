@@ -1,0 +1,49 @@
+"""What atmoloss raises: every message names the argument, what came and what was expected."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+
+class AtmolossError(Exception):
+    """Base of every error that atmoloss raises on purpose."""
+
+
+class InputError(AtmolossError, ValueError):
+    """An argument has the wrong shape, type, range or content."""
+
+
+class WeightsError(AtmolossError, ValueError):
+    """A weights folder is missing, incomplete, altered or of another format."""
+
+
+class DataError(AtmolossError, ValueError):
+    """A data set lacks what was asked of it, or cannot be understood."""
+
+
+class ConfigError(AtmolossError, ValueError):
+    """A training configuration has an unknown key or an impossible value."""
+
+
+class MissingDependencyError(AtmolossError, ImportError):
+    """An optional library is needed; the message names the extra that brings it."""
+
+
+class UnitsWarning(UserWarning):
+    """Fields do not look like the physical units that the weights expect."""
+
+
+def require(module: str, extra: str) -> ModuleType:
+    """Import ``module``, or say which extra of atmoloss installs it.
+
+    Raises:
+        MissingDependencyError: the module is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"{module!r} is needed here and could not be imported ({error}); "
+            f"install it with: pip install 'atmoloss[{extra}]'"
+        ) from error

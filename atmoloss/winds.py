@@ -1,0 +1,170 @@
+r"""Winds to divergence and vorticity on latitude–longitude grids, differentiable.
+
+On a sphere of radius :math:`R`, with longitude λ, latitude φ and wind (u, v) (Holton 2004, App. C):
+
+.. math::
+    \delta = \frac{1}{R \cos φ} \left( \frac{∂u}{∂λ} + \frac{∂(v \cos φ)}{∂φ} \right), \qquad
+    \zeta  = \frac{1}{R \cos φ} \left( \frac{∂v}{∂λ} - \frac{∂(u \cos φ)}{∂φ} \right)
+
+Derivatives are five-point differences of fourth order: central inside, one-sided at the edges of the
+grid, periodic in longitude on a grid that closes.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from atmoloss.errors import InputError
+
+EARTH_RADIUS = 6.371e6
+"""Mean Earth radius in metres, the default of every derivative here."""
+
+# Offsets and weights of the fourth-order first derivative for the first, second and an inner point.
+_STENCILS = {
+    "edge": ((0, 1, 2, 3, 4), (-25 / 12, 4.0, -3.0, 4 / 3, -1 / 4)),
+    "next": ((-1, 0, 1, 2, 3), (-1 / 4, -5 / 6, 3 / 2, -1 / 2, 1 / 12)),
+}
+_INNER = (1 / 12, -2 / 3, 0.0, 2 / 3, -1 / 12)
+_POLE_TOLERANCE = 1e-4  # degrees
+
+
+def _spacing(values: np.ndarray, name: str) -> float:
+    """Return the grid step in degrees, or raise for a grid that is not regular."""
+    if values.ndim != 1 or values.size < 5:
+        raise InputError(f"{name}: got shape {values.shape}, expected one dimension with at least 5 points")
+    steps = np.diff(values)
+    if name == "longitude":  # a grid may cross the date line: 350 … 359, 0 … 10
+        steps = (steps + 180.0) % 360.0 - 180.0
+    step = float(steps.mean())
+    # float32 coordinates of a 0.01 degree grid still pass; a Gaussian grid does not.
+    if step == 0 or np.abs(steps - step).max() > 0.01 * abs(step):
+        raise InputError(
+            f"{name}: steps from {steps.min():g} to {steps.max():g} degrees, expected a regular grid"
+        )
+    return step
+
+
+def is_periodic(longitude: Any) -> bool:
+    """Say whether a regular longitude axis (degrees, 1-D) closes around the globe."""
+    values = np.asarray(longitude, dtype=np.float64)
+    step = abs(_spacing(values, "longitude"))
+    return bool(abs(step * values.size - 360.0) < 0.01 * step)
+
+
+def _derivative(field: Tensor, dim: int, periodic: bool) -> Tensor:
+    """Fourth-order first derivative per grid step along ``dim`` (−1 or −2)."""
+    size = field.shape[dim]
+
+    def combine(offsets: tuple[int, ...], weights: tuple[float, ...], start: int, length: int) -> Tensor:
+        terms = [w * field.narrow(dim, start + o, length) for o, w in zip(offsets, weights, strict=True) if w]
+        return torch.stack(terms).sum(0)
+
+    if periodic:
+        wrapped = torch.cat((field.narrow(dim, size - 2, 2), field, field.narrow(dim, 0, 2)), dim)
+        return sum(  # type: ignore[return-value]
+            w * wrapped.narrow(dim, k, size) for k, w in enumerate(_INNER) if w
+        )
+    offsets, weights = _STENCILS["edge"]
+    next_offsets, next_weights = _STENCILS["next"]
+    mirrored = tuple(-o for o in offsets), tuple(-w for w in weights)
+    next_mirrored = tuple(-o for o in next_offsets), tuple(-w for w in next_weights)
+    return torch.cat(
+        (
+            combine(offsets, weights, 0, 1),
+            combine(next_offsets, next_weights, 1, 1),
+            combine((-2, -1, 0, 1, 2), _INNER, 2, size - 4),
+            combine(*next_mirrored, size - 2, 1),
+            combine(*mirrored, size - 1, 1),
+        ),
+        dim,
+    )
+
+
+class WindToVorticityDivergence(nn.Module):
+    r"""Horizontal wind to (divergence, relative vorticity), in the package's channel order.
+
+    Formulas and stencils: see :mod:`atmoloss.winds`. At a pole the longitude has no meaning and
+    cos φ = 0: a pole row of the output is the zonal mean of the row next to it. Its wind is still read
+    by the differences of the rows beside it, along a meridian it continues them smoothly.
+
+    Args:
+        latitude: degrees north, (H,) regular, ascending or descending.
+        longitude: degrees east, (W,) regular, ascending or descending; may cross the date line.
+        radius: of the sphere, metres.
+        periodic: whether the grid closes in longitude; ``None`` detects it from ``longitude``.
+
+    Shape:
+        wind (N, 2, H, W) eastward and northward, m s⁻¹ → (N, 2, H, W) divergence and vorticity, s⁻¹.
+        Any floating dtype; the derivative is taken in the input's dtype, in at least float32.
+
+    Raises:
+        InputError: irregular or too short axes, or a wind whose shape does not fit them.
+    """
+
+    def __init__(
+        self, latitude: Any, longitude: Any, radius: float = EARTH_RADIUS, *, periodic: bool | None = None
+    ) -> None:
+        super().__init__()
+        lat = np.asarray(latitude, dtype=np.float64)
+        lon = np.asarray(longitude, dtype=np.float64)
+        if np.abs(lat).max(initial=0.0) > 90.0 + _POLE_TOLERANCE:
+            raise InputError(f"latitude: values up to {np.abs(lat).max():g}, expected degrees within ±90")
+        self.latitude_step = math.radians(_spacing(lat, "latitude"))
+        self.longitude_step = math.radians(_spacing(lon, "longitude"))
+        self.periodic = is_periodic(lon) if periodic is None else periodic
+        self.radius = radius
+        # float64 whatever the module's dtype: .half() must not round the latitudes.
+        self._latitude = torch.from_numpy(lat.copy())
+
+    def extra_repr(self) -> str:
+        """Return the grid in the module's repr."""
+        lat = self._latitude
+        return f"latitude={lat[0]:g}…{lat[-1]:g}, periodic={self.periodic}, radius={self.radius:g}"
+
+    def forward(self, wind: Tensor, latitude: Tensor | None = None) -> Tensor:
+        """Return (divergence, vorticity) of ``wind``.
+
+        Args:
+            wind: (N, 2, H, W), m s⁻¹.
+            latitude: degrees, (H,) or (N, H), where the rows differ from those given at construction
+                (random crops); same step and direction.
+        """
+        if wind.ndim != 4 or wind.shape[1] != 2:
+            raise InputError(f"wind: got shape {tuple(wind.shape)}, expected (N, 2, H, W) with u and v")
+        lat = self._latitude if latitude is None else torch.as_tensor(latitude, dtype=torch.float64)
+        if (
+            lat.ndim not in (1, 2)
+            or lat.shape[-1] != wind.shape[-2]
+            or (lat.ndim == 2 and len(lat) != len(wind))
+        ):
+            raise InputError(
+                f"latitude: got shape {tuple(lat.shape)}, expected (H,) or (N, H) for wind {tuple(wind.shape)}"
+            )
+        dtype = torch.promote_types(wind.dtype, torch.float32)
+        lat = lat.to(wind.device)
+        rows = torch.deg2rad(lat).reshape(-1, 1, lat.shape[-1], 1)
+        pole = (lat.abs() > 90.0 - _POLE_TOLERANCE).reshape(rows.shape)
+        cos = torch.cos(rows).clamp_min(1e-12).to(dtype)
+        # ∂(f cos φ)/∂φ / cos φ = ∂f/∂φ − f tan φ keeps the rows next to a pole as accurate as the others.
+        tan = torch.where(pole, torch.zeros_like(rows), torch.tan(rows)).to(dtype)
+        fields = wind.to(dtype)
+        u, v = fields[:, :1], fields[:, 1:]
+        east = _derivative(fields, -1, self.periodic) / (self.longitude_step * cos)
+        north = _derivative(fields, -2, periodic=False) / self.latitude_step
+        divergence = east[:, :1] + north[:, 1:] - v * tan
+        vorticity = east[:, 1:] - north[:, :1] + u * tan
+        out = torch.cat((divergence, vorticity), 1) / self.radius
+        return _fill_poles(out, pole).to(wind.dtype)
+
+
+def _fill_poles(fields: Tensor, pole: Tensor) -> Tensor:
+    """Replace rows at a pole, first or last, by the zonal mean of their neighbour."""
+    first, last = fields[..., 1:2, :], fields[..., -2:-1, :]
+    means = [edge.mean(-1, keepdim=True).expand_as(edge) for edge in (first, last)]
+    neighbours = torch.cat((means[0], fields[..., 1:-1, :], means[1]), -2)
+    return torch.where(pole, neighbours, fields)
