@@ -1,1 +1,34 @@
 """A loss and a distance that know weather: AtmoDist for PyTorch."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from atmoloss.distance import atmodist_distance, distance_matrix
+    from atmoloss.extractor import load_extractor
+    from atmoloss.loss import AtmoDistLoss
+    from atmoloss.metric import AtmoDistMetric
+
+__version__ = "0.1.0"
+__all__ = ["AtmoDistLoss", "AtmoDistMetric", "atmodist_distance", "distance_matrix", "load_extractor"]
+
+# Loaded at first use: `atmoloss --help` answers without importing torch.
+_HOME = {
+    "AtmoDistLoss": "loss",
+    "AtmoDistMetric": "metric",
+    "atmodist_distance": "distance",
+    "distance_matrix": "distance",
+    "load_extractor": "extractor",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(f"atmoloss.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'atmoloss' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

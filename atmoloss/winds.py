@@ -43,9 +43,7 @@ def _spacing(values: np.ndarray, name: str) -> float:
     step = float(steps.mean())
     # float32 coordinates of a 0.01 degree grid still pass; a Gaussian grid does not.
     if step == 0 or np.abs(steps - step).max() > 0.01 * abs(step):
-        raise InputError(
-            f"{name}: steps from {steps.min():g} to {steps.max():g} degrees, expected a regular grid"
-        )
+        raise InputError(f"{name}: steps from {steps.min():g} to {steps.max():g} degrees, expected a regular grid")
     return step
 
 
@@ -137,11 +135,7 @@ class WindToVorticityDivergence(nn.Module):
         if wind.ndim != 4 or wind.shape[1] != 2:
             raise InputError(f"wind: got shape {tuple(wind.shape)}, expected (N, 2, H, W) with u and v")
         lat = self._latitude if latitude is None else torch.as_tensor(latitude, dtype=torch.float64)
-        if (
-            lat.ndim not in (1, 2)
-            or lat.shape[-1] != wind.shape[-2]
-            or (lat.ndim == 2 and len(lat) != len(wind))
-        ):
+        if lat.ndim not in (1, 2) or lat.shape[-1] != wind.shape[-2] or (lat.ndim == 2 and len(lat) != len(wind)):
             raise InputError(
                 f"latitude: got shape {tuple(lat.shape)}, expected (H,) or (N, H) for wind {tuple(wind.shape)}"
             )

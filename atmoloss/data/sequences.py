@@ -1,0 +1,171 @@
+"""Sequence batches: several times of one patch, every pair of which is a training example.
+
+Batch number ``i`` depends on the seed and ``i`` alone, whatever the number of workers, so that an
+interrupted run continues with the very batches it would have seen.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from atmoloss.data.sources import FieldSource
+from atmoloss.errors import DataError
+
+# A north–south mirror is a symmetry of the equations only with these signs flipped.
+_ODD_UNDER_MIRROR = ("vorticity", "vo", "v")
+
+
+def mirror_sign(channel: str) -> float:
+    """Return −1 for variables that change sign under a north–south mirror: vorticity, northward wind."""
+    name = channel.lower()
+    return -1.0 if name in _ODD_UNDER_MIRROR or (name[0] == "v" and name[1:].isdigit()) else 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class SequenceSpec:
+    """How sequences are drawn.
+
+    Attributes:
+        n_times: S, times per sequence.
+        n_classes: K, lag classes; the longest lag is K base steps.
+        base_step: hours per class.
+        patch_sizes: rows and columns; each batch takes one of them in turn.
+        batch_size: sequences per batch.
+        latitude_band: degrees; the whole patch lies inside.
+        mirror: mirror half of the sequences north–south, see :func:`mirror_sign`.
+    """
+
+    n_times: int = 4
+    n_classes: int = 32
+    base_step: int = 3
+    patch_sizes: tuple[int, ...] = (64,)
+    batch_size: int = 16
+    latitude_band: tuple[float, float] = (-80.0, 80.0)
+    mirror: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class SequenceBatch:
+    """``fields`` (B, S, C, H, W) in physical units, float32; ``hours`` (B, S) int64, ascending."""
+
+    fields: Tensor
+    hours: Tensor
+
+
+class SequenceDataset(Dataset[SequenceBatch]):
+    """Batches of sequences from one or several sources; item ``i`` is a function of ``(seed, i)``.
+
+    Args:
+        sources: with the same channels; grids and steps may differ. Sequences come from each in
+            proportion to its ``weight``, patches of all of them share a size in cells.
+        spec: how to draw.
+        seed: of the stream.
+        length: number of batches.
+        rank, world_size: this process's share of a distributed run: item ``i`` is then sequence rows
+            ``rank::world_size`` of the batch that one process would see.
+
+    Raises:
+        DataError: sources with different channels, too small a grid, or no sequence in any source.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[FieldSource],
+        spec: SequenceSpec,
+        *,
+        seed: int,
+        length: int,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        if not sources:
+            raise DataError("sources: got none, expected at least one")
+        channels = {source.channels for source in sources}
+        if len(channels) != 1:
+            raise DataError(f"sources: have channels {sorted(channels)}, expected the same in each")
+        self.spec, self.seed, self.length, self.rank, self.world_size = spec, seed, length, rank, world_size
+        self.sources = [s for s in sources if s.weight > 0 and len(valid_anchors(s, spec))]
+        if not self.sources:
+            raise DataError(
+                f"sources: none has {spec.n_times} times within {spec.n_classes * spec.base_step} h of each "
+                f"other at multiples of {spec.base_step} h"
+            )
+        self._anchors = [valid_anchors(s, spec) for s in self.sources]
+        self._rows = [{size: _first_rows(s, size, spec) for size in spec.patch_sizes} for s in self.sources]
+        weights = np.array([s.weight for s in self.sources])
+        self._shares = weights / weights.sum()
+        self._signs = np.array([mirror_sign(c) for c in self.sources[0].channels], np.float32)
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> SequenceBatch:
+        spec = self.spec
+        size = spec.patch_sizes[index % len(spec.patch_sizes)]
+        fields, hours = [], []
+        for item in range(self.rank, spec.batch_size, self.world_size):
+            rng = np.random.default_rng((self.seed, index, item))
+            patch, times = self._draw(rng, size)
+            fields.append(patch)
+            hours.append(times)
+        return SequenceBatch(torch.from_numpy(np.stack(fields)), torch.from_numpy(np.stack(hours)))
+
+    def _draw(self, rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
+        spec = self.spec
+        which = rng.choice(len(self.sources), p=self._shares)
+        source = self.sources[which]
+        anchor = int(rng.choice(self._anchors[which]))
+        later = _partners(source, anchor, spec)
+        times = np.sort(np.append(rng.choice(later, spec.n_times - 1, replace=False), anchor))
+        row = int(rng.choice(self._rows[which][size]))
+        width = len(source.longitude)
+        column = int(rng.integers(width if source.periodic else width - size + 1))
+        patch = read_patch(source, times, row, column, size)
+        if spec.mirror and rng.random() < 0.5:
+            patch = patch[:, :, ::-1] * self._signs[:, None, None]
+        return np.ascontiguousarray(patch), source.hours[times]
+
+
+def read_patch(source: FieldSource, times: np.ndarray, row: int, column: int, size: int) -> np.ndarray:
+    """Read (len(times), C, size, size) float32; columns beyond the last wrap around."""
+    rows, width = slice(row, row + size), len(source.longitude)
+    end = column + size
+    patch = np.asarray(source.values[times, :, rows, column : min(end, width)], np.float32)
+    if end > width:
+        rest = np.asarray(source.values[times, :, rows, 0 : end - width], np.float32)
+        patch = np.concatenate((patch, rest), -1)
+    return patch
+
+
+def _partners(source: FieldSource, anchor: int, spec: SequenceSpec) -> np.ndarray:
+    """Indices of the times that lie one to K base steps after the anchor, in its run."""
+    lag = source.hours - source.hours[anchor]
+    fits = (lag > 0) & (lag <= spec.n_classes * spec.base_step) & (lag % spec.base_step == 0)
+    return np.flatnonzero(fits & (source.run == source.run[anchor]))
+
+
+def valid_anchors(source: FieldSource, spec: SequenceSpec) -> np.ndarray:
+    """Indices of the times after which enough others follow for a sequence."""
+    enough = [len(_partners(source, t, spec)) >= spec.n_times - 1 for t in range(len(source.times))]
+    return np.flatnonzero(enough)
+
+
+def _first_rows(source: FieldSource, size: int, spec: SequenceSpec) -> np.ndarray:
+    """First rows of the patches that fit into the latitude band."""
+    lat = source.latitude
+    if size > min(len(lat), len(source.longitude)):
+        raise DataError(
+            f"patch_sizes: {size} does not fit into {source.name} with {len(lat)}x{len(source.longitude)} points"
+        )
+    south, north = spec.latitude_band
+    inside = (lat >= south - 1e-6) & (lat <= north + 1e-6)
+    first = np.flatnonzero(inside[: len(lat) - size + 1] & inside[size - 1 :])
+    if not len(first):
+        raise DataError(f"latitude_band: {spec.latitude_band} holds no {size}-row patch of {source.name}")
+    return first

@@ -1,0 +1,199 @@
+"""Field sources: fields of one product on one grid, and their division into splits by date."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from atmoloss.errors import DataError
+from atmoloss.winds import is_periodic
+
+_HOUR = np.timedelta64(1, "h")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FieldSource:
+    """Fields of one product: what sampling and evaluation need to know of a data set.
+
+    Attributes:
+        name: for messages and reports.
+        channels: canonical variable names, in order.
+        values: (T, C, H, W) physical units; anything that numpy can index along T and slice along H, W
+            (an array, a memory map, a Zarr array), float32 or float16.
+        times: (T,) valid times, ``datetime64``, ascending within a run.
+        run: (T,) forecast run of each time; pairs never cross runs.
+        latitude: (H,) degrees north, descending.
+        longitude: (W,) degrees east, ascending.
+        weight: relative share of the training sequences.
+        level: vertical level as text, for reports.
+    """
+
+    name: str
+    channels: tuple[str, ...]
+    values: Any
+    times: np.ndarray
+    run: np.ndarray
+    latitude: np.ndarray
+    longitude: np.ndarray
+    weight: float = 1.0
+    level: str = ""
+
+    def __post_init__(self) -> None:
+        t, c, h, w = self.values.shape
+        expected = (len(self.times), len(self.channels), len(self.latitude), len(self.longitude))
+        if (t, c, h, w) != expected or len(self.run) != t:
+            raise DataError(f"{self.name}: values of shape {(t, c, h, w)}, expected {expected}")
+
+    @property
+    def hours(self) -> np.ndarray:
+        """Valid times as whole hours since 1970, (T,) int64."""
+        return (self.times.astype("datetime64[s]") - np.datetime64(0, "s")) // _HOUR
+
+    @property
+    def periodic(self) -> bool:
+        """Whether the grid closes in longitude."""
+        return is_periodic(self.longitude)
+
+    @property
+    def grid_spacing(self) -> float:
+        """Degrees between rows."""
+        return float(abs(self.latitude[1] - self.latitude[0]))
+
+    def select(self, keep: np.ndarray) -> FieldSource:
+        """Return the source with the times where ``keep`` (T,) is true; values are not copied."""
+        index = np.flatnonzero(keep)
+        return dataclasses.replace(
+            self, values=_TimeSubset(self.values, index), times=self.times[index], run=self.run[index]
+        )
+
+    def fingerprint(self) -> str:
+        """SHA-256 over names, grid, times and a thinned sample of the values: what a run was trained on."""
+        digest = hashlib.sha256(repr((self.channels, self.values.shape)).encode())
+        for axis in (self.times.astype("int64"), self.latitude, self.longitude, self.run):
+            digest.update(np.ascontiguousarray(axis).tobytes())
+        for i in np.linspace(0, len(self.times) - 1, min(len(self.times), 16)).astype(int):
+            digest.update(np.ascontiguousarray(self.values[int(i)], dtype=np.float32).tobytes())
+        return digest.hexdigest()
+
+
+class _TimeSubset:
+    """A view of some times of an array, without copying it."""
+
+    _values: Any
+    _index: np.ndarray
+
+    def __init__(self, values: Any, index: np.ndarray) -> None:
+        if isinstance(values, _TimeSubset):
+            values, index = values._values, values._index[index]
+        self._values, self._index = values, index
+        self.shape = (len(index), *values.shape[1:])
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        time, rest = (key[0], key[1:]) if isinstance(key, tuple) else (key, ())
+        picked = self._index[time]
+        if np.ndim(picked) == 0:
+            return np.asarray(self._values[(int(picked), *rest)])
+        return np.stack([np.asarray(self._values[(int(i), *rest)]) for i in picked])
+
+
+def source_from_dataset(
+    dataset: Any, name: str, weight: float = 1.0, level: str = "", dtype: str = "float32"
+) -> FieldSource:
+    """Load what :func:`atmoloss.data.open_fields` returned into memory as a source."""
+    channels = tuple(dataset.data_vars)
+    shape = tuple(dataset.sizes[d] for d in ("time", "latitude", "longitude"))
+    values = np.empty((shape[0], len(channels), *shape[1:]), dtype)
+    for c, channel in enumerate(channels):
+        for start in range(0, shape[0], 64):
+            block = slice(start, start + 64)
+            values[block, c] = dataset[channel].isel(time=block).values
+    return FieldSource(
+        name=name,
+        channels=channels,
+        values=values,
+        times=dataset["time"].values,
+        run=dataset["run"].values if "run" in dataset.coords else np.zeros(shape[0], np.int64),
+        latitude=dataset["latitude"].values.astype(np.float64),
+        longitude=dataset["longitude"].values.astype(np.float64),
+        weight=weight,
+        level=level,
+    )
+
+
+Period = tuple[np.datetime64, np.datetime64]
+
+
+def parse_periods(periods: Iterable[str]) -> list[Period]:
+    """Read periods like ``"2026-04-30/2026-05-06"`` (both days included), in order of time.
+
+    Raises:
+        DataError: not of that form, or the end before the start.
+    """
+    out = []
+    for text in periods:
+        try:
+            first, last = (np.datetime64(part.strip(), "D") for part in text.split("/"))
+        except ValueError as error:
+            raise DataError(f"period: got {text!r}, expected 'YYYY-MM-DD/YYYY-MM-DD' (both days included)") from error
+        if last < first:
+            raise DataError(f"period: got {text!r}, whose end lies before its start")
+        out.append((first, last + np.timedelta64(1, "D")))
+    return sorted(out)
+
+
+def in_periods(times: np.ndarray, periods: Sequence[Period]) -> np.ndarray:
+    """Say for each time whether it lies in one of the periods, (T,) bool."""
+    inside = np.zeros(len(times), bool)
+    for start, end in periods:
+        inside |= (times >= start) & (times < end)
+    return inside
+
+
+def split_by_date(
+    sources: Sequence[FieldSource], validation: Iterable[str], test: Iterable[str]
+) -> dict[str, list[FieldSource]]:
+    """Divide all sources at the same dates into ``"train"``, ``"validation"`` and ``"test"``.
+
+    The periods hold over all sources together, so that no day that one source trains on is held out
+    of another. A source without times in a split is left out of it.
+
+    Raises:
+        DataError: validation and test periods overlap, or nothing is left to train on.
+    """
+    held = {"validation": parse_periods(validation), "test": parse_periods(test)}
+    for a in held["validation"]:
+        for b in held["test"]:
+            if a[0] < b[1] and b[0] < a[1]:
+                raise DataError(
+                    f"validation period {a[0]}/{a[1]} overlaps test period {b[0]}/{b[1]} (ends excluded); "
+                    "expected disjoint dates"
+                )
+    out: dict[str, list[FieldSource]] = {"train": [], "validation": [], "test": []}
+    for source in sources:
+        masks = {split: in_periods(source.times, periods) for split, periods in held.items()}
+        masks["train"] = ~(masks["validation"] | masks["test"])
+        for split, mask in masks.items():
+            if mask.any():
+                out[split].append(source.select(mask))
+    if not out["train"]:
+        raise DataError("splits: every time is held out for validation or test, expected some to train on")
+    check_disjoint(out)
+    return out
+
+
+def check_disjoint(splits: dict[str, list[FieldSource]]) -> None:
+    """Raise ``DataError`` where a calendar day occurs in two splits, of whatever sources."""
+    days = {
+        split: {day for s in sources for day in np.unique(s.times.astype("datetime64[D]")).tolist()}
+        for split, sources in splits.items()
+    }
+    names = list(days)
+    for i, a in enumerate(names):
+        for b in names[i + 1 :]:
+            both = days[a] & days[b]
+            if both:
+                raise DataError(f"splits: {min(both)} is in both {a} and {b}; expected disjoint dates")

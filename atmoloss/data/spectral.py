@@ -1,0 +1,161 @@
+r"""Fields from spherical-harmonic coefficients.
+
+The internal convention is that of healpy and ducc0: complex orthonormal :math:`Y_{lm}` with
+Condon–Shortley phase, only m ≥ 0, m-major (for m = 0 … lmax, l = m … lmax):
+
+.. math::
+    f(φ, λ) = \sum_l a_{l0} Y_{l0} + 2\,\mathrm{Re} \sum_{m ≥ 1} \sum_l a_{lm} Y_{lm}(π/2 - φ, λ)
+
+ECMWF's GRIB (``gridType`` ``sh``) stores :math:`X_{lm}` in the same order, for associated Legendre
+functions with :math:`\frac12\int_{-1}^{1} P^2 dμ = 1` (ecCodes GRIB FAQ, "How to access the data values
+of a spherical harmonic field") and without the phase, :math:`P_{11} = +\sqrt{3/2 (1-μ^2)}` (ecTrans,
+``docs/content/design/legendre_polynomials.md``). Hence :math:`a_{lm} = \sqrt{4π} (-1)^m X_{lm}`. Dropping
+the sign would turn the globe by 180° of longitude, which ``tests/data/test_spectral.py`` rules out with
+a real temperature field.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from atmoloss.errors import DataError, require
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+COEFFICIENT = "values"
+"""Dimension of the coefficients, as cfgrib names it."""
+
+# Spacings (degrees) that divide 180: candidates for the default grid.
+_SPACINGS = (0.1, 0.125, 0.2, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 10.0)
+# Round spacings slightly below 90 / lmax (1.0 for T85) still count as supported.
+_SLACK = 0.85
+# Prefix of each quantity in files of packed coefficients: `vor_re`, `vor_im`, `vor_scale`, …
+_PACKED = {"vorticity": "vor", "divergence": "div"}
+
+
+def orders(lmax: int) -> np.ndarray:
+    """Return the zonal wavenumber m of every coefficient, (K,) with K = (lmax + 1)(lmax + 2)/2."""
+    return np.repeat(np.arange(lmax + 1), np.arange(lmax + 1, 0, -1))
+
+
+def synthesise(coefficients: Any, lmax: int, nlat: int, nlon: int) -> np.ndarray:
+    """Evaluate spherical-harmonic series on an equidistant grid that includes both poles.
+
+    The result are point values of the whole series: a grid coarser than the truncation aliases.
+    Cost O(lmax² · nlat) a field; about 2 ms for T85 at 1°.
+
+    Args:
+        coefficients: complex (T, K), m-major, K = (lmax + 1)(lmax + 2)/2; convention of the module.
+        lmax: triangular truncation.
+        nlat: rows, from 90N to 90S inclusive.
+        nlon: columns, from 0E eastward.
+
+    Returns:
+        float32 (T, nlat, nlon) in the units of the coefficients.
+
+    Raises:
+        DataError: the coefficients have another shape.
+        MissingDependencyError: ducc0 is not installed (extra ``data``).
+    """
+    alm = np.asarray(coefficients)
+    expected = (lmax + 1) * (lmax + 2) // 2
+    if alm.ndim != 2 or alm.shape[1] != expected:
+        raise DataError(f"coefficients: got shape {alm.shape}, expected (T, {expected}) for truncation T{lmax}")
+    sht = require("ducc0", "data").sht
+    out = np.empty((len(alm), nlat, nlon), dtype=np.float32)
+    for index, row in enumerate(alm):  # float64 inside: coefficients span ten orders of magnitude
+        series = row[None].astype(np.complex128)
+        out[index] = sht.synthesis_2d(
+            alm=series, spin=0, lmax=lmax, mmax=lmax, ntheta=nlat, nphi=nlon, geometry="CC", nthreads=1
+        )[0]
+    return out
+
+
+def grid_axes(lmax: int, spacing: float | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Return (latitude, longitude) in degrees of the synthesis grid of a truncation.
+
+    Args:
+        lmax: triangular truncation.
+        spacing: degrees; ``None`` takes the finest round spacing that the truncation supports, about
+            four points to the shortest wave (90 / lmax degrees).
+
+    Raises:
+        DataError: a spacing that does not divide 180, or that is finer than the truncation supports.
+    """
+    finest = 90.0 / lmax
+    if spacing is None:
+        spacing = next((s for s in _SPACINGS if s >= _SLACK * finest), _SPACINGS[-1])
+    if spacing <= 0 or abs(180.0 / spacing - round(180.0 / spacing)) > 1e-6:
+        raise DataError(f"grid: got {spacing:g} degrees, expected a positive spacing that divides 180")
+    if spacing < _SLACK * finest:
+        raise DataError(
+            f"grid: got {spacing:g} degrees, expected at least about {finest:.2g} (90/{lmax}): "
+            f"truncation T{lmax} holds nothing finer"
+        )
+    nlat = round(180.0 / spacing) + 1
+    return np.linspace(90.0, -90.0, nlat), np.arange(2 * (nlat - 1)) * spacing
+
+
+def is_packed(dataset: xr.Dataset) -> bool:
+    """Say whether a dataset holds packed coefficients (``vor_re``, ``vor_im``, ``l``, ``m`` …)."""
+    found = any(f"{p}_re" in dataset and f"{p}_im" in dataset for p in _PACKED.values())
+    return found and "l" in dataset and "m" in dataset
+
+
+def unpack(dataset: xr.Dataset) -> xr.Dataset:
+    """Return complex64 (time, values) coefficients of each quantity of a packed file.
+
+    A packed file holds a_lm = (re + i·im)·scale[l] in int16; see ``is_packed``.
+
+    Raises:
+        DataError: the coefficients are not m-major for one triangular truncation.
+    """
+    xr = require("xarray", "data")
+    degree, order = dataset["l"].values.astype(int), dataset["m"].values.astype(int)
+    lmax = int(degree.max())
+    wanted = orders(lmax)
+    starts = np.concatenate([np.arange(m, lmax + 1) for m in range(lmax + 1)])
+    if not (np.array_equal(order, wanted) and np.array_equal(degree, starts)):
+        raise DataError(f"l, m: got another order of coefficients, expected m-major up to T{lmax}")
+    (dimension,) = dataset["l"].dims
+    fields = {}
+    for name, prefix in _PACKED.items():
+        if f"{prefix}_re" not in dataset:
+            continue
+        real, imaginary = dataset[f"{prefix}_re"], dataset[f"{prefix}_im"]
+        scale = xr.DataArray(dataset[f"{prefix}_scale"].values[degree].astype(np.float32), dims=dimension)
+        series = ((real + np.complex64(1j) * imaginary) * scale).astype(np.complex64)
+        series.attrs = {"units": dataset[f"{prefix}_scale"].attrs.get("units", "s-1"), "truncation": lmax}
+        fields[name] = series.rename({dimension: COEFFICIENT})
+    return xr.Dataset(fields, attrs=dataset.attrs)  # type: ignore[no-any-return]
+
+
+def truncation(field: xr.DataArray) -> int | None:
+    """Return the triangular truncation of a field of coefficients, ``None`` for a field on a grid.
+
+    Raises:
+        DataError: GRIB coefficients of a truncation that is not triangular.
+    """
+    if "truncation" in field.attrs:
+        return int(field.attrs["truncation"])
+    if field.attrs.get("GRIB_gridType") != "sh":
+        return None
+    limits = [int(field.attrs[f"GRIB_{key}"]) for key in "JKM"]
+    if len(set(limits)) > 1:
+        raise DataError(f"{field.name}: got spectral truncation J, K, M = {limits}, expected a triangular one")
+    return limits[0]
+
+
+def to_grid(block: np.ndarray, lmax: int, nlat: int, nlon: int) -> np.ndarray:
+    """Synthesise (T, K) complex coefficients, or (T, 2K) real ones as ECMWF's GRIB stores them."""
+    if np.iscomplexobj(block):
+        return synthesise(block, lmax, nlat, nlon)
+    pairs = np.asarray(block, dtype=np.float64)
+    series = pairs[..., ::2] + 1j * pairs[..., 1::2]
+    if series.shape[-1] == len(orders(lmax)):
+        series = series * (math.sqrt(4 * math.pi) * (1.0 - 2.0 * (orders(lmax) % 2)))
+    return synthesise(series, lmax, nlat, nlon)

@@ -1,0 +1,167 @@
+"""The feature extractor: normalisation, frozen encoder and what is known about them."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from atmoloss import weights as weights_folder
+from atmoloss.errors import InputError, WeightsError
+from atmoloss.networks import Encoder, fold_batch_norm
+from atmoloss.normalization import LogNormalization
+from atmoloss.weights import WeightsInfo
+
+
+class Extractor(nn.Module):
+    """Fields in physical units to features, ``extractor(fields)["stage3"]``.
+
+    Frozen by construction: batch norm is folded into the convolutions, weights are buffers that no
+    optimizer finds and no ``state_dict`` carries, ``train()`` does nothing, and casts such as ``.half()``
+    move nothing but the device, so that features do not depend on the parent's dtype.
+
+    Args:
+        encoder: trained; copied, not changed.
+        normalization: of the fields.
+        info: metadata.
+        gains: factor per channel of a stage's features, (C,) per stage name, so that plain mean squared
+            differences are the distance that was trained; missing stages have gain 1.
+
+    Shape:
+        (N, C, H, W) physical units → {"stage1": (N, C₁, ⌈H/s₁⌉, ⌈W/s₁⌉), …}. Features are float64 for
+        float64 fields and float32 otherwise, or ``compute_dtype``.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        normalization: LogNormalization,
+        info: WeightsInfo,
+        gains: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        super().__init__()
+        self.normalization = normalization
+        self.encoder = fold_batch_norm(encoder)
+        self.info = info
+        self._gain_names: dict[str, str] = {}
+        for stage, gain in (gains or {}).items():
+            self._gain_names[stage] = f"gain_{stage}"
+            self.register_buffer(f"gain_{stage}", gain.detach().float().reshape(-1, 1, 1).clone())
+        _freeze(self)
+        super().train(False)
+
+    def train(self, mode: bool = True) -> Extractor:
+        """Stay in evaluation mode whatever the parent does."""
+        return self
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Extractor:
+        def keep_dtype(tensor: Tensor) -> Tensor:
+            moved = fn(tensor)
+            return moved if moved.dtype == tensor.dtype else tensor.to(moved.device)
+
+        super()._apply(keep_dtype, recurse)  # type: ignore[no-untyped-call]
+        return self
+
+    def extra_repr(self) -> str:
+        """Return the id of the weights in the module's repr."""
+        return f"weights={self.info.id!r}"
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Names of the stages."""
+        return tuple(self.encoder.strides)
+
+    def check_layers(self, layers: Sequence[str]) -> None:
+        """Raise ``InputError`` where a name is no stage of the encoder."""
+        unknown = [name for name in layers if name not in self.stages]
+        if unknown or not layers:
+            raise InputError(f"layers: got {list(layers)}, expected some of {', '.join(self.stages)}")
+
+    def forward(self, fields: Tensor, layers: Sequence[str] | None = None) -> dict[str, Tensor]:
+        """Normalise and encode; only what ``layers`` (default: all stages) need is computed."""
+        if layers is not None:
+            self.check_layers(layers)
+        self.check_shape("fields", fields, layers)
+        return self.encode(self.normalization(_at_least_float32(fields)), layers)
+
+    def encode(
+        self,
+        normalised: Tensor,
+        layers: Sequence[str] | None = None,
+        compute_dtype: torch.dtype | None = None,
+    ) -> dict[str, Tensor]:
+        """Encode normalised (N, C, H, W)."""
+        x = normalised.to(compute_dtype or torch.promote_types(normalised.dtype, torch.float32))
+        features = self.encoder(x.contiguous(memory_format=torch.channels_last), layers)
+        for stage, name in self._gain_names.items():
+            if stage in features:
+                features[stage] = features[stage] * getattr(self, name).to(features[stage].dtype)
+        return features  # type: ignore[no-any-return]
+
+    def check_shape(self, argument: str, fields: Tensor, layers: Sequence[str] | None = None) -> None:
+        """Raise ``InputError`` for a wrong type, rank, number of channels, or a field that is too small."""
+        if not isinstance(fields, Tensor):
+            raise InputError(f"{argument}: got {type(fields).__name__}, expected a tensor (N, C, H, W)")
+        channels = self.encoder.in_channels
+        names = ", ".join(self.info.channel_names)
+        if not fields.is_floating_point():
+            raise InputError(f"{argument}: got dtype {fields.dtype}, expected a floating-point dtype")
+        if fields.ndim != 4 or fields.shape[1] != channels:
+            raise InputError(
+                f"{argument}: got shape {tuple(fields.shape)}, expected (N, {channels}, H, W) with channels {names}"
+            )
+        smallest = max(self.encoder.smallest_input(stage) for stage in (layers or self.stages))
+        if min(fields.shape[-2:]) < smallest:
+            raise InputError(
+                f"{argument}: got fields of {fields.shape[-2]}x{fields.shape[-1]} points, expected at least "
+                f"{smallest}x{smallest} for {', '.join(layers or self.stages)} of weights {self.info.id}"
+            )
+        if not len(fields):
+            raise InputError(f"{argument}: got an empty batch {tuple(fields.shape)}, expected at least one field")
+
+
+def _at_least_float32(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def _freeze(module: nn.Module) -> None:
+    """Turn every parameter into a buffer and keep all buffers out of ``state_dict``."""
+    for child in module.modules():
+        for name, parameter in list(child._parameters.items()):
+            del child._parameters[name]
+            child.register_buffer(name, None if parameter is None else parameter.detach(), persistent=False)
+        child._non_persistent_buffers_set.update(child._buffers)
+
+
+def load_extractor(name_or_path: str | os.PathLike[str] = "default", revision: str | None = None) -> Extractor:
+    """Load a frozen extractor: bundled name, local folder, or Hub repository.
+
+    Args:
+        name_or_path: ``"default"``, a weights folder, or ``"owner/repository"``.
+        revision: commit, tag or branch of the Hub repository.
+
+    Raises:
+        WeightsError: not found, truncated, altered, or tensors that do not fit the configuration.
+    """
+    info, tensors = weights_folder.load(weights_folder.resolve(name_or_path, revision))
+    encoder = Encoder(**info.encoder)
+    load_strictly(encoder, tensors, "encoder.", info.id)
+    gains = {name.removeprefix("gain."): t for name, t in tensors.items() if name.startswith("gain.")}
+    return Extractor(encoder, LogNormalization(**info.normalization), info, gains)
+
+
+def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], prefix: str, label: str) -> None:
+    """Load the tensors under ``prefix`` into ``module``; every name and shape must fit.
+
+    Raises:
+        WeightsError: they do not.
+    """
+    state = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+    try:
+        module.load_state_dict(copy.copy(state), strict=True)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise WeightsError(f"weights: tensors of {label} do not fit its configuration: {reason}") from error

@@ -1,0 +1,121 @@
+"""Pure functions on tensors: weighted feature differences, pooled weights, reductions.
+
+Nothing here knows of files, units or networks. Everything is reduced in at least float32, whatever
+autocast says: sums over 10⁵ numbers in half precision overflow or stall.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from atmoloss.errors import InputError
+
+Reduction = Literal["mean", "sum", "none"]
+REDUCTIONS = ("mean", "sum", "none")
+
+
+def full_precision(x: Tensor) -> Tensor:
+    """Return ``x`` in at least float32."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def expand_weight(weight: Tensor, fields: Tensor) -> Tensor:
+    """Bring a weight of (H,), (H, W) or (N, 1, H, W) to (N or 1, 1, H, W) for ``fields`` (N, C, H, W).
+
+    Raises:
+        InputError: another shape.
+    """
+    n, _, height, width = fields.shape
+    shape = tuple(weight.shape)
+    if shape == (height,):
+        return weight.reshape(1, 1, height, 1).expand(1, 1, height, width)
+    if shape == (height, width):
+        return weight.reshape(1, 1, height, width)
+    if shape in ((n, 1, height, width), (1, 1, height, width)):
+        return weight
+    raise InputError(
+        f"weight: got shape {shape}, expected ({height},), ({height}, {width}) or ({n}, 1, {height}, {width})"
+    )
+
+
+def pool_weight(weight: Tensor, size: tuple[int, int]) -> Tensor:
+    """Average a weight (N, 1, H, W) over the cells of a stage of ``size``: ⌈H/s⌉ × ⌈W/s⌉ for one stride s."""
+    height, width = weight.shape[-2:]
+    stride = -(-height // size[0]), -(-width // size[1])
+    # A stride-s map of ⌈H/s⌉ rows: the last window may be partial, its mean is over what there is.
+    step = tuple(1 << (s - 1).bit_length() for s in stride)
+    return F.avg_pool2d(weight, step, step, ceil_mode=True) if step != (1, 1) else weight
+
+
+def squared_difference_map(a: Tensor, b: Tensor) -> Tensor:
+    """Return the mean over channels of (a − b)², (N, 1, h, w), in at least float32."""
+    return (full_precision(a) - full_precision(b)).square().mean(1, keepdim=True)
+
+
+def mean_squared_difference(a: Tensor, b: Tensor, weight: Tensor | None = None) -> Tensor:
+    r"""Return the weighted mean of (a − b)² per sample.
+
+    .. math:: d_n = \frac{\sum_{ij} w_{ij} \frac1C \sum_c (a - b)^2_{ncij}}{\sum_{ij} w_{ij}}
+
+    Args:
+        a, b: (N, C, h, w).
+        weight: (N or 1, 1, h, w), or ``None`` for equal weights.
+
+    Returns:
+        (N,), at least float32; 0 for a sample whose weights are all zero.
+    """
+    difference = squared_difference_map(a, b)
+    if weight is None:
+        return difference.mean((1, 2, 3))
+    weight = weight.to(difference.dtype)
+    tiny = torch.finfo(difference.dtype).tiny
+    return (difference * weight).sum((1, 2, 3)) / weight.sum((1, 2, 3)).clamp_min(tiny)
+
+
+def content_distance(
+    first: Mapping[str, Tensor],
+    second: Mapping[str, Tensor],
+    factors: Mapping[str, float],
+    weight: Tensor | None = None,
+) -> Tensor:
+    """Return the sum over stages of factor × weighted mean squared difference, (N,).
+
+    Args:
+        first, second: stage name to (N, C, h, w).
+        factors: stage name to layer weight times layer scale.
+        weight: (N or 1, 1, H, W) on the grid of the fields; pooled to each stage's size.
+    """
+    terms = []
+    for name, factor in factors.items():
+        a, b = first[name], second[name]
+        pooled = None if weight is None else pool_weight(weight, (a.shape[-2], a.shape[-1]))
+        terms.append(factor * mean_squared_difference(a, b, pooled))
+    return torch.stack(terms).sum(0)
+
+
+def content_map(
+    first: Mapping[str, Tensor],
+    second: Mapping[str, Tensor],
+    factors: Mapping[str, float],
+    size: tuple[int, int],
+) -> Tensor:
+    """Return where the content distance comes from, (N, 1, *size): stage maps, bilinear, summed."""
+    maps = [
+        F.interpolate(factor * squared_difference_map(first[name], second[name]), size, mode="bilinear")
+        for name, factor in factors.items()
+    ]
+    return torch.stack(maps).sum(0)
+
+
+def reduce(values: Tensor, reduction: Reduction) -> Tensor:
+    """Reduce (N,) as torch's losses do: ``"mean"`` and ``"sum"`` to (), ``"none"`` leaves (N,)."""
+    if reduction == "mean":
+        return values.mean()
+    if reduction == "sum":
+        return values.sum()
+    return values

@@ -1,0 +1,313 @@
+"""The loss: an extractor and the options of comparing features. The arithmetic is in ``functional``."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from atmoloss import functional
+from atmoloss.errors import InputError, UnitsWarning
+from atmoloss.extractor import Extractor, load_extractor
+from atmoloss.functional import Reduction
+
+Layers = Sequence[str] | Mapping[str, float] | None
+Features = dict[str, Tensor]
+"""Stage features and, under ``"normalised"``, the normalised fields they belong to."""
+
+_COMPUTE_DTYPES = {None: None, "float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
+# A field whose spread is this many times the stored one is in other units or already normalised.
+_SPREAD_BOUNDS = (0.01, 100.0)
+
+
+class AtmoDistLoss(nn.Module):
+    r"""AtmoDist content loss: how far apart two states of the atmosphere are, differentiable.
+
+    .. math::
+        L_n = (1 - m) \sum_l λ_l\, s_l\, \overline{(f_l(x_n) - f_l(y_n))^2} + m\, \overline{(x_n - y_n)^2}
+
+    with features f of stage l, layer weights λ, layer scales s (such that each stage equals, on average
+    over the upper half of the lags, the mean squared error of normalised fields), and the last term on
+    normalised fields. Symmetric; zero for equal fields. Hoffmann & Lessig (2023), arXiv:2202.01897.
+
+    Args:
+        weights: bundled name, weights folder, Hub repository, or an :class:`Extractor`.
+        revision: commit, tag or branch of the Hub repository.
+        layers: ``None`` for what the weights recommend, names for equal weights that sum to 1, or a
+            mapping from name to weight.
+        normalization: ``"bundled"``, ``None`` for fields that are normalised already, or a module with
+            the interface of :class:`~atmoloss.normalization.LogNormalization`.
+        transform: applied to both fields first, e.g. ``WindToVorticityDivergence``.
+        reduction: ``"mean"`` → (), ``"sum"`` → (), ``"none"`` → (N,).
+        scale: ``"mse"`` for the stored layer scales, ``"none"`` for raw features, or a number for all.
+        mse_weight: m, in [0, 1]; ``None`` for what the weights recommend.
+        compute_dtype: of the encoder, ``"bfloat16"``, ``"float32"``, ``"float64"``; ``None`` follows the
+            input, in at least float32. Reductions are always at least float32.
+        compile: compile the computation with ``torch.compile(fullgraph=True)`` at the first call.
+        validate: read the values for missing ones and for units: ``"auto"`` on every call on the CPU and
+            on the first on an accelerator (the check waits for it), ``True`` always, ``False`` never.
+            Shapes are always checked.
+        periodic: the fields close in longitude: columns wrap instead of being padded with zeros.
+
+    Shape:
+        prediction, target: (N, C, H, W), physical units (divergence and vorticity in s⁻¹ for the default
+        weights), any floating dtype. The value is float64 for float64 fields, else float32.
+
+    Raises:
+        InputError: a bad argument, here or in ``forward``; one sentence names it.
+        WeightsError: the weights are missing or altered.
+
+    Example:
+        >>> import torch
+        >>> from atmoloss import AtmoDistLoss
+        >>> loss = AtmoDistLoss()
+        >>> target = 3e-5 * torch.randn(1, 2, 64, 64)
+        >>> loss(target, target).item()
+        0.0
+    """
+
+    def __init__(
+        self,
+        weights: str | os.PathLike[str] | Extractor = "default",
+        *,
+        revision: str | None = None,
+        layers: Layers = None,
+        normalization: nn.Module | Literal["bundled"] | None = "bundled",
+        transform: nn.Module | None = None,
+        reduction: Reduction = "mean",
+        scale: Literal["mse", "none"] | float = "mse",
+        mse_weight: float | None = None,
+        compute_dtype: Literal["float32", "bfloat16", "float64"] | None = None,
+        compile: bool = False,
+        validate: bool | Literal["auto"] = "auto",
+        periodic: bool = False,
+    ) -> None:
+        super().__init__()
+        _check_option("reduction", reduction, functional.REDUCTIONS)
+        _check_option("compute_dtype", compute_dtype, tuple(_COMPUTE_DTYPES))
+        _check_option("validate", validate, ("auto", True, False))
+        self.extractor = weights if isinstance(weights, Extractor) else load_extractor(weights, revision)
+        self.extractor.encoder.set_periodic(periodic)
+        info = self.extractor.info
+        if isinstance(normalization, str):
+            _check_option("normalization", normalization, ("bundled",))
+        self.normalization = self.extractor.normalization if isinstance(normalization, str) else normalization
+        self.transform = transform
+        self.reduction: Reduction = reduction
+        self.mse_weight = info.mse_weight if mse_weight is None else float(mse_weight)
+        if not 0.0 <= self.mse_weight <= 1.0:
+            raise InputError(f"mse_weight: got {mse_weight}, expected a number between 0 and 1")
+        self.factors = self._layer_factors(layers, scale)
+        self.compute_dtype = compute_dtype
+        self.validate = validate
+        self._compile = compile
+        self._compiled: Callable[..., Tensor] | None = None
+        self._seen: set[str] = set()
+
+    def _layer_factors(self, layers: Layers, scale: str | float) -> dict[str, float]:
+        """Return layer weight times scale for each layer that takes part."""
+        info = self.extractor.info
+        if layers is None:
+            layers = info.layers or self.extractor.stages[-1:]
+        if isinstance(layers, str):
+            raise InputError(f"layers: got the string {layers!r}, expected a sequence of names or a mapping")
+        chosen = dict(layers) if isinstance(layers, Mapping) else {n: 1.0 / len(layers) for n in layers}
+        self.extractor.check_layers(list(chosen))
+        if min(chosen.values()) < 0 or sum(chosen.values()) <= 0:
+            raise InputError(f"layers: got weights {chosen}, expected none negative and some positive")
+        if isinstance(scale, str):
+            _check_option("scale", scale, ("mse", "none"))
+            missing = [n for n in chosen if n not in info.layer_scales]
+            if scale == "mse" and missing:
+                raise InputError(
+                    f"scale: got 'mse', but weights {info.id} have no stored scale for {', '.join(missing)}; "
+                    "expected 'none' or a number"
+                )
+            scales = {n: info.layer_scales[n] if scale == "mse" else 1.0 for n in chosen}
+        else:
+            scales = dict.fromkeys(chosen, float(scale))
+        return {n: weight * scales[n] for n, weight in chosen.items() if weight > 0}
+
+    def extra_repr(self) -> str:
+        """Return weights id, layers and precision in the repr, so that numbers stay comparable."""
+        layers = ", ".join(f"{n}: {f:.4g}" for n, f in self.factors.items())
+        return (
+            f"weights={self.extractor.info.id!r}, factors={{{layers}}}, mse_weight={self.mse_weight:g}, "
+            f"reduction={self.reduction!r}, compute_dtype={self.compute_dtype!r}"
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_compiled": None}  # a compiled function is not picklable; it comes back
+
+    def train(self, mode: bool = True) -> AtmoDistLoss:
+        """Stay in evaluation mode whatever the parent does."""
+        return super().train(False)
+
+    def forward(
+        self, prediction: Tensor, target: Tensor | Mapping[str, Tensor], weight: Tensor | None = None
+    ) -> Tensor:
+        """Return the loss of ``prediction`` against ``target``.
+
+        Args:
+            prediction: (N, C, H, W), physical units (of the transform's input, if there is one).
+            target: the same, or what :meth:`features` returned for it.
+            weight: (H,), (H, W) or (N, 1, H, W), not negative: area weights and masks. Where it is zero,
+                both fields are replaced by the climatological mean before anything is computed.
+        """
+        if isinstance(target, Tensor) and isinstance(prediction, Tensor) and prediction.shape != target.shape:
+            raise InputError(
+                f"target: got shape {tuple(target.shape)}, expected that of prediction, {tuple(prediction.shape)}"
+            )
+        self._check("prediction", prediction, weight)
+        if isinstance(target, Tensor):
+            self._check("target", target, weight)
+        else:
+            self._check_features(prediction, target)
+        if weight is not None:
+            weight = functional.expand_weight(weight, prediction)
+            self._check_weight(weight)
+        if not self._compile or torch.compiler.is_compiling():
+            return self._compute(prediction, target, weight)
+        if self._compiled is None:
+            self._compiled = torch.compile(self._compute, fullgraph=True)
+        return self._compiled(prediction, target, weight)
+
+    def _compute(self, prediction: Tensor, target: Tensor | Mapping[str, Tensor], weight: Tensor | None) -> Tensor:
+        first = self._encode(prediction, weight)
+        second = self._encode(target, weight) if isinstance(target, Tensor) else target
+        value = functional.content_distance(first, second, self.factors, weight)
+        if self.mse_weight:
+            pixel = functional.mean_squared_difference(first["normalised"], second["normalised"], weight)
+            value = (1.0 - self.mse_weight) * value + self.mse_weight * pixel
+        return functional.reduce(value, self.reduction)
+
+    def features(self, fields: Tensor, weight: Tensor | None = None) -> Features:
+        """Return what ``forward`` accepts in place of ``target``: encode a fixed target once.
+
+        Args:
+            fields: (N, C, H, W), physical units.
+            weight: the weight that ``forward`` will get; needed if it has zeros.
+
+        Returns:
+            Stage features and the normalised fields; part of the graph if ``fields`` requires gradients.
+        """
+        self._check("fields", fields, weight)
+        return self._encode(fields, None if weight is None else functional.expand_weight(weight, fields))
+
+    def spatial(self, prediction: Tensor, target: Tensor, size: tuple[int, int] | None = None) -> Tensor:
+        """Return where the fields differ, (N, 1, H, W) or (N, 1, *size); its mean is close to the loss.
+
+        Args:
+            prediction: (N, C, H, W), physical units.
+            target: the same shape.
+            size: rows and columns of the map; ``None`` for those of the fields.
+        """
+        if isinstance(prediction, Tensor) and isinstance(target, Tensor) and prediction.shape != target.shape:
+            raise InputError(
+                f"target: got shape {tuple(target.shape)}, expected that of prediction, {tuple(prediction.shape)}"
+            )
+        self._check("prediction", prediction, None)
+        self._check("target", target, None)
+        first, second = self._encode(prediction, None), self._encode(target, None)
+        size = size or (prediction.shape[-2], prediction.shape[-1])
+        value = functional.content_map(first, second, self.factors, size)
+        if self.mse_weight:
+            pixel = functional.content_map(first, second, {"normalised": 1.0}, size)
+            value = (1.0 - self.mse_weight) * value + self.mse_weight * pixel
+        return value
+
+    def _encode(self, fields: Tensor, weight: Tensor | None) -> Features:
+        covered = None if weight is None else weight == 0
+        x = functional.full_precision(fields)
+        if covered is not None:  # before the transform, whose stencils would spread a NaN
+            x = x.masked_fill(covered, 0.0)
+        if self.transform is not None:
+            x = functional.full_precision(self.transform(x))
+        if self.normalization is not None:
+            x = self.normalization(x)
+        if covered is not None:
+            x = x.masked_fill(covered, 0.0)
+        dtype = _COMPUTE_DTYPES[self.compute_dtype]
+        features = self.extractor.encode(x, tuple(self.factors), dtype)
+        return {**features, "normalised": x}
+
+    # What follows only looks at the input.
+
+    def _check(self, argument: str, fields: Tensor, weight: Tensor | None) -> None:
+        if self.transform is None:
+            self.extractor.check_shape(argument, fields, tuple(self.factors))
+        elif not isinstance(fields, Tensor) or fields.ndim != 4:
+            got = tuple(fields.shape) if isinstance(fields, Tensor) else type(fields).__name__
+            raise InputError(f"{argument}: got {got}, expected a tensor (N, C, H, W)")
+        if torch.compiler.is_compiling() or self.validate is False:
+            return
+        if self.validate == "auto" and fields.device.type != "cpu":
+            if argument in self._seen:
+                return
+            self._seen.add(argument)
+        with torch.no_grad():
+            self._check_values(argument, fields, weight)
+
+    def _check_values(self, argument: str, fields: Tensor, weight: Tensor | None) -> None:
+        bad = ~torch.isfinite(fields)
+        if weight is not None:
+            bad &= functional.expand_weight(weight, fields) != 0
+        count = int(bad.sum())
+        if count:
+            raise InputError(
+                f"{argument}: has {count} missing or infinite values that no mask covers; expected finite fields, "
+                "or weight=0 where there are none"
+            )
+        if weight is not None or self.transform is not None or "units" in self._seen:
+            return
+        expected = getattr(self.normalization, "std", None)
+        if expected is None:
+            return
+        spread = fields.float().std((0, 2, 3))
+        ratio = spread / expected.flatten().float()
+        wrong = (ratio > 0) & ((ratio < _SPREAD_BOUNDS[0]) | (ratio > _SPREAD_BOUNDS[1]))
+        if wrong.any():
+            self._seen.add("units")
+            channel = int(wrong.nonzero()[0, 0])
+            about = self.extractor.info.channels[channel]
+            warnings.warn(
+                f"{argument}: {about['name']} has a standard deviation of {spread[channel]:.2g}, expected about "
+                f"{float(expected.flatten()[channel]):.2g} {about['units']}; are the fields normalised or in other "
+                "units? (said once)",
+                UnitsWarning,
+                stacklevel=5,
+            )
+
+    def _check_weight(self, weight: Tensor) -> None:
+        if torch.compiler.is_compiling() or self.validate is False:
+            return
+        if self.validate == "auto" and weight.device.type != "cpu":
+            return
+        low = float(weight.min())
+        if not (low >= 0 and float(weight.sum((1, 2, 3)).min()) > 0):
+            raise InputError(
+                f"weight: smallest value {low:g}, smallest sum of a sample {float(weight.sum((1, 2, 3)).min()):g}; "
+                "expected weights that are not negative and not all zero"
+            )
+
+    def _check_features(self, prediction: Tensor, target: Mapping[str, Tensor]) -> None:
+        wanted = [*self.factors, "normalised"]
+        missing = [n for n in wanted if n not in target]
+        if missing:
+            raise InputError(
+                f"target: cached features lack {', '.join(missing)}; expected what features() of this loss returned"
+            )
+        shape = target["normalised"].shape
+        if shape[0] != prediction.shape[0] or shape[-2:] != prediction.shape[-2:]:
+            raise InputError(
+                f"target: cached features of fields {tuple(shape)}, expected those of {tuple(prediction.shape)}"
+            )
+
+
+def _check_option(argument: str, value: Any, allowed: Sequence[Any]) -> None:
+    if value not in allowed:
+        raise InputError(f"{argument}: got {value!r}, expected one of {', '.join(map(repr, allowed))}")

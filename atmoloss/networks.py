@@ -1,0 +1,330 @@
+"""Encoders and pretext heads: modules on normalised fields that know nothing of files or units.
+
+The published architecture follows the Keras code of Hoffmann & Lessig (2023) to the rounding error;
+``resnet_aa`` is its anti-aliased relative. Presets are built by :func:`build_encoder`.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from atmoloss.errors import InputError
+
+# Keras' value, not PyTorch's 1e-5: the difference shows in every activation.
+BATCH_NORM_EPSILON = 1.001e-5
+BATCH_NORM_MOMENTUM = 0.01
+
+ENCODERS: dict[str, dict[str, Any]] = {
+    "resnet_small": {"stage_channels": (16, 32, 64, 128), "blocks_per_stage": 6},
+    "resnet18": {"stage_channels": (64, 128, 256, 512), "blocks_per_stage": 2},
+    "resnet_aa": {
+        "stage_channels": (32, 48, 64, 128),
+        "blocks_per_stage": (1, 2, 3, 3),
+        "stem_kernel": 5,
+        "stem_pool": False,
+        "downsample": "blur",
+    },
+}
+"""Keyword arguments of :class:`Encoder` per preset."""
+
+
+def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
+    """Zeros (before, after) that give ``ceil(size / stride)`` outputs, the odd one after, as TensorFlow pads."""
+    total = max((math.ceil(size / stride) - 1) * stride + kernel - size, 0)
+    return total // 2, total - total // 2
+
+
+def pad_same(x: Tensor, kernel: int, stride: int, value: float = 0.0, periodic: bool = False) -> Tensor:
+    """Pad (N, C, H, W) for a "same" window; ``periodic`` wraps the columns instead of filling them."""
+    rows = same_padding(x.shape[-2], kernel, stride)
+    columns = same_padding(x.shape[-1], kernel, stride)
+    if periodic and any(columns):
+        x = F.pad(x, (*columns, 0, 0), mode="circular")
+        columns = (0, 0)
+    return F.pad(x, (*columns, *rows), value=value) if any(columns) or any(rows) else x
+
+
+class Conv(nn.Conv2d):
+    """Convolution with TensorFlow's "same" padding for any stride; ``periodic`` wraps columns."""
+
+    periodic = False
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int = 1, bias: bool = False):
+        super().__init__(in_channels, out_channels, kernel, stride, bias=bias)
+
+    def kernel_weight(self) -> Tensor:
+        """Return the weight that the convolution applies."""
+        return self.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve (N, C, H, W) to (N, C', ⌈H/s⌉, ⌈W/s⌉)."""
+        weight = self.kernel_weight().to(x.dtype)
+        bias = None if self.bias is None else self.bias.to(x.dtype)
+        kernel, stride = weight.shape[-1], self.stride[0]
+        if stride == 1 and kernel % 2 == 1 and not self.periodic:  # symmetric: no copy of x is needed
+            return F.conv2d(x, weight, bias, padding=kernel // 2)
+        return F.conv2d(pad_same(x, kernel, stride, periodic=self.periodic), weight, bias, stride)
+
+
+_BLUR = (0.125, 0.375, 0.375, 0.125)  # binomial, even length: centred between cells like 2x2 averages
+
+
+class BlurredConv(Conv):
+    """Convolution followed by a binomial low-pass and stride 2, as one kernel.
+
+    The low-pass acts before any non-linearity, so that what stride 2 would alias is gone before a ReLU
+    can turn it into "there is energy". Both steps are linear: one convolution with the combined kernel
+    (k + 3) does them.
+    """
+
+    blur: Tensor
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int, bias: bool = False) -> None:
+        super().__init__(in_channels, out_channels, kernel, 2, bias=bias)
+        self.register_buffer("blur", torch.outer(torch.tensor(_BLUR), torch.tensor(_BLUR))[None, None], False)
+
+    def kernel_weight(self) -> Tensor:
+        """Return the learned kernel convolved with the low-pass."""
+        out_channels, in_channels, kernel, _ = self.weight.shape
+        flat = self.weight.reshape(out_channels * in_channels, 1, kernel, kernel)
+        # The low-pass is symmetric, so that correlation and convolution are the same.
+        return F.conv2d(flat, self.blur, padding=3).reshape(out_channels, in_channels, kernel + 3, kernel + 3)
+
+
+class Blur(nn.Module):
+    """Binomial low-pass with stride 2 on each channel (Zhang 2019, arXiv:1904.11486)."""
+
+    kernel: Tensor
+    periodic = False
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        kernel = torch.outer(torch.tensor(_BLUR), torch.tensor(_BLUR))
+        self.register_buffer("kernel", kernel.expand(channels, 1, 4, 4).clone(), False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Low-pass and subsample (N, C, H, W) to (N, C, ⌈H/2⌉, ⌈W/2⌉)."""
+        padded = pad_same(x, 4, 2, periodic=self.periodic)
+        return F.conv2d(padded, self.kernel.to(x.dtype), stride=2, groups=x.shape[1])
+
+
+class MaxPool(nn.Module):
+    """Max pooling 3×3, stride 2, with TensorFlow's "same" padding."""
+
+    periodic = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pool (N, C, H, W) to (N, C, ⌈H/2⌉, ⌈W/2⌉)."""
+        return F.max_pool2d(pad_same(x, 3, 2, -math.inf, self.periodic), 3, 2)
+
+
+def _batch_norm(channels: int) -> nn.BatchNorm2d:
+    return nn.BatchNorm2d(channels, eps=BATCH_NORM_EPSILON, momentum=BATCH_NORM_MOMENTUM)
+
+
+class Block(nn.Module):
+    """Basic residual block, ReLU after the sum; the shortcut is a bare 1×1 convolution where channels change."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
+        super().__init__()
+        self.conv1 = Conv(in_channels, out_channels, 3, stride)
+        self.bn1: nn.Module = _batch_norm(out_channels)
+        self.conv2 = Conv(out_channels, out_channels, 3)
+        self.bn2: nn.Module = _batch_norm(out_channels)
+        identity = in_channels == out_channels and stride == 1
+        self.shortcut = nn.Identity() if identity else Conv(in_channels, out_channels, 1, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, H, W) to (N, C', ⌈H/s⌉, ⌈W/s⌉)."""
+        y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
+        return F.relu(y + self.shortcut(x))
+
+
+class Encoder(nn.Module):
+    """Residual network on normalised fields that returns the activations after each stage.
+
+    Args:
+        in_channels: of the fields.
+        stage_channels: width of each stage; their number is the number of stages.
+        blocks_per_stage: one number for all, or one per stage.
+        stem_kernel: of the first convolution (with bias).
+        stem_stride: 1 or 2.
+        stem_pool: max-pool 3×3/2 after the stem, as published.
+        downsample: ``"stride"`` in the first block of stages 2…, as published, or ``"blur"``: a binomial
+            low-pass goes before every subsampling, in the stem as well.
+
+    Shape:
+        (N, in_channels, H, W) → {"stage1": (N, C₁, ⌈H/s₁⌉, ⌈W/s₁⌉), …}, after the ReLU.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_channels: int = 2,
+        stage_channels: Sequence[int] = (16, 32, 64, 128),
+        blocks_per_stage: int | Sequence[int] = 6,
+        stem_kernel: int = 8,
+        stem_stride: int = 2,
+        stem_pool: bool = True,
+        downsample: Literal["stride", "blur"] = "stride",
+    ) -> None:
+        super().__init__()
+        n = len(stage_channels)
+        blocks = (blocks_per_stage,) * n if isinstance(blocks_per_stage, int) else tuple(blocks_per_stage)
+        if n == 0 or len(blocks) != n or min(blocks) < 1:
+            raise InputError(
+                f"blocks_per_stage: got {blocks_per_stage}, expected one positive number, or one for each "
+                f"of the {n} stage_channels"
+            )
+        if downsample not in ("stride", "blur"):
+            raise InputError(f"downsample: got {downsample!r}, expected 'stride' or 'blur'")
+        if stem_stride not in (1, 2):
+            raise InputError(f"stem_stride: got {stem_stride}, expected 1 or 2")
+        blur = downsample == "blur"
+        width = stage_channels[0]
+        if blur and stem_stride == 2:
+            self.stem: Conv = BlurredConv(in_channels, width, stem_kernel, bias=True)
+        else:
+            self.stem = Conv(in_channels, width, stem_kernel, stem_stride, bias=True)
+        self.stem_bn: nn.Module = _batch_norm(width)
+        self.pool = MaxPool() if stem_pool else nn.Identity()
+        self.stages = nn.ModuleDict()
+        for i, (channels, count) in enumerate(zip(stage_channels, blocks, strict=True)):
+            layers: list[nn.Module] = [Blur(width)] if blur and i > 0 else []
+            for b in range(count):
+                stride = 2 if b == 0 and i > 0 and not blur else 1
+                layers.append(Block(width, channels, stride))
+                width = channels
+            self.stages[f"stage{i + 1}"] = nn.Sequential(*layers)
+        self.channels: dict[str, int] = {f"stage{i + 1}": c for i, c in enumerate(stage_channels)}
+        self.in_channels = in_channels
+        self.architecture: dict[str, Any] = {
+            "in_channels": in_channels,
+            "stage_channels": list(stage_channels),
+            "blocks_per_stage": list(blocks),
+            "stem_kernel": stem_kernel,
+            "stem_stride": stem_stride,
+            "stem_pool": stem_pool,
+            "downsample": downsample,
+        }
+        self.strides, self.receptive_fields = self._geometry()
+        self.apply(_he_normal)
+
+    def forward(self, x: Tensor, stages: Sequence[str] | None = None) -> dict[str, Tensor]:
+        """Encode normalised (N, C, H, W); only what ``stages`` (default: all) need is computed."""
+        wanted = tuple(self.stages) if stages is None else stages
+        out: dict[str, Tensor] = {}
+        x = self.pool(F.relu(self.stem_bn(self.stem(x))))
+        for name, stage in self.stages.items():
+            x = stage(x)
+            if name in wanted:
+                out[name] = x
+            if len(out) == len(wanted):
+                break
+        return out
+
+    def set_periodic(self, periodic: bool) -> None:
+        """Wrap columns instead of padding them with zeros, for grids that close in longitude."""
+        for module in self.modules():
+            if isinstance(module, (Conv, Blur, MaxPool)):
+                module.periodic = periodic
+
+    def smallest_input(self, stage: str) -> int:
+        """Rows and columns below which one cell of ``stage`` would see more padding than field."""
+        return max(self.strides[stage] // 2, 1)
+
+    def flops(self, height: int, width: int) -> dict[str, int]:
+        """Floating-point operations (2 per multiply-add, convolutions only) up to each stage, one field."""
+        total, out = 0, {}
+        for name, kernel, stride, inputs, outputs, branch in self._convolutions():
+            if not branch:
+                height, width = math.ceil(height / stride), math.ceil(width / stride)
+            total += 2 * kernel * kernel * inputs * outputs * height * width
+            out[name] = total
+        return {name: out[name] for name in self.stages}
+
+    def _convolutions(self) -> list[tuple[str, int, int, int, int, bool]]:
+        """List (stage, kernel, stride, inputs per output, outputs, is a shortcut) in order of evaluation."""
+        c, kernel = self.stem.out_channels, self.stem.kernel_weight().shape[-1]
+        rows = [("stem", kernel, self.stem.stride[0], self.in_channels, c, False)]
+        if isinstance(self.pool, MaxPool):
+            rows.append(("stem", 3, 2, 0, 0, False))
+        for name, stage in self.stages.items():
+            for layer in stage.children():
+                if isinstance(layer, Blur):
+                    rows.append((name, 4, 2, 1, layer.kernel.shape[0], False))
+                    continue
+                for part in (layer.conv1, layer.conv2, layer.shortcut):
+                    if isinstance(part, Conv):
+                        k, s = part.kernel_size[0], part.stride[0]
+                        rows.append((name, k, s, part.in_channels, part.out_channels, part is layer.shortcut))
+        return rows
+
+    def _geometry(self) -> tuple[dict[str, int], dict[str, int]]:
+        stride, field = 1, 1
+        strides, fields = {}, {}
+        for name, kernel, step, _, _, branch in self._convolutions():
+            if branch:
+                continue
+            field += (kernel - 1) * stride
+            stride *= step
+            strides[name], fields[name] = stride, field
+        return {n: strides[n] for n in self.stages}, {n: fields[n] for n in self.stages}
+
+
+def fold_batch_norm(encoder: Encoder) -> Encoder:
+    """Return a copy with every batch norm, at its running statistics, folded into the convolution before it.
+
+    The same function in evaluation mode, to rounding, at a third of the memory traffic. Folded in
+    float64: in half precision it would cost a digit.
+    """
+    folded = copy.deepcopy(encoder)
+    folded.stem, folded.stem_bn = _fold(folded.stem, folded.stem_bn), nn.Identity()
+    for block in folded.modules():
+        if isinstance(block, Block):
+            block.conv1, block.bn1 = _fold(block.conv1, block.bn1), nn.Identity()
+            block.conv2, block.bn2 = _fold(block.conv2, block.bn2), nn.Identity()
+    return folded
+
+
+def _fold(conv: Conv, norm: nn.Module) -> Conv:
+    if not isinstance(norm, nn.BatchNorm2d):  # folded before
+        return conv
+    assert norm.running_var is not None
+    assert norm.running_mean is not None
+    factor = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
+    weight = conv.kernel_weight()
+    out = Conv(conv.in_channels, conv.out_channels, weight.shape[-1], conv.stride[0], bias=True)
+    out.periodic = conv.periodic
+    bias = torch.zeros(()) if conv.bias is None else conv.bias
+    with torch.no_grad():
+        out.weight.copy_(weight.double() * factor[:, None, None, None])
+        out.bias.copy_((bias.double() - norm.running_mean.double()) * factor + norm.bias.double())  # type: ignore[union-attr]
+    return out.to(weight.device)
+
+
+def _he_normal(module: nn.Module) -> None:
+    """Keras' he_normal: cut at two standard deviations, rescaled to the variance 2 / fan_in."""
+    if isinstance(module, (nn.Conv2d, nn.Linear)):
+        std = math.sqrt(2.0 / module.weight[0].numel()) / 0.87962566103423978
+        nn.init.trunc_normal_(module.weight, std=std, a=-2 * std, b=2 * std)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+def build_encoder(name: str = "resnet_small", **overrides: Any) -> Encoder:
+    """Build an encoder from a preset of :data:`ENCODERS`; ``overrides`` are arguments of :class:`Encoder`.
+
+    Raises:
+        InputError: an unknown preset.
+    """
+    if name not in ENCODERS:
+        raise InputError(f"encoder: got {name!r}, expected one of {', '.join(ENCODERS)}")
+    return Encoder(**{**ENCODERS[name], **overrides})

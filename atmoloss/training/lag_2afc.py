@@ -1,0 +1,146 @@
+"""Lag 2AFC: how often a distance puts the earlier of two later fields nearer (DESIGN §2.5).
+
+For an anchor field x(t) and two later ones x(t + a), x(t + b) of the same patch with a < b, a distance
+is right when d(x(t), x(t + a)) < d(x(t), x(t + b)); a tie counts one half, chance is 0.5.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from atmoloss.data.sequences import read_patch
+from atmoloss.data.sources import FieldSource
+
+PatchFields = dict[str, Tensor]
+"""What a distance may look at: ``"fields"`` (T, C, h, w) and, where the data has them, ``"winds"``."""
+Measure = Callable[[PatchFields], Tensor | None]
+"""From the times of one patch to their distances (T, T), or ``None`` where it lacks its input."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Tally:
+    """Right answers and triples per anchor time, summed over patches."""
+
+    right: np.ndarray
+    total: np.ndarray
+    days: np.ndarray
+
+    @property
+    def share(self) -> float:
+        """Share of right answers over all triples."""
+        return float(self.right.sum() / self.total.sum())
+
+
+def tally_anchors(
+    distances: np.ndarray, hours: np.ndarray, run: np.ndarray, max_lag: int = 96
+) -> tuple[np.ndarray, np.ndarray]:
+    """Count right answers and triples for each anchor time of one patch.
+
+    Args:
+        distances: (T, T).
+        hours: (T,) valid times.
+        run: (T,) forecast runs; triples stay inside one.
+        max_lag: longest lag, hours.
+
+    Returns:
+        Two (T,) float arrays.
+    """
+    right, total = np.zeros(len(hours)), np.zeros(len(hours))
+    for t in range(len(hours)):
+        lag = hours - hours[t]
+        later = np.flatnonzero((lag > 0) & (lag <= max_lag) & (run == run[t]))
+        d, a = distances[t, later], lag[later]
+        earlier = a[:, None] < a[None, :]
+        answers = (d[:, None] < d[None, :]) + 0.5 * (d[:, None] == d[None, :])
+        right[t], total[t] = answers[earlier].sum(), earlier.sum()
+    return right, total
+
+
+def bootstrap(
+    tallies: Sequence[Tally], n: int = 1000, seed: int = 0, level: float = 0.95
+) -> tuple[tuple[float, float], ...]:
+    """Percentile intervals over days: of each tally's share, and of the first minus each other one's.
+
+    The same days are drawn for all tallies, so that differences are paired.
+
+    Returns:
+        ``len(tallies)`` intervals of shares, then ``len(tallies) − 1`` of differences.
+    """
+    days, index = np.unique(tallies[0].days, return_inverse=True)
+    right = np.stack([np.bincount(index, t.right, len(days)) for t in tallies])
+    total = np.stack([np.bincount(index, t.total, len(days)) for t in tallies])
+    used = total[0] > 0
+    right, total = right[:, used], total[:, used]
+    draws = np.random.default_rng(seed).integers(used.sum(), size=(n, int(used.sum())))
+    shares = right[:, draws].sum(-1) / total[:, draws].sum(-1)
+    tails = [50 * (1 - level), 50 * (1 + level)]
+    rows = [*shares, *(shares[0] - shares[1:])]
+    return tuple((float(low), float(high)) for low, high in (np.percentile(row, tails) for row in rows))
+
+
+def tiles(source: FieldSource, size: int, latitude_band: tuple[float, float] = (-80.0, 80.0)) -> list[tuple[int, int]]:
+    """Corners (row, column) of the fewest evenly spread patches that cover the band."""
+    south, north = latitude_band
+    inside = np.flatnonzero((source.latitude >= south - 1e-6) & (source.latitude <= north + 1e-6))
+    first, count = (int(inside[0]), len(inside)) if len(inside) >= size else (0, len(source.latitude))
+
+    def starts(length: int) -> list[int]:
+        n = max(1, -(-length // size))
+        return [round(k * (length - size) / max(n - 1, 1)) for k in range(n)]
+
+    return [(first + r, c) for r in starts(count) for c in starts(len(source.longitude))]
+
+
+def iterate_patches(
+    source: FieldSource, winds: FieldSource | None, size: int, limit: int | None = None
+) -> Iterator[PatchFields]:
+    """Yield all times of one patch after the other; ``limit`` takes that many, evenly spread."""
+    corners = tiles(source, size)
+    if limit is not None and limit < len(corners):
+        corners = [corners[int(k)] for k in np.linspace(0, len(corners) - 1, limit)]
+    times = np.arange(len(source.times))
+    for row, column in corners:
+        patch = {"fields": torch.from_numpy(read_patch(source, times, row, column, size))}
+        if winds is not None:
+            patch["winds"] = torch.from_numpy(read_patch(winds, times, row, column, size))
+        yield patch
+
+
+def measure_source(
+    source: FieldSource,
+    measures: dict[str, Measure],
+    *,
+    winds: FieldSource | None = None,
+    size: int = 64,
+    max_lag: int = 96,
+    limit: int | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> dict[str, Tally]:
+    """Tally every measure on one source.
+
+    Args:
+        source: held-out fields.
+        measures: by name; those that return ``None`` are left out.
+        winds: the same times and grid as winds, for the measures that use them.
+        size: rows and columns of the patches.
+        max_lag: longest lag, hours.
+        limit: at most that many patches.
+        progress: called with a line per patch.
+    """
+    sums: dict[str, list[np.ndarray]] = {}
+    for number, patch in enumerate(iterate_patches(source, winds, size, limit)):
+        for name, measure in measures.items():
+            distances = measure(patch)
+            if distances is None:
+                continue
+            counted = tally_anchors(distances.double().numpy(), source.hours, source.run, max_lag)
+            sums[name] = [a + b for a, b in zip(sums.get(name, (0.0, 0.0)), counted, strict=True)]
+        if progress:
+            progress(f"{source.name}: patch {number + 1}")
+    days = source.times.astype("datetime64[D]")
+    return {name: Tally(right, total, days) for name, (right, total) in sums.items()}

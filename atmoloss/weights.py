@@ -1,0 +1,209 @@
+"""The weights folder: find it (bundled, a path, the Hub), verify it, read it, write it.
+
+A folder holds ``config.json`` (:class:`WeightsInfo`) and ``model.safetensors``; the card, metrics and
+figures beside them are for people. Nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from atmoloss.errors import WeightsError
+
+FORMAT_VERSION = 1
+CONFIG_NAME = "config.json"
+TENSORS_NAME = "model.safetensors"
+
+
+@dataclasses.dataclass(frozen=True)
+class WeightsInfo:
+    """What ``config.json`` says of a set of weights.
+
+    Attributes:
+        name: of the weights.
+        channels: per channel ``name``, CF ``standard_name`` and ``units``, in the order of the tensor.
+        encoder: keyword arguments of :class:`atmoloss.networks.Encoder`.
+        head: ``kind`` and keyword arguments of the pretext head, or ``None``.
+        normalization: keyword arguments of :class:`atmoloss.normalization.LogNormalization`.
+        base_step_hours: hours per lag class.
+        n_lag_classes: number of lag classes.
+        layer_scales: stage name to the factor that makes it equal the MSE of normalised fields.
+        layers: recommended stage name to weight.
+        mse_weight: recommended share of the MSE of normalised fields in the loss.
+        grid_spacings: degrees, of the fields trained on.
+        levels: of the fields trained on.
+        patch_sizes: rows and columns of the patches trained on.
+        license: of the weights.
+        package_version: of atmoloss that wrote them.
+        sha256: of ``model.safetensors``; filled in by :func:`save`.
+        format_version: of this file.
+    """
+
+    name: str
+    channels: tuple[Mapping[str, str], ...]
+    encoder: Mapping[str, Any]
+    normalization: Mapping[str, Any]
+    head: Mapping[str, Any] | None = None
+    base_step_hours: int = 3
+    n_lag_classes: int = 0
+    layer_scales: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    layers: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    mse_weight: float = 0.0
+    grid_spacings: tuple[float, ...] = ()
+    levels: tuple[str, ...] = ()
+    patch_sizes: tuple[int, ...] = ()
+    license: str = ""
+    package_version: str = ""
+    sha256: str = ""
+    format_version: int = FORMAT_VERSION
+
+    @property
+    def id(self) -> str:
+        """Name and the first eight digits of the hash: what to write beside a published number."""
+        return f"{self.name}@{self.sha256[:8]}"
+
+    @property
+    def channel_names(self) -> tuple[str, ...]:
+        """Canonical names of the channels, in order."""
+        return tuple(channel["name"] for channel in self.channels)
+
+
+def bundled() -> dict[str, Path]:
+    """Return the weights that came with the package, by name."""
+    package = Path(__file__).resolve().parent
+    # The wheel carries them inside the package; a source checkout has them beside it.
+    for root in (package / "weights", package.parent / "weights"):
+        found = {p.parent.name: p.parent for p in sorted(root.glob(f"*/{CONFIG_NAME}"))}
+        if found:
+            return found
+    return {}
+
+
+def resolve(name_or_path: str | os.PathLike[str], revision: str | None = None) -> Path:
+    """Return the folder of some weights: bundled name, then local folder, then Hub repository.
+
+    Args:
+        name_or_path: ``"default"``, ``"path/to/folder"`` or ``"owner/repository"``.
+        revision: commit, tag or branch of the Hub repository.
+
+    Raises:
+        WeightsError: nothing of that name, or the Hub cannot give it.
+    """
+    name = os.fspath(name_or_path)
+    known = bundled()
+    if name in known:
+        return known[name]
+    path = Path(name).expanduser()
+    if path.is_dir():
+        if not (path / CONFIG_NAME).is_file():
+            raise WeightsError(f"weights: folder {name!r} has no {CONFIG_NAME}; expected a weights folder")
+        return path
+    if name.count("/") == 1 and not name.startswith((".", "/", "~")):
+        return _download(name, revision)
+    raise WeightsError(
+        f"weights: got {name!r}, expected a bundled name ({', '.join(known) or 'none found'}), an existing "
+        "folder, or a Hub repository 'owner/name'"
+    )
+
+
+def _download(repository: str, revision: str | None) -> Path:
+    from huggingface_hub import hf_hub_download  # only a Hub name pays for this import
+
+    try:
+        config = hf_hub_download(repository, CONFIG_NAME, revision=revision)
+        hf_hub_download(repository, TENSORS_NAME, revision=revision)
+    except Exception as error:  # the Hub client raises its own, requests' and OS errors
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise WeightsError(
+            f"weights: {repository!r} (revision {revision or 'main'}) is no local folder and could not be had "
+            f"from the Hub or its cache: {reason}"
+        ) from error
+    return Path(config).parent
+
+
+def read_info(folder: Path) -> WeightsInfo:
+    """Read ``config.json``.
+
+    Raises:
+        WeightsError: not JSON, of another format version, or with keys missing or unknown.
+    """
+    try:
+        raw = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"weights: {folder / CONFIG_NAME} cannot be read: {error}") from error
+    version = raw.get("format_version") if isinstance(raw, dict) else None
+    if version != FORMAT_VERSION:
+        raise WeightsError(
+            f"weights: {folder} has format version {version}, expected {FORMAT_VERSION}; another version of "
+            "atmoloss wrote it"
+        )
+    for key in ("channels", "grid_spacings", "levels", "patch_sizes"):
+        if isinstance(raw.get(key), list):
+            raw[key] = tuple(raw[key])
+    try:
+        return WeightsInfo(**raw)
+    except TypeError as error:
+        raise WeightsError(f"weights: {folder / CONFIG_NAME} does not fit: {error}") from error
+
+
+def load(folder: Path) -> tuple[WeightsInfo, dict[str, Tensor]]:
+    """Read and verify a weights folder.
+
+    Raises:
+        WeightsError: a file is missing, truncated or altered.
+    """
+    from safetensors.torch import load as load_tensors
+
+    info = read_info(folder)
+    try:
+        data = (folder / TENSORS_NAME).read_bytes()
+    except OSError as error:
+        raise WeightsError(f"weights: {folder / TENSORS_NAME} cannot be read: {error}") from error
+    found = hashlib.sha256(data).hexdigest()
+    if found != info.sha256:
+        raise WeightsError(
+            f"weights: {folder / TENSORS_NAME} is truncated or altered: its sha256 is {found[:16]}…, expected "
+            f"{info.sha256[:16]}…"
+        )
+    return info, load_tensors(data)
+
+
+def save(folder: Path, info: WeightsInfo, tensors: Mapping[str, Tensor]) -> WeightsInfo:
+    """Write ``model.safetensors`` and ``config.json``, each under a temporary name first.
+
+    Returns:
+        ``info`` with the sha256 of the tensors.
+    """
+    from safetensors.torch import save as save_tensors
+
+    folder.mkdir(parents=True, exist_ok=True)
+    data = save_tensors({name: t.detach().cpu().contiguous() for name, t in tensors.items()})
+    info = dataclasses.replace(info, sha256=hashlib.sha256(data).hexdigest())
+    write_atomically(folder / TENSORS_NAME, data)
+    text = json.dumps(dataclasses.asdict(info), indent=2, ensure_ascii=False) + "\n"
+    write_atomically(folder / CONFIG_NAME, text.encode())
+    return info
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file under a temporary name in its folder and rename it: it is whole or not there."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,210 @@
+"""Synthesis against analytic harmonics, direct sums, the shared file's check values, a real ECMWF field."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from atmoloss.data import open_fields, spectral, synthesise
+from atmoloss.errors import DataError
+
+pytest.importorskip("ducc0")
+xr = pytest.importorskip("xarray")
+
+SPEEDY = Path(__file__).parents[2].parent / "shared" / "data" / "speedy_t85_sigma883.nc"
+
+
+def count(lmax):
+    return (lmax + 1) * (lmax + 2) // 2
+
+
+def index(lmax, degree, order):
+    return order * (2 * lmax + 1 - order) // 2 + degree
+
+
+def legendre(lmax, mu):
+    """P_lm(mu) with ½∫P² = 1 and no Condon–Shortley phase, {(l, m): values}: ECMWF's convention.
+
+    Column-wise recurrence in l (Belousov 1962), written independently of ducc0.
+    """
+    values = {(0, 0): np.ones_like(mu)}
+    for m in range(1, lmax + 1):
+        values[m, m] = math.sqrt((2 * m + 1) / (2 * m)) * np.sqrt(1 - mu**2) * values[m - 1, m - 1]
+    for m in range(lmax + 1):
+        below, current = np.zeros_like(mu), values[m, m]
+        for n in range(m + 1, lmax + 1):
+            eps = math.sqrt((n * n - m * m) / (4 * n * n - 1))
+            eps_below = math.sqrt(((n - 1) ** 2 - m * m) / (4 * (n - 1) ** 2 - 1)) if n - 1 > m else 0.0
+            below, current = current, (mu * current - eps_below * below) / eps
+            values[n, m] = current
+    return values
+
+
+def direct_sum(packed, lmax, latitude, longitude):
+    """Sum ECMWF coefficients X_lm term by term, (lat, lon)."""
+    polynomials = legendre(lmax, np.sin(np.deg2rad(latitude)))
+    out = np.zeros((latitude.size, longitude.size))
+    for m in range(lmax + 1):
+        wave = np.exp(1j * m * np.deg2rad(longitude))
+        for n in range(m, lmax + 1):
+            term = (packed[index(lmax, n, m)] * wave).real * (1 if m == 0 else 2)
+            out += polynomials[n, m][:, None] * term[None]
+    return out
+
+
+def random_series(lmax, seed):
+    generator = np.random.default_rng(seed)
+    series = generator.normal(size=(2, count(lmax))) * 1e-5
+    packed = series[0] + 1j * series[1]
+    packed[: lmax + 1].imag = 0.0
+    return packed
+
+
+def as_ecmwf(packed):
+    pairs = np.empty((1, 2 * packed.size))
+    pairs[0, ::2], pairs[0, 1::2] = packed.real, packed.imag
+    return pairs
+
+
+@pytest.mark.parametrize(
+    ("degree", "order", "expected"),
+    [
+        (0, 0, lambda lat, lon: math.sqrt(1 / (4 * math.pi)) + 0 * lat * lon),
+        (1, 0, lambda lat, lon: math.sqrt(3 / (4 * math.pi)) * np.sin(lat) + 0 * lon),
+        # Condon–Shortley: Y_11 = −√(3/8π) cos φ e^{iλ}; the real series holds it twice.
+        (1, 1, lambda lat, lon: -2 * math.sqrt(3 / (8 * math.pi)) * np.cos(lat) * np.cos(lon)),
+        (2, 2, lambda lat, lon: 2 * math.sqrt(15 / (32 * math.pi)) * np.cos(lat) ** 2 * np.cos(2 * lon)),
+    ],
+)
+def test_single_harmonics(degree, order, expected):
+    lmax = 4
+    series = np.zeros((1, count(lmax)), complex)
+    series[0, index(lmax, degree, order)] = 1.0
+    latitude, longitude = np.deg2rad(np.linspace(90, -90, 37)), np.deg2rad(np.arange(72) * 5.0)
+    got = synthesise(series, lmax, 37, 72)
+    assert got.shape == (1, 37, 72)
+    assert got.dtype == np.float32
+    np.testing.assert_allclose(got[0], expected(latitude[:, None], longitude[None]), atol=1e-6)
+
+
+def test_imaginary_part_is_a_quarter_wave_to_the_west():
+    # Re(i e^{iλ}) = −sin λ: a wrong sign of the imaginary part would mirror east and west.
+    series = np.zeros((1, count(2)), complex)
+    series[0, index(2, 1, 1)] = 1j
+    got = synthesise(series, 2, 19, 36)[0, 9]
+    expected = 2 * math.sqrt(3 / (8 * math.pi)) * np.sin(np.deg2rad(np.arange(36) * 10.0))
+    np.testing.assert_allclose(got, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("lmax", [3, 21, 42])
+def test_ecmwf_coefficients_against_the_direct_sum(lmax):
+    packed = random_series(lmax, lmax)
+    nlat, nlon = 31, 60
+    got = spectral.to_grid(as_ecmwf(packed), lmax, nlat, nlon)[0]
+    want = direct_sum(packed, lmax, np.linspace(90, -90, nlat), np.arange(nlon) * 6.0)
+    # float32 result: a few 1e-7 of the field's own size.
+    assert np.abs(got - want).max() < 1e-6 * np.abs(want).max()
+
+
+def test_ecmwf_mean_is_the_first_coefficient():
+    pairs = np.zeros((1, 2 * count(5)))
+    pairs[0, 0] = 288.0
+    np.testing.assert_allclose(spectral.to_grid(pairs, 5, 19, 36), 288.0, rtol=1e-6)
+
+
+def test_real_ecmwf_temperature_lies_on_the_right_continents():
+    # ecCodes' sample is a real 2 m temperature of 24 April 2007, T63: at 25N the Sahara, Arabia and
+    # India are hot and the Pacific is not; without (−1)^m the globe would be turned by 180°.
+    eccodes = pytest.importorskip("eccodes")
+    message = eccodes.codes_grib_new_from_samples("sh_sfc_grib1")
+    values = eccodes.codes_get_values(message)
+    celsius = spectral.to_grid(values[None], eccodes.codes_get(message, "J"), 181, 360)[0] - 273.15
+    eccodes.codes_release(message)
+    row = celsius[90 - 25]
+    assert row[[0, 45, 78]].min() > row[[165, 190, 220, 320]].max() + 5
+    hudson_bay, scotland = celsius[30, 275], celsius[33, 356]
+    assert hudson_bay < scotland - 5
+
+
+def test_shape_is_checked():
+    with pytest.raises(DataError, match=r"coefficients: got shape \(1, 7\), expected \(T, 6\).*T2"):
+        synthesise(np.zeros((1, 7), complex), 2, 5, 8)
+
+
+@pytest.mark.parametrize(("lmax", "spacing"), [(85, 1.0), (63, 1.25), (639, 0.125), (159, 0.5), (21, 4.0)])
+def test_default_grid(lmax, spacing):
+    latitude, longitude = spectral.grid_axes(lmax)
+    assert latitude[0] == 90
+    assert latitude[-1] == -90
+    assert latitude[0] - latitude[1] == pytest.approx(spacing)
+    assert longitude.size == round(360 / spacing)
+
+
+@pytest.mark.parametrize(("grid", "text"), [(0.5, "holds nothing finer"), (0.7, "divides 180"), (-1, "divides")])
+def test_grids_that_make_no_sense(grid, text):
+    with pytest.raises(DataError, match=text):
+        spectral.grid_axes(85, grid)
+
+
+def packed_dataset(lmax=10, times=3):
+    """A small file in the layout of the shared simulated data, and its unpacked coefficients."""
+    generator = np.random.default_rng(3)
+    order = spectral.orders(lmax)
+    degree = np.concatenate([np.arange(m, lmax + 1) for m in range(lmax + 1)])
+    scale = (1e-9 * (1 + np.arange(lmax + 1))).astype(np.float32)
+    data, series = {"l": ("coef", degree), "m": ("coef", order)}, {}
+    for prefix in ("vor", "div"):
+        real, imaginary = generator.integers(-3000, 3000, (2, times, degree.size)).astype(np.int16)
+        imaginary[:, order == 0] = 0
+        data[f"{prefix}_re"] = (("time", "coef"), real)
+        data[f"{prefix}_im"] = (("time", "coef"), imaginary)
+        data[f"{prefix}_scale"] = ("wavenumber", scale, {"units": "s-1"})
+        series[prefix] = (real + 1j * imaginary) * scale[degree].astype(float)
+    time = np.datetime64("2001-01-01", "ns") + np.arange(times) * np.timedelta64(3, "h")
+    return xr.Dataset(data, coords={"time": time}), series
+
+
+def test_packed_coefficients_through_open_fields(tmp_path):
+    dataset, series = packed_dataset()
+    dataset.to_netcdf(tmp_path / "spectral.nc", engine="h5netcdf")
+    opened = open_fields(tmp_path / "spectral.nc", grid=10.0)
+    assert opened["vorticity"].shape == (3, 19, 36)
+    for name, prefix in (("vorticity", "vor"), ("divergence", "div")):
+        want = synthesise(series[prefix], 10, 19, 36)
+        np.testing.assert_allclose(opened[name].values, want, atol=2e-7 * np.abs(want).max(), rtol=0)
+    assert opened["vorticity"].attrs["standard_name"] == "atmosphere_relative_vorticity"
+    with pytest.raises(DataError, match=r"'u'.*divergence, vorticity"):
+        open_fields(dataset, "u")
+    with pytest.raises(DataError, match="order of coefficients"):
+        open_fields(dataset.isel(coef=slice(None, None, -1)))
+
+
+def test_lazy_coefficients_give_the_same():
+    dataset, _ = packed_dataset()
+    want = open_fields(dataset, grid=10.0)
+    lazy = open_fields(dataset.chunk(time=2), grid=10.0, missing="ignore")
+    assert lazy["vorticity"].chunks is not None
+    np.testing.assert_array_equal(lazy["vorticity"].values, want["vorticity"].values)
+    np.testing.assert_array_equal(lazy["longitude"].values, want["longitude"].values)
+
+
+def test_simulated_atmosphere_check_values():
+    if not SPEEDY.exists():
+        pytest.skip(f"{SPEEDY} is absent: the shared data are not part of the repository")
+    with xr.open_dataset(SPEEDY, engine="h5netcdf") as dataset:
+        first = dataset.isel(time=slice(0, 1)).load()
+    fields = open_fields(first)
+    assert fields["vorticity"].shape == (1, 181, 360)
+    for name, check in (("vorticity", "check_vor"), ("divergence", "check_div")):
+        for latitude, row in zip(first["check_lat"].values, first[check].values, strict=True):
+            near = np.floor(latitude), np.ceil(latitude)  # 47.5N lies between two rows
+            if near[0] != near[1]:
+                continue
+            got = fields[name].sel(latitude=latitude, longitude=first["check_lon"].values)[0].values
+            # Float32 values: DATA.md gives 5e-7 of the field as the agreement of three programs.
+            np.testing.assert_allclose(got, row, atol=5e-7 * float(np.abs(fields[name]).max()), rtol=0)
+    # The half row by a grid of 0.5°, which only the function itself allows.
+    series = spectral.unpack(first)["vorticity"].values
+    half = synthesise(series, 85, 361, 720)[0, 85, (2 * first["check_lon"].values).astype(int)]
+    np.testing.assert_allclose(half, first["check_vor"].values[4], atol=5e-11, rtol=0)
