@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 from collections.abc import Callable, Mapping, Sequence
 
@@ -160,8 +159,10 @@ def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], prefix: str,
         WeightsError: they do not.
     """
     state = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+    # Batch norm's step counter is no weight: absent from the files, taken from the new module.
+    counters = {name: t for name, t in module.state_dict().items() if name.endswith("num_batches_tracked")}
     try:
-        module.load_state_dict(copy.copy(state), strict=True)
+        module.load_state_dict({**counters, **state}, strict=True)
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:300]
         raise WeightsError(f"weights: tensors of {label} do not fit its configuration: {reason}") from error

@@ -101,6 +101,30 @@ class MetricHead(nn.Module):
         ]
         return torch.stack(terms).sum(0)
 
+    def pair_distances(self, features: Features, n_times: int) -> Tensor:
+        """Return d of every pair (i < j, in the order of ``torch.triu_indices``) of sequences of fields.
+
+        The same as :meth:`distance` of each pair, by inner products instead of S(S − 1)/2 differences.
+
+        Args:
+            features: (B·S, C, h, w) per stage, the times of a sequence one after the other.
+            n_times: S.
+
+        Returns:
+            (B, S(S − 1)/2), float32.
+        """
+        first, second = torch.triu_indices(n_times, n_times, 1)
+        total = torch.zeros(())
+        for name, weight in self.weights().items():
+            x = features[name].float()
+            x = x * (weight / (x.shape[-1] * x.shape[-2])).sqrt()[:, None, None]
+            x = x.reshape(-1, n_times, x[0].numel())
+            x = x - x.mean(1, keepdim=True)  # the products of what remains do not cancel
+            products = x @ x.mT
+            squares = products.diagonal(dim1=1, dim2=2)
+            total = total + squares[:, first] + squares[:, second] - 2 * products[:, first, second]
+        return total.clamp_min(0.0)
+
     def logits(self, distance: Tensor) -> Tensor:
         """Read distances (…,) as logits (…, n_classes)."""
         # d = 0 (a pair of equal fields) must not give −inf; 1e-12 is far below any real pair.

@@ -46,7 +46,11 @@ def pad_same(x: Tensor, kernel: int, stride: int, value: float = 0.0, periodic: 
     rows = same_padding(x.shape[-2], kernel, stride)
     columns = same_padding(x.shape[-1], kernel, stride)
     if periodic and any(columns):
-        x = F.pad(x, (*columns, 0, 0), mode="circular")
+        width = x.shape[-1]
+        if max(columns) <= width:
+            x = F.pad(x, (*columns, 0, 0), mode="circular")
+        else:  # a small field under a large kernel: F.pad wraps only once
+            x = x[..., torch.arange(-columns[0], width + columns[1], device=x.device) % width]
         columns = (0, 0)
     return F.pad(x, (*columns, *rows), value=value) if any(columns) or any(rows) else x
 

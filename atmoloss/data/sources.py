@@ -95,9 +95,9 @@ class _TimeSubset:
     def __getitem__(self, key: Any) -> np.ndarray:
         time, rest = (key[0], key[1:]) if isinstance(key, tuple) else (key, ())
         picked = self._index[time]
-        if np.ndim(picked) == 0:
-            return np.asarray(self._values[(int(picked), *rest)])
-        return np.stack([np.asarray(self._values[(int(i), *rest)]) for i in picked])
+        keys = [(int(i), *rest) for i in np.atleast_1d(picked)]
+        read = [np.asarray(self._values[key]) for key in keys]
+        return read[0] if np.ndim(picked) == 0 else np.stack(read)
 
 
 def source_from_dataset(

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from atmoloss.distance import distance_matrix
 from atmoloss.errors import require
+from atmoloss.extractor import Extractor
+from atmoloss.networks import Encoder
 from atmoloss.training.lag_2afc import Measure, PatchFields
 
 
@@ -91,3 +96,38 @@ def ssim_measure(normalise: Callable[[Tensor], Tensor]) -> Measure:
         return out
 
     return measure
+
+
+def extractor_measure(extractor: Extractor, layers: Sequence[str] | None = None) -> Measure:
+    """Return the content distance of an extractor: ``layers`` with equal scales, ``None`` as recommended.
+
+    Without stored scales and layers (a network in training) all stages count as the metric head sums them.
+    """
+    options: dict[str, Any] = {"validate": False}
+    if layers is not None:
+        options |= {"layers": tuple(layers), "scale": "none"}
+    elif not extractor.info.layers:
+        options |= {"layers": extractor.stages, "scale": "none"}
+
+    return lambda patch: distance_matrix(patch["fields"], weights=extractor, batch_size=64, **options)
+
+
+def random_extractor(extractor: Extractor, fields: Tensor, seed: int = 0) -> Extractor:
+    """Return an extractor of the same architecture with random weights, as good as random ones get.
+
+    Batch-norm statistics are those of ``fields`` (N, C, H, W, physical units), and every stage is scaled to
+    the same mean square, so that none drowns the others.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        encoder = Encoder(**extractor.info.encoder)
+    x = extractor.normalization(fields)
+    for module in encoder.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = None  # a plain mean over what it sees
+    with torch.no_grad():
+        encoder.train()(x)
+        features = encoder.eval()(x)
+    gains = {n: f.square().mean().rsqrt().expand(f.shape[1]) for n, f in features.items()}
+    info = dataclasses.replace(extractor.info, name="random", layers={}, layer_scales={}, sha256="")
+    return Extractor(encoder, extractor.normalization, info, gains)

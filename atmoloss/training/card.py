@@ -1,0 +1,163 @@
+"""Figures and model card of a weights folder, from its metrics."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from atmoloss.errors import require
+from atmoloss.weights import WeightsInfo, write_atomically
+
+_BASELINES = ("random weights", "MSE of fields", "MAE of fields", "MSE of winds", "MAE of winds", "SSIM of fields")
+
+
+def write_figures(folder: Path, info: WeightsInfo, metrics: dict[str, Any]) -> None:
+    """Write confusion matrix, accuracy per lag, distance against lag, and lag 2AFC as PNG."""
+    require("matplotlib", "train").use("Agg")
+    plt = require("matplotlib.pyplot", "train")
+    figures = folder / "figures"
+    figures.mkdir(exist_ok=True)
+    test = [s for s in metrics["sources"] if s["split"] == "test"] or metrics["sources"]
+    classes = [s for s in test if s.get("classes")]
+
+    if classes:
+        counts = np.sum([s["classes"]["confusion"] for s in classes], axis=0)
+        share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+        fig, axes = plt.subplots(figsize=(5.5, 4.8), layout="constrained")
+        last = info.n_lag_classes * info.base_step_hours
+        span = (info.base_step_hours / 2, last + info.base_step_hours / 2)
+        image = axes.imshow(share, origin="lower", cmap="magma_r", extent=(*span, *span))
+        fig.colorbar(image, label="share of pairs of that lag")
+        axes.set(xlabel="answered lag (h)", ylabel="true lag (h)", title="Lag classes, unseen dates")
+        _save(plt, fig, figures / "confusion.png")
+
+        fig, axes = plt.subplots(figsize=(6, 3.8), layout="constrained")
+        for s in classes:
+            lags = s["classes"]["per_lag"]
+            axes.plot([p["hours"] for p in lags], [p["top3"] for p in lags], marker=".", label=s["name"])
+        axes.set(xlabel="lag (h)", ylabel="top-3 accuracy", title="Lag classes, unseen dates", ylim=(0, 1))
+        axes.legend(fontsize=8)
+        _save(plt, fig, figures / "accuracy_per_lag.png")
+
+    fig, axes = plt.subplots(figsize=(6, 3.8), layout="constrained")
+    hours = np.array(metrics["lag_hours"])
+    whole = sum(info.layers[n] * info.layer_scales[n] * np.array(metrics["lag_curves"][n], float) for n in info.layers)
+    axes.plot(hours, whole, marker=".", label="AtmoDist distance (scaled)")
+    axes.plot(hours, np.array(metrics["lag_curves"]["mse"], float), marker=".", label="MSE of normalised fields")
+    axes.set(xlabel="lag (h)", ylabel="mean over held-out pairs", title="Distance against lag", ylim=(0, None))
+    axes.legend()
+    _save(plt, fig, figures / "distance_vs_lag.png")
+
+    fig, axes = plt.subplots(figsize=(7, 0.9 + 0.75 * len(test)), layout="constrained")
+    colours = plt.get_cmap("tab10").colors
+    for row, s in enumerate(test):
+        scores = s["lag_2afc"]
+        shown = ["distance", best_baseline(scores)[0], *[b for b in _BASELINES if b in scores]]
+        for k, name in enumerate(dict.fromkeys(shown)):
+            value, (low, high) = scores[name]["value"], scores[name]["interval"]
+            label = "best baseline" if k == 1 else name
+            y = row - 0.08 * k + 0.2
+            axes.errorbar(
+                value, y, xerr=[[value - low], [high - value]], fmt="o", ms=5 if k < 2 else 3.5,
+                color=_colour(colours, label), label=label if row == 0 else None,
+            )  # fmt: skip
+    axes.set_yticks(range(len(test)), [s["name"] for s in test], fontsize=8)
+    axes.set(xlabel="lag 2AFC, unseen dates (95 % over days)", ylim=(len(test) - 0.5, -0.6))
+    axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))
+    _save(plt, fig, figures / "lag_2afc.png")
+
+
+_COLOUR_ORDER = ("distance", "best baseline", *_BASELINES)
+
+
+def _colour(colours: Any, label: str) -> Any:
+    return colours[_COLOUR_ORDER.index(label)] if label in _COLOUR_ORDER else "grey"
+
+
+def _save(plt: Any, fig: Any, path: Path) -> None:
+    fig.savefig(path, dpi=110)
+    plt.close(fig)
+
+
+def best_baseline(scores: dict[str, Any]) -> tuple[str, float]:
+    """Return name and value of the best score that is no stage of the weights themselves."""
+    others = {n: s["value"] for n, s in scores.items() if n != "distance" and not n.endswith(" alone")}
+    name = max(others, key=others.__getitem__)
+    return name, others[name]
+
+
+def write_card(folder: Path, info: WeightsInfo, metrics: dict[str, Any]) -> None:
+    """Write ``README.md``, a Hugging Face model card."""
+    rows = []
+    for s in metrics["sources"]:
+        scores = s["lag_2afc"]
+        low, high = scores["distance"]["interval"]
+        best, value = best_baseline(scores)
+        gap = scores[best]["gap"]
+        cells = [
+            s["split"],
+            s["name"],
+            f"{s['grid_spacing']:.3g}°",
+            s["n_times"],
+            f"**{scores['distance']['value']:.3f}** ({low:.3f}–{high:.3f})",
+            *(f"{scores[b]['value']:.3f}" if b in scores else "–" for b in _BASELINES),
+            f"{value:.3f} ({best})",
+            f"{gap[0]:+.3f} to {gap[1]:+.3f}",
+            *(f"{s['classes'][k]:.2f}" if s.get("classes") else "–" for k in ("top1", "top3")),
+            f"{s['classes']['mae_hours']:.0f} h" if s.get("classes") else "–",
+        ]
+        rows.append("| " + " | ".join(map(str, cells)) + " |")
+    config = metrics["config"]
+    head = ["split", "source", "grid", "times", "lag 2AFC (95 % over days)", *_BASELINES, "best baseline"]
+    head += ["gap to it", "top-1", "top-3", "lag error"]
+    channels = ", ".join(f"{c['name']} ({c['units'] or 'units of the data'})" for c in info.channels)
+    layers = ", ".join(f"{n} × {w:.3g}" for n, w in info.layers.items())
+    hashes = metrics["origin"]["data"]
+    sources = "\n".join(
+        f"- {s['name']}, share {s['weight']:g}: {Path(s['path']).name}, sha256 {hashes[s['name']][:12]}…"
+        for s in config["sources"]
+    )
+    last = info.n_lag_classes * info.base_step_hours
+    held = {split: ", ".join(config[split]) or "none" for split in ("validation", "test")}
+    text = f"""---
+library_name: atmoloss
+license: {info.license.lower()}
+tags: [weather, perceptual-loss, representation-learning]
+---
+# {info.name}
+
+Features whose distances measure how far apart two states of the atmosphere are (AtmoDist, Hoffmann & Lessig
+2023, arXiv:2202.01897), trained with atmoloss {info.package_version}. Id: `{info.id}`.
+
+- Channels, in this order: {channels}.
+- Trained on grids of {", ".join(f"{g:.3g}°" for g in info.grid_spacings)}, patches of {info.patch_sizes} cells,
+  lags to {last} h in steps of {info.base_step_hours} h. Other spacings: check with `atmoloss evaluate` first.
+- Recommended layers: {layers}; `mse_weight` {info.mse_weight:g}.
+- {metrics["step"]} steps; configuration and data fingerprints: `metrics.json`.
+
+## Held-out dates
+Lag 2AFC: how often the earlier of two later fields is nearer to an anchor, lags to
+{last} h, all triples of each patch; chance 0.5. Intervals by bootstrap over days.
+The value depends on how long the held-out blocks are (short blocks hold more easy, short lags): compare within a row.
+Validation dates served to fit layer scales; test dates for nothing but this table.
+
+| {" | ".join(head)} |
+|{"---|" * len(head)}
+{chr(10).join(rows)}
+
+![lag 2AFC](figures/lag_2afc.png) ![distance against lag](figures/distance_vs_lag.png)
+![confusion](figures/confusion.png) ![accuracy per lag](figures/accuracy_per_lag.png)
+
+## Data
+{sources}
+
+Held out of every source: validation {held["validation"]}; test {held["test"]}.
+GFS and HRRR: NOAA/NWS/NCEP, public domain (US Government work).
+
+## What it does not measure
+Bias of a whole field (the mean over a patch is weak in the features), anything in channels it does not see,
+and differences at the edge of a patch as reliably as inside it.
+"""
+    write_atomically(folder / "README.md", text.encode())

@@ -1,0 +1,121 @@
+"""Run folders: what was asked, what happened, and a checkpoint that is whole or not there."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from atmoloss import __version__
+from atmoloss.data.sources import FieldSource
+from atmoloss.errors import ConfigError
+from atmoloss.training.config import TrainConfig, make_config
+from atmoloss.weights import write_atomically
+
+RECORD, CHECKPOINT, METRICS = "run.json", "checkpoint.pt", "metrics.jsonl"
+# These may differ between a run and its continuation: they do not change what is computed.
+_FREE = ("workers", "threads", "log_every", "checkpoint_every", "tensorboard")
+
+
+def git_commit(folder: Path) -> str:
+    """Return the commit of the source tree, with ``+`` when it has changes; ``""`` outside a checkout."""
+    try:
+        run = [
+            subprocess.run(["git", "-C", str(folder), *command], capture_output=True, text=True, check=True).stdout
+            for command in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+        ]
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return run[0].strip() + ("+" if run[1].strip() else "")
+
+
+def describe(config: TrainConfig, sources: Sequence[FieldSource]) -> dict[str, Any]:
+    """Return what a run keeps of its origin: configuration, versions, commit and data fingerprints."""
+    return {
+        "config": dataclasses.asdict(config),
+        "atmoloss": __version__,
+        "torch": torch.__version__,
+        "git_commit": git_commit(Path(__file__).resolve().parent),
+        "data": {s.name: s.fingerprint() for s in sources},
+    }
+
+
+def write_record(folder: Path, record: dict[str, Any]) -> None:
+    """Write ``run.json``."""
+    write_atomically(folder / RECORD, (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def read_record(folder: Path) -> tuple[TrainConfig, dict[str, Any]]:
+    """Read ``run.json``: the configuration of the run, and the whole record.
+
+    Raises:
+        ConfigError: no run in that folder.
+    """
+    try:
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"output: {folder} holds no run to continue or export: {error}") from error
+    return make_config(record["config"]), record
+
+
+def check_same(before: dict[str, Any], now: dict[str, Any]) -> None:
+    """Raise ``ConfigError`` where a continued run would compute something else than it began."""
+    for key, value in now["config"].items():
+        # Through JSON: tuples and lists are the same there.
+        if key not in _FREE and json.loads(json.dumps(value)) != before["config"].get(key):
+            raise ConfigError(
+                f"resume: {key} is {value!r}, but the run began with {before['config'].get(key)!r}; expected the "
+                "same, or a new --output"
+            )
+    for name, fingerprint in now["data"].items():
+        if before["data"].get(name) != fingerprint:
+            raise ConfigError(f"resume: the data of source {name!r} changed since the run began")
+
+
+def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
+    """Write ``checkpoint.pt`` under a temporary name, then rename it."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    write_atomically(folder / CHECKPOINT, buffer.getvalue())
+
+
+def load_checkpoint(folder: Path) -> dict[str, Any] | None:
+    """Return the last checkpoint, or ``None`` if there is none yet; tensors and plain values only."""
+    path = folder / CHECKPOINT
+    if not path.is_file():
+        return None
+    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    return state
+
+
+class MetricsLog:
+    """``metrics.jsonl``, one object a line; lines after the step that a run continues from are dropped."""
+
+    def __init__(self, folder: Path, step: int) -> None:
+        self._path = folder / METRICS
+        lines = self._path.read_text(encoding="utf-8").splitlines() if self._path.is_file() else []
+        kept = [line for line in lines if _step_of(line) <= step]
+        write_atomically(self._path, "".join(line + "\n" for line in kept).encode())
+        self._file = self._path.open("a", encoding="utf-8")
+
+    def write(self, **values: Any) -> None:
+        """Append one line."""
+        self._file.write(json.dumps(values) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def _step_of(line: str) -> float:
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):  # half a line, from a kill
+        return float("inf")

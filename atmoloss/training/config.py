@@ -1,0 +1,252 @@
+"""The training configuration: one dataclass, read from TOML, unknown keys rejected."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from atmoloss.data.sequences import SequenceSpec
+from atmoloss.errors import ConfigError, require
+
+
+@dataclasses.dataclass(frozen=True)
+class SourceConfig:
+    """One data source: ``path`` and ``level`` as in :func:`atmoloss.data.open_fields`, and its share."""
+
+    name: str
+    path: str
+    level: float | None = None
+    grid: float | None = None
+    weight: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides what a training run computes.
+
+    Attributes:
+        name: of the weights.
+        recipe: which defaults to start from, see :data:`RECIPES`.
+        sources: data sources.
+        variables: channels, any names that ``open_fields`` finds in every source.
+        validation, test: periods ``"YYYY-MM-DD/YYYY-MM-DD"`` held out of all sources.
+        encoder, encoder_options: preset of ``atmoloss.networks`` and arguments that override it.
+        head: ``"metric"`` or ``"published"``.
+        n_times, n_classes, base_step, patch_sizes, batch_size, latitude_band, mirror: see ``SequenceSpec``.
+        optimizer: ``"adamw"`` (one-cycle schedule) or ``"sgd"`` (Hoffmann & Lessig: momentum 0.9, each
+            tensor's gradient clipped on its own, rate divided by ten when the loss stalls).
+        steps: optimizer steps.
+        learning_rate: highest rate.
+        weight_decay: of convolution and dense kernels, in the optimizer's own convention.
+        gradient_clip: largest norm of the gradient.
+        ranking_weight: of the ranking term (metric head): how often the earlier of two fields is nearer.
+        ranking_temperature: of that term, in units of log d.
+        subset_steps, subset_batches: first steps repeat that many batches (the original needs this start).
+        epoch_steps: steps after which the ``sgd`` schedule looks at the mean loss.
+        precision: ``"float32"`` or ``"bfloat16"`` (autocast of the encoder).
+        channels_last: memory layout of the encoder.
+        seed: of weights and batches.
+        workers, threads: data processes and torch threads; neither changes the batches.
+        log_every, validate_every, checkpoint_every: in steps.
+        validation_patches: patches per source in a validation.
+        mse_weight: what the exported weights recommend.
+        tensorboard: also write TensorBoard events (extra ``tensorboard``).
+        license: of the exported weights.
+    """
+
+    name: str = "atmodist"
+    recipe: str = "fast"
+    sources: tuple[SourceConfig, ...] = ()
+    variables: tuple[str, ...] = ("divergence", "vorticity")
+    validation: tuple[str, ...] = ()
+    test: tuple[str, ...] = ()
+    encoder: str = "resnet_aa"
+    encoder_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    head: str = "metric"
+    n_times: int = 4
+    n_classes: int = 32
+    base_step: int = 3
+    patch_sizes: tuple[int, ...] = (64,)
+    batch_size: int = 16
+    latitude_band: tuple[float, float] = (-80.0, 80.0)
+    mirror: bool = True
+    optimizer: str = "adamw"
+    steps: int = 2000
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.02
+    gradient_clip: float = 1.0
+    ranking_weight: float = 0.0
+    ranking_temperature: float = 0.1
+    subset_steps: int = 0
+    subset_batches: int = 0
+    epoch_steps: int = 0
+    precision: str = "float32"
+    channels_last: bool = True
+    seed: int = 0
+    workers: int = 1
+    threads: int = 0
+    log_every: int = 50
+    validate_every: int = 1000
+    checkpoint_every: int = 200
+    validation_patches: int = 6
+    mse_weight: float = 0.0
+    tensorboard: bool = False
+    license: str = "Apache-2.0"
+
+    def __post_init__(self) -> None:
+        allowed = {
+            "recipe": tuple(RECIPES),
+            "head": ("metric", "published"),
+            "optimizer": ("adamw", "sgd"),
+            "precision": ("float32", "bfloat16"),
+        }
+        for key, values in allowed.items():
+            if getattr(self, key) not in values:
+                raise ConfigError(f"{key}: got {getattr(self, key)!r}, expected one of {', '.join(values)}")
+        lowest = {"n_times": 2, "n_classes": 2, "base_step": 1, "batch_size": 1, "steps": 1, "log_every": 1}
+        lowest |= {"validate_every": 1, "checkpoint_every": 1, "workers": 0, "threads": 0, "seed": 0}
+        for key, low in lowest.items():
+            if getattr(self, key) < low:
+                raise ConfigError(f"{key}: got {getattr(self, key)}, expected at least {low}")
+        if not self.variables:
+            raise ConfigError("variables: got none, expected at least one name")
+        if self.head == "published" and len(self.patch_sizes) != 1:
+            raise ConfigError(f"patch_sizes: got {self.patch_sizes}, expected one size for the published head")
+
+    @property
+    def sequences(self) -> SequenceSpec:
+        """How training sequences are drawn."""
+        keys = [field.name for field in dataclasses.fields(SequenceSpec)]
+        return SequenceSpec(**{key: getattr(self, key) for key in keys})
+
+
+RECIPES: dict[str, dict[str, Any]] = {
+    "fast": {},
+    # Hoffmann & Lessig (2023); ORIGINAL: 20 epochs on 2,000 fixed batches, then 60 on everything.
+    "paper": {
+        "encoder": "resnet_small",
+        "head": "published",
+        "n_times": 2,
+        "n_classes": 23,
+        "patch_sizes": [160],
+        "batch_size": 128,
+        "latitude_band": [-71.25, 71.25],
+        "mirror": False,
+        "optimizer": "sgd",
+        "steps": 20 * 2000 + 60 * 9340,
+        "learning_rate": 0.1,
+        "weight_decay": 2e-4,
+        "gradient_clip": 5.0,
+        "subset_steps": 20 * 2000,
+        "subset_batches": 2000,
+        "epoch_steps": 9340,
+    },
+}
+"""Defaults per recipe; what a configuration says itself goes before them."""
+
+
+def read_config(path: Path, overrides: Mapping[str, Any] | None = None) -> TrainConfig:
+    """Read a TOML file.
+
+    Args:
+        path: of the file; relative source paths are relative to its folder.
+        overrides: key to value, applied last.
+
+    Raises:
+        ConfigError: not TOML, an unknown key, or a value of the wrong kind.
+    """
+    toml: Any = require("tomllib", "train") if sys.version_info >= (3, 11) else require("tomli", "train")
+    try:
+        raw = toml.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"config: {path} cannot be read: {error}") from error
+    for source in raw.get("sources", []):
+        if isinstance(source, dict) and "://" not in str(source.get("path", "")):
+            source["path"] = os.path.abspath(path.parent / str(source.get("path", "")))
+    return make_config({**raw, **(overrides or {})})
+
+
+def make_config(raw: Mapping[str, Any]) -> TrainConfig:
+    """Build a configuration from plain values on top of its recipe's defaults.
+
+    Raises:
+        ConfigError: an unknown key or a value of the wrong kind.
+    """
+    recipe = raw.get("recipe", "fast")
+    if recipe not in RECIPES:
+        raise ConfigError(f"recipe: got {recipe!r}, expected one of {', '.join(RECIPES)}")
+    values = dict(RECIPES[recipe])
+    values.update(raw)
+    sources = values.get("sources", ())
+    if not isinstance(sources, Sequence) or not all(isinstance(s, Mapping) for s in sources):
+        raise ConfigError(f"sources: got {sources!r}, expected tables [[sources]] with name and path")
+    values["sources"] = tuple(_build(SourceConfig, s, "sources.") for s in sources)
+    config: TrainConfig = _build(TrainConfig, values, "")
+    return config
+
+
+def _build(kind: Any, values: Mapping[str, Any], prefix: str) -> Any:
+    """Build a dataclass from plain values, checking names and types."""
+    hints = get_type_hints(kind)
+    unknown = sorted(set(values) - set(hints))
+    if unknown:
+        raise ConfigError(f"{prefix}{unknown[0]}: is no key of the configuration; expected one of {', '.join(hints)}")
+    required = [f.name for f in dataclasses.fields(kind) if f.default is f.default_factory is dataclasses.MISSING]
+    missing = [name for name in required if name not in values]
+    if missing:
+        raise ConfigError(f"{prefix}{missing[0]}: is missing")
+    return kind(**{key: _coerce(prefix + key, hints[key], value) for key, value in values.items()})
+
+
+_KINDS: dict[Any, tuple[str, tuple[type, ...]]] = {
+    str: ("text", (str,)),
+    bool: ("true or false", (bool,)),
+    int: ("a whole number", (int,)),
+    float: ("a number", (int, float)),
+}
+
+
+def _coerce(key: str, hint: Any, value: Any) -> Any:
+    text = str(hint)
+    if hint in _KINDS:
+        expected, kinds = _KINDS[hint]
+        if not isinstance(value, kinds) or (isinstance(value, bool) and hint is not bool):
+            raise ConfigError(f"{key}: got {value!r}, expected {expected}")
+        return hint(value)
+    if "None" in text:  # float | None
+        return None if value is None else _coerce(key, float, value)
+    if text.startswith("tuple"):
+        if not isinstance(value, (list, tuple)):
+            raise ConfigError(f"{key}: got {value!r}, expected a list")
+        item = hint.__args__[0]
+        if item in _KINDS:
+            value = [_coerce(key, item, v) for v in value]
+        if hint.__args__[-1] is not Ellipsis and len(value) != len(hint.__args__):
+            raise ConfigError(f"{key}: got {value!r}, expected {len(hint.__args__)} values")
+        return tuple(value)
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{key}: got {value!r}, expected a table")
+    return dict(value)
+
+
+def parse_overrides(texts: Sequence[str]) -> dict[str, Any]:
+    """Read ``key=value`` texts from the command line; the value is TOML, or plain text.
+
+    Raises:
+        ConfigError: no ``=``.
+    """
+    toml: Any = require("tomllib", "train") if sys.version_info >= (3, 11) else require("tomli", "train")
+    out: dict[str, Any] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise ConfigError(f"--set: got {text!r}, expected key=value")
+        try:
+            out[key.strip()] = toml.loads(f"value = {value}")["value"]
+        except ValueError:
+            out[key.strip()] = value
+    return out

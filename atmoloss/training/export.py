@@ -1,0 +1,145 @@
+"""From a trained model to a weights folder: gains, layer scales, recommended layers, metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from atmoloss import __version__, functional
+from atmoloss.data.conventions import quantity
+from atmoloss.data.sequences import SequenceDataset, SequenceSpec
+from atmoloss.data.sources import FieldSource
+from atmoloss.extractor import Extractor, load_strictly
+from atmoloss.heads import MetricHead, PretextModel, build_head
+from atmoloss.networks import Encoder
+from atmoloss.normalization import LogNormalization
+from atmoloss.training.config import TrainConfig
+from atmoloss.training.scale import fit_layer_scale
+from atmoloss.weights import WeightsInfo, load
+
+_SCALE_BATCHES = 64
+
+
+def build_info(
+    config: TrainConfig, model: PretextModel, normalization: LogNormalization, sources: Sequence[FieldSource] = ()
+) -> WeightsInfo:
+    """Describe a model; scales and layers are filled in by :func:`with_scales`."""
+    return WeightsInfo(
+        name=config.name,
+        channels=tuple(_describe_channel(name) for name in config.variables),
+        encoder=model.encoder.architecture,
+        head=model.head.architecture,
+        normalization=normalization.constants(),
+        base_step_hours=config.base_step,
+        n_lag_classes=config.n_classes,
+        mse_weight=config.mse_weight,
+        grid_spacings=tuple(sorted({round(s.grid_spacing, 4) for s in sources})),
+        levels=tuple(dict.fromkeys(s.level or s.name for s in sources)),
+        patch_sizes=config.patch_sizes,
+        license=config.license,
+        package_version=__version__,
+    )
+
+
+def _describe_channel(name: str) -> dict[str, str]:
+    known = quantity(name)
+    standard_name, units = (known.standard_names[0], known.units) if known else ("", "")
+    return {"name": name, "standard_name": standard_name, "units": units}
+
+
+def gains_of(model: PretextModel) -> dict[str, Tensor]:
+    """Return the factors that make plain mean squared differences the metric head's distance.
+
+    With w per channel and C channels a gain √(w C) turns the mean over channels into the weighted sum.
+    The published head has no weights: no gains.
+    """
+    if not isinstance(model.head, MetricHead):
+        return {}
+    return {name: (w.detach() * len(w)).sqrt() for name, w in model.head.weights().items()}
+
+
+def build_extractor(config: TrainConfig, model: PretextModel, normalization: LogNormalization) -> Extractor:
+    """Return the model as it would ship, without scales; evaluation mode, on the model's device."""
+    info = build_info(config, model, normalization)
+    device = next(model.parameters()).device
+    # A copy of the constants: the extractor freezes what it is given.
+    return Extractor(model.encoder, LogNormalization(**normalization.constants()), info, gains_of(model)).to(device)
+
+
+@torch.no_grad()
+def lag_curves(
+    extractor: Extractor, sources: Sequence[FieldSource], spec: SequenceSpec, seed: int = 0
+) -> dict[str, np.ndarray]:
+    """Return, per lag class, the mean squared difference of each stage and (``"mse"``) of normalised fields.
+
+    Args:
+        extractor: to measure.
+        sources: held-out data.
+        spec: of the sequences whose pairs are averaged.
+        seed: of the draw.
+
+    Returns:
+        (K,) float64 per name; NaN for lags that no pair has.
+    """
+    data = SequenceDataset(sources, spec, seed=seed, length=_SCALE_BATCHES)
+    first, second = torch.triu_indices(spec.n_times, spec.n_times, 1)
+    sums: dict[str, np.ndarray] = {}
+    count = np.zeros(spec.n_classes)
+    for i in range(len(data)):
+        batch = data[i]
+        x = extractor.normalization(batch.fields.flatten(0, 1))
+        features = {**extractor.encode(x), "mse": x}
+        classes = ((batch.hours[:, second] - batch.hours[:, first]) // spec.base_step - 1).flatten().numpy()
+        count += np.bincount(classes, minlength=spec.n_classes)
+        for name, f in features.items():
+            f = f.unflatten(0, (-1, spec.n_times))
+            d = functional.mean_squared_difference(f[:, first].flatten(0, 1), f[:, second].flatten(0, 1))
+            total = np.bincount(classes, d.double().numpy(), spec.n_classes)
+            sums[name] = sums.get(name, np.zeros(spec.n_classes)) + total
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return {name: total / count for name, total in sums.items()}
+
+
+def scales_and_layers(model: PretextModel, curves: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Fit the scale of each stage, and of the distance as a whole, to the MSE over the upper half of lags.
+
+    The recommended layers make scale × weight equal for all stages: their sum is then the distance that
+    the metric head was trained on, times the one factor that makes it equal the MSE. For the published
+    head the deepest stage is recommended, as published.
+
+    Returns:
+        ``layer_scales`` and ``layers``.
+    """
+    used = np.isfinite(curves["mse"])
+    fitted = {n: fit_layer_scale(c[used], curves["mse"][used]) for n, c in curves.items() if n != "mse"}
+    if not isinstance(model.head, MetricHead):
+        return {"layer_scales": fitted, "layers": {list(fitted)[-1]: 1.0}}
+    whole = fit_layer_scale(sum(curves[n][used] for n in fitted), curves["mse"][used])
+    return {"layer_scales": fitted, "layers": {n: whole / s for n, s in fitted.items()}}
+
+
+def tensors_of(model: PretextModel) -> dict[str, Tensor]:
+    """Return what ``model.safetensors`` holds: ``encoder.…``, ``head.…`` and ``gain.<stage>``."""
+    state = {name: tensor for name, tensor in model.state_dict().items() if tensor.is_floating_point()}
+    return {**state, **{f"gain.{name}": gain for name, gain in gains_of(model).items()}}
+
+
+def load_pretext(folder: Path) -> PretextModel | None:
+    """Read encoder and head of a weights folder; ``None`` where it has no head.
+
+    Raises:
+        WeightsError: as :func:`atmoloss.load_extractor`.
+    """
+    info, tensors = load(folder)
+    if info.head is None:
+        return None
+    encoder = Encoder(**info.encoder)
+    model = PretextModel(encoder, build_head(info.head, encoder))
+    load_strictly(model.encoder, tensors, "encoder.", info.id)
+    load_strictly(model.head, tensors, "head.", info.id)
+    return model.eval()

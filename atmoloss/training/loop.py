@@ -1,0 +1,283 @@
+"""The training loop: batches in, checkpoints and a log out. Exactly resumable."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from atmoloss import __version__
+from atmoloss.data import open_fields
+from atmoloss.data.sequences import SequenceDataset
+from atmoloss.data.sources import FieldSource, source_from_dataset, split_by_date
+from atmoloss.errors import ConfigError, require
+from atmoloss.heads import MetricHead, PretextModel, build_head
+from atmoloss.networks import build_encoder
+from atmoloss.normalization import LogNormalization
+from atmoloss.training import checkpoint as runs
+from atmoloss.training.baselines import extractor_measure
+from atmoloss.training.config import TrainConfig
+from atmoloss.training.export import build_extractor
+from atmoloss.training.lag_2afc import measure_source
+from atmoloss.training.objective import SequenceObjective
+
+log = logging.getLogger("atmoloss")
+_NORMALISATION_BATCHES = 64
+
+
+def open_sources(config: TrainConfig) -> list[FieldSource]:
+    """Read every source of the configuration into memory.
+
+    Raises:
+        ConfigError: no sources.
+        DataError: a source that cannot be read or lacks a variable.
+    """
+    if not config.sources:
+        raise ConfigError("sources: got none, expected at least one table [[sources]] with name and path")
+    out = []
+    for s in config.sources:
+        dataset = open_fields(s.path, config.variables, s.level, grid=s.grid)
+        level = "" if s.level is None else f"{s.level:g}"
+        out.append(source_from_dataset(dataset, s.name, s.weight, level))
+        log.info("%s: %d times, %s", s.name, len(out[-1].times), "x".join(map(str, out[-1].values.shape[2:])))
+    return out
+
+
+def build_model(config: TrainConfig) -> PretextModel:
+    """Build the encoder and head of a configuration, with weights drawn from its seed."""
+    torch.manual_seed(config.seed)
+    encoder = build_encoder(config.encoder, in_channels=len(config.variables), **config.encoder_options)
+    head: dict[str, Any] = {"kind": config.head, "n_classes": config.n_classes}
+    if config.head == "published":
+        head["input_size"] = [config.patch_sizes[0]] * 2
+    return PretextModel(encoder, build_head(head, encoder))
+
+
+def fit_normalization(config: TrainConfig, train: Sequence[FieldSource]) -> LogNormalization:
+    """Fit the constants to patches drawn as in training, so that sources count as they will."""
+    # Another stream than training's: seeds below 2**32 are free for users.
+    sample = SequenceDataset(train, config.sequences, seed=config.seed + 2**32, length=_NORMALISATION_BATCHES)
+    return LogNormalization.fit(lambda: (sample[i].fields.flatten(0, 1) for i in range(len(sample))))
+
+
+def make_optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:
+    """Build the optimizer; weight decay acts on convolution and dense kernels only."""
+    kernels = [m.weight for m in model.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
+    ids = {id(p) for p in kernels}
+    groups: list[dict[str, Any]] = [
+        {"params": kernels, "weight_decay": config.weight_decay},
+        {"params": [p for p in model.parameters() if id(p) not in ids], "weight_decay": 0.0},
+    ]
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(groups, config.learning_rate, momentum=0.9)
+    return torch.optim.AdamW(groups, config.learning_rate)
+
+
+def make_scheduler(config: TrainConfig, optimizer: torch.optim.Optimizer) -> Any:
+    """One-cycle for AdamW; for SGD the original's plateau rule on the mean training loss of an epoch."""
+    if config.optimizer == "adamw":
+        return torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, config.learning_rate, total_steps=config.steps, pct_start=min(0.2, 1 - 1 / (config.steps + 1))
+        )
+    return torch.optim.lr_scheduler.ReduceLROnPlateau(
+        optimizer, factor=0.1, patience=8, threshold=0.04, threshold_mode="abs", min_lr=1e-5
+    )
+
+
+class _Stream(torch.utils.data.Dataset[Any]):
+    """Batches by step; the first ``subset_steps`` repeat a fixed set of ``subset_batches``."""
+
+    def __init__(self, config: TrainConfig, train: Sequence[FieldSource]) -> None:
+        self._batches = SequenceDataset(train, config.sequences, seed=config.seed, length=config.steps)
+        self._subset = (config.subset_steps, max(config.subset_batches, 1))
+
+    def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
+        steps, batches = self._subset
+        batch = self._batches[step % batches if step < steps else step]
+        return batch.fields, batch.hours
+
+
+def train(config: TrainConfig, folder: Path, *, resume: bool = False, device: str = "cpu") -> None:
+    """Train, or continue to train, into a run folder.
+
+    Args:
+        config: of the run.
+        folder: gets ``run.json``, ``metrics.jsonl`` and ``checkpoint.pt``.
+        resume: continue from the last checkpoint; the batches and, on one device, every number are those
+            of a run that was never interrupted.
+        device: of torch.
+
+    Raises:
+        ConfigError: the folder already holds a run and ``resume`` is false, or the run it holds differs.
+    """
+    if (folder / runs.RECORD).is_file() and not resume:
+        raise ConfigError(f"output: {folder} already holds a run; expected --resume or another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    torch.set_flush_denormal(True)
+    sources = open_sources(config)
+    splits = split_by_date(sources, config.validation, config.test)
+    record = runs.describe(config, sources)
+    if (folder / runs.RECORD).is_file():
+        runs.check_same(runs.read_record(folder)[1], record)
+    else:
+        runs.write_record(folder, record)
+
+    model = build_model(config)
+    optimizer = make_optimizer(config, model.to(device))
+    scheduler = make_scheduler(config, optimizer)
+    state = runs.load_checkpoint(folder) if resume else None
+    start, epoch_loss = 0, [0.0, 0.0]
+    if state is None:
+        normalization = fit_normalization(config, splits["train"])
+    else:
+        start, epoch_loss = state["step"], state["epoch_loss"]
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        scheduler.load_state_dict(state["scheduler"])
+        normalization = LogNormalization(**state["normalization"])
+        log.info("continuing after step %d", start)
+    normalization.to(device)
+    if config.channels_last:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    objective = SequenceObjective(
+        model, config.n_times, config.base_step, config.ranking_weight, config.ranking_temperature
+    ).to(device)
+    loader = DataLoader(
+        _Stream(config, splits["train"]),
+        batch_size=None,
+        sampler=range(start, config.steps),
+        num_workers=config.workers,
+        prefetch_factor=4 if config.workers else None,
+        pin_memory=device.startswith("cuda"),
+    )
+    metrics = runs.MetricsLog(folder, start)
+    board = _tensorboard(folder) if config.tensorboard else None
+    bar = _Progress(start, config.steps)
+    sums: dict[str, float] = {}
+    began = time.perf_counter()
+
+    def report(step: int, values: dict[str, Any]) -> None:
+        metrics.write(step=step, **values)
+        bar.note(step, values)
+        if board is not None:
+            for name, value in values.items():
+                for key, number in value.items() if isinstance(value, dict) else [(name, value)]:
+                    board.add_scalar(key, number, step)
+
+    for step, (fields, hours) in enumerate(loader, start + 1):
+        model.train()
+        x = normalization(fields.flatten(0, 1).to(device, non_blocking=True))
+        if config.channels_last:
+            x = x.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=config.precision == "bfloat16"):
+            out = objective(x, hours.to(device))
+        if not torch.isfinite(out["loss"]):
+            raise ConfigError(f"training: the loss is {out['loss'].item()} at step {step}; try a lower learning_rate")
+        optimizer.zero_grad(set_to_none=True)
+        out["loss"].backward()
+        clip_gradients(model, config)
+        optimizer.step()
+        epoch_loss = [epoch_loss[0] + out["loss"].item(), epoch_loss[1] + 1]
+        _advance(scheduler, config, step, epoch_loss)
+        for name, value in out.items():
+            sums[name] = sums.get(name, 0.0) + value.item()
+        bar.update()
+        if step % config.log_every == 0 or step == config.steps:
+            taken = (step - start - 1) % config.log_every + 1
+            rate = (step - start) * config.batch_size * config.n_times / (time.perf_counter() - began)
+            values = {name: value / taken for name, value in sums.items()}
+            report(step, {**values, "learning_rate": optimizer.param_groups[0]["lr"], "patches_per_second": rate})
+            sums = {}
+        if step % config.validate_every == 0 or step == config.steps:
+            report(step, {"validation_2afc": validate(config, model, normalization, splits["validation"])})
+        if step % config.checkpoint_every == 0 or step == config.steps:
+            saved = {
+                "step": step,
+                "epoch_loss": epoch_loss,
+                "model": model.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "scheduler": scheduler.state_dict(),
+                "normalization": normalization.constants(),
+                "atmoloss": __version__,
+            }
+            runs.save_checkpoint(folder, saved)
+    bar.close()
+    metrics.close()
+
+
+def clip_gradients(model: nn.Module, config: TrainConfig) -> None:
+    """Clip the gradient: as a whole, or (``sgd``, as Keras' clipnorm does) each tensor on its own."""
+    if config.optimizer == "adamw":
+        nn.utils.clip_grad_norm_(model.parameters(), config.gradient_clip)
+        return
+    for parameter in model.parameters():
+        nn.utils.clip_grad_norm_([parameter], config.gradient_clip)
+
+
+def _advance(scheduler: Any, config: TrainConfig, step: int, epoch_loss: list[float]) -> None:
+    if config.optimizer == "adamw":
+        if step < config.steps:
+            scheduler.step()
+    elif step > config.subset_steps and config.epoch_steps and (step - config.subset_steps) % config.epoch_steps == 0:
+        scheduler.step(epoch_loss[0] / epoch_loss[1])
+        epoch_loss[:] = [0.0, 0.0]
+    elif step <= config.subset_steps:
+        epoch_loss[:] = [0.0, 0.0]
+
+
+def validate(
+    config: TrainConfig, model: PretextModel, normalization: LogNormalization, sources: Sequence[FieldSource]
+) -> dict[str, float]:
+    """Return the lag 2AFC of the distance as it would ship, per validation source."""
+    extractor = build_extractor(config, model, normalization)
+    layers = None if isinstance(model.head, MetricHead) else [extractor.stages[-1]]
+    measure = extractor_measure(extractor, layers)
+    max_lag = config.base_step * config.n_classes
+    out = {}
+    for s in sources:
+        size = min(config.patch_sizes[0], len(s.latitude), len(s.longitude))
+        tally = measure_source(s, {"distance": measure}, size=size, max_lag=max_lag, limit=config.validation_patches)
+        if tally["distance"].total.sum():
+            out[s.name] = tally["distance"].share
+    return out
+
+
+def _tensorboard(folder: Path) -> Any:
+    require("tensorboard", "tensorboard")
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(folder))
+
+
+class _Progress:
+    """A bar on a terminal, lines elsewhere."""
+
+    def __init__(self, start: int, total: int) -> None:
+        self._total = total
+        self._bar: Any = None
+        if sys.stderr.isatty():
+            self._bar = require("tqdm", "train").tqdm(initial=start, total=total, unit="step", dynamic_ncols=True)
+        self.update: Callable[[], Any] = self._bar.update if self._bar is not None else (lambda: None)
+
+    def note(self, step: int, values: dict[str, Any]) -> None:
+        shown = {}
+        for name, value in values.items():
+            for key, number in value.items() if isinstance(value, dict) else [(name, value)]:
+                shown[key] = f"{number:.4g}"
+        if self._bar is not None and "loss" in shown:
+            self._bar.set_postfix({key: shown[key] for key in ("loss", "accuracy", "ranking") if key in shown})
+        else:
+            log.info("step %d of %d: %s", step, self._total, ", ".join(f"{k} {v}" for k, v in shown.items()))
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()

@@ -1,0 +1,98 @@
+"""Write a weights folder from a run: scales, metrics on held-out dates, figures and the model card."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from atmoloss import weights as weights_folder
+from atmoloss.data.sources import FieldSource, split_by_date
+from atmoloss.errors import ConfigError
+from atmoloss.extractor import load_extractor
+from atmoloss.heads import PretextModel
+from atmoloss.normalization import LogNormalization
+from atmoloss.training import checkpoint as runs
+from atmoloss.training.card import write_card, write_figures
+from atmoloss.training.config import TrainConfig
+from atmoloss.training.evaluate import evaluate_source, open_winds
+from atmoloss.training.export import build_extractor, build_info, lag_curves, scales_and_layers, tensors_of
+from atmoloss.training.loop import build_model, open_sources
+
+log = logging.getLogger("atmoloss")
+
+
+def load_model(config: TrainConfig, run: Path) -> tuple[PretextModel, LogNormalization, int]:
+    """Return the model of a run's last checkpoint, its normalisation, and its step.
+
+    Raises:
+        ConfigError: the run has no checkpoint yet.
+    """
+    state = runs.load_checkpoint(run)
+    if state is None:
+        raise ConfigError(f"export: {run} has no checkpoint yet")
+    model = build_model(config)
+    model.load_state_dict(state["model"])
+    return model.eval(), LogNormalization(**state["normalization"]), state["step"]
+
+
+def publish(config: TrainConfig, run: Path, folder: Path) -> None:
+    """Write ``config.json``, ``model.safetensors``, ``metrics.json``, figures and card of a run into ``folder``.
+
+    Layer scales come from validation dates (from training dates where none are held out), metrics from
+    validation and test dates.
+
+    Raises:
+        ConfigError: no checkpoint, or data that changed since the run.
+    """
+    record = runs.read_record(run)[1]
+    model, normalization, step = load_model(config, run)
+    torch.set_flush_denormal(True)
+    sources = open_sources(config)
+    runs.check_same(record, runs.describe(config, sources))
+    splits = split_by_date(sources, config.validation, config.test)
+    held_out = splits["validation"] or splits["train"]
+
+    plain = build_extractor(config, model, normalization)
+    curves = lag_curves(plain, held_out, config.sequences)
+    info = build_info(config, model, normalization, sources)
+    info = dataclasses.replace(info, **scales_and_layers(model, curves))
+    info = weights_folder.save(folder, info, tensors_of(model))
+    log.info("%s written to %s", info.id, folder)
+
+    extractor = load_extractor(folder)
+    entries = []
+    for split in ("validation", "test"):
+        for source in splits[split]:
+            log.info("evaluating %s (%s)", source.name, split)
+            size = min(config.patch_sizes[0], len(source.latitude), len(source.longitude))
+            max_lag = config.base_step * config.n_classes
+            entry = evaluate_source(extractor, model, source, _winds(config, source), size=size, max_lag=max_lag)
+            entries.append({"split": split, **entry})
+    metrics: dict[str, Any] = {
+        "weights": info.id,
+        "step": step,
+        "sources": entries,
+        "lag_hours": [(k + 1) * config.base_step for k in range(config.n_classes)],
+        "lag_curves": {n: [None if np.isnan(v) else float(v) for v in c] for n, c in curves.items()},
+        "origin": {key: record[key] for key in ("atmoloss", "torch", "git_commit", "data")},
+        "config": {**record["config"], "sources": [_without_folder(s) for s in record["config"]["sources"]]},
+    }
+    text = json.dumps(metrics, indent=1, ensure_ascii=False) + "\n"
+    weights_folder.write_atomically(folder / "metrics.json", text.encode())
+    write_figures(folder, info, metrics)
+    write_card(folder, info, metrics)
+
+
+def _without_folder(source: dict[str, Any]) -> dict[str, Any]:
+    return {**source, "path": Path(source["path"]).name}  # where it lay is of no use to others
+
+
+def _winds(config: TrainConfig, source: FieldSource) -> FieldSource | None:
+    by_name = {s.name: s for s in config.sources}
+    return open_winds(by_name[source.name].path, by_name[source.name].level, source)
