@@ -15,17 +15,20 @@ from torch import Tensor
 from atmoloss.errors import InputError, require
 from atmoloss.extractor import Extractor
 from atmoloss.loss import AtmoDistLoss
+from atmoloss.weights import CONFIG_NAME
 
 Weights = str | os.PathLike[str] | Extractor
 
 
 @functools.lru_cache(maxsize=8)
-def _cached(weights: str, device: torch.device, options: tuple[tuple[str, Any], ...]) -> AtmoDistLoss:
+def _cached(weights: str, written: int, device: torch.device, options: tuple[tuple[str, Any], ...]) -> AtmoDistLoss:
     return AtmoDistLoss(weights, **dict(options)).to(device)
 
 
 def _distance_of(weights: Weights, device: torch.device, options: dict[str, Any]) -> AtmoDistLoss:
     """Return the loss behind a distance; one named set of weights is read once per process."""
+    if "reduction" in options:
+        raise InputError(f"reduction: got {options['reduction']!r}, expected none; a distance is one value per pair")
     options = {"mse_weight": 0.0, **options, "reduction": "none"}
     if isinstance(options.get("layers"), list):
         options["layers"] = tuple(options["layers"])
@@ -36,7 +39,9 @@ def _distance_of(weights: Weights, device: torch.device, options: dict[str, Any]
         return AtmoDistLoss(weights, **options).to(device)
     if isinstance(weights, Extractor):
         return AtmoDistLoss(weights, **options).to(device)
-    return _cached(os.fspath(weights), device, key)
+    config = os.path.join(os.fspath(weights), CONFIG_NAME)  # a folder that is written anew is read anew
+    written = os.stat(config).st_mtime_ns if os.path.isfile(config) else 0
+    return _cached(os.fspath(weights), written, device, key)
 
 
 def atmodist_distance(
@@ -57,10 +62,10 @@ def atmodist_distance(
         InputError: shapes, channels or values that do not fit.
         WeightsError: the weights are missing or altered.
     """
-    if not isinstance(a, Tensor):
-        raise InputError(f"a: got {type(a).__name__}, expected a tensor (N, C, H, W)")
-    result: Tensor = _distance_of(weights, a.device, options)(a, b, weight)
-    return result
+    for name, value in (("a", a), ("b", b)):
+        if not isinstance(value, Tensor):
+            raise InputError(f"{name}: got {type(value).__name__}, expected a tensor (N, C, H, W)")
+    return _distance_of(weights, a.device, options)._compare(a, b, weight, ("a", "b"))
 
 
 @torch.no_grad()
@@ -93,10 +98,14 @@ def distance_matrix(
     """
     if batch_size < 1:
         raise InputError(f"batch_size: got {batch_size}, expected at least 1")
+    if not max_memory > 0:
+        raise InputError(f"max_memory: got {max_memory}, expected a positive number of bytes")
     for name, value in (("fields", fields), ("others", others)):
-        if value is not None and (not isinstance(value, Tensor) or value.ndim != 4):
+        if name == "others" and value is None:
+            continue
+        if not isinstance(value, Tensor) or value.ndim != 4 or not len(value):
             got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-            raise InputError(f"{name}: got {got}, expected a tensor (N, C, H, W)")
+            raise InputError(f"{name}: got {got}, expected a tensor (N, C, H, W) of at least one field")
     if others is not None and others.shape[1:] != fields.shape[1:]:
         raise InputError(
             f"others: got shape {tuple(others.shape)}, expected (M, {', '.join(map(str, fields.shape[1:]))})"
@@ -125,7 +134,7 @@ def _embed(
     if progress:
         starts = require("tqdm", "train").tqdm(starts, desc=f"encode {name}", unit="batch")
     for start in starts:
-        features = loss.features(fields[start : start + batch_size])
+        features = loss._features(name, fields[start : start + batch_size])
         parts = [
             (factor / features[n][0].numel()) ** 0.5 * features[n].float().flatten(1)
             for n, factor in ((n, f * (1 - loss.mse_weight)) for n, f in loss.factors.items())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Callable, Mapping, Sequence
 
@@ -64,6 +65,13 @@ class Extractor(nn.Module):
         super()._apply(keep_dtype, recurse)  # type: ignore[no-untyped-call]
         return self
 
+    def sharing(self, periodic: bool) -> Extractor:
+        """Return an extractor on the same tensors whose columns wrap or not, whatever those of this one do."""
+        shared: dict[int, object] = {id(tensor): tensor for tensor in self.buffers()}
+        other = copy.deepcopy(self, {**shared, id(self.info): self.info})
+        other.encoder.set_periodic(periodic)
+        return other
+
     def extra_repr(self) -> str:
         """Return the id of the weights in the module's repr."""
         return f"weights={self.info.id!r}"
@@ -93,12 +101,17 @@ class Extractor(nn.Module):
         compute_dtype: torch.dtype | None = None,
     ) -> dict[str, Tensor]:
         """Encode normalised (N, C, H, W)."""
-        x = normalised.to(compute_dtype or torch.promote_types(normalised.dtype, torch.float32))
-        features = self.encoder(x.contiguous(memory_format=torch.channels_last), layers)
+        if compute_dtype is not None:  # said by the user: autocast must not change it
+            with torch.autocast(normalised.device.type, enabled=False):
+                return self._encode(normalised.to(compute_dtype), layers)
+        return self._encode(normalised.to(torch.promote_types(normalised.dtype, torch.float32)), layers)
+
+    def _encode(self, x: Tensor, layers: Sequence[str] | None) -> dict[str, Tensor]:
+        features: dict[str, Tensor] = self.encoder(x.contiguous(memory_format=torch.channels_last), layers)
         for stage, name in self._gain_names.items():
             if stage in features:
                 features[stage] = features[stage] * getattr(self, name).to(features[stage].dtype)
-        return features  # type: ignore[no-any-return]
+        return features
 
     def check_shape(self, argument: str, fields: Tensor, layers: Sequence[str] | None = None) -> None:
         """Raise ``InputError`` for a wrong type, rank, number of channels, or a field that is too small."""
@@ -146,10 +159,24 @@ def load_extractor(name_or_path: str | os.PathLike[str] = "default", revision: s
         WeightsError: not found, truncated, altered, or tensors that do not fit the configuration.
     """
     info, tensors = weights_folder.load(weights_folder.resolve(name_or_path, revision))
-    encoder = Encoder(**info.encoder)
+    try:
+        encoder = Encoder(**info.encoder)
+        normalization = LogNormalization(**info.normalization)
+    except (TypeError, InputError) as error:
+        raise WeightsError(f"weights: config of {info.id} has a wrong encoder or normalization: {error}") from error
     load_strictly(encoder, tensors, "encoder.", info.id)
     gains = {name.removeprefix("gain."): t for name, t in tensors.items() if name.startswith("gain.")}
-    return Extractor(encoder, LogNormalization(**info.normalization), info, gains)
+    if not len(info.channels) == encoder.in_channels == normalization.n_channels:
+        raise WeightsError(
+            f"weights: {info.id} has {len(info.channels)} channels, an encoder of {encoder.in_channels} and a "
+            f"normalization of {normalization.n_channels}, expected the same number"
+        )
+    for name, gain in gains.items():
+        if gain.numel() != encoder.channels.get(name):
+            raise WeightsError(
+                f"weights: {info.id} has {gain.numel()} gains for {name}, expected one per channel of {encoder.channels}"
+            )
+    return Extractor(encoder, normalization, info, gains)
 
 
 def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], prefix: str, label: str) -> None:

@@ -30,8 +30,11 @@ def expand_weight(weight: Tensor, fields: Tensor) -> Tensor:
     Raises:
         InputError: another shape.
     """
+    if not isinstance(weight, Tensor):
+        raise InputError(f"weight: got {type(weight).__name__}, expected a tensor")
     n, _, height, width = fields.shape
     shape = tuple(weight.shape)
+    weight = full_precision(weight)  # masks come as bool, too
     if shape == (height,):
         return weight.reshape(1, 1, height, 1).expand(1, 1, height, width)
     if shape == (height, width):

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from atmoloss.errors import InputError
-from atmoloss.networks import Conv, Encoder, _batch_norm, _he_normal
+from atmoloss.layers import Conv, batch_norm, he_normal
+from atmoloss.networks import Encoder
 
 Features = Mapping[str, Tensor]
 
@@ -38,9 +39,9 @@ class PublishedHead(nn.Module):
         super().__init__()
         self.stage, deepest = list(channels.items())[-1]
         self.combined1 = Conv(2 * deepest, width, 3, 2, bias=True)
-        self.combined1_bn = _batch_norm(width)
+        self.combined1_bn = batch_norm(width)
         self.combined2 = Conv(width, width, 3, bias=True)
-        self.combined2_bn = _batch_norm(width)
+        self.combined2_bn = batch_norm(width)
         cells = math.prod(math.ceil(math.ceil(size / stride) / 2) for size in input_size)
         self.pred = nn.Linear(cells * width, n_classes, bias=False)
         self.architecture: dict[str, Any] = {
@@ -49,7 +50,7 @@ class PublishedHead(nn.Module):
             "input_size": list(input_size),
             "width": width,
         }
-        self.apply(_he_normal)
+        self.apply(he_normal)
 
     def forward(self, first: Features, second: Features) -> Tensor:
         """Return logits (N, n_classes) for ``first`` before ``second``."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
@@ -90,12 +92,18 @@ class AtmoDistLoss(nn.Module):
         _check_option("reduction", reduction, functional.REDUCTIONS)
         _check_option("compute_dtype", compute_dtype, tuple(_COMPUTE_DTYPES))
         _check_option("validate", validate, ("auto", True, False))
-        self.extractor = weights if isinstance(weights, Extractor) else load_extractor(weights, revision)
-        self.extractor.encoder.set_periodic(periodic)
+        extractor = weights if isinstance(weights, Extractor) else load_extractor(weights, revision)
+        self.extractor = extractor.sharing(periodic)
         info = self.extractor.info
         if isinstance(normalization, str):
             _check_option("normalization", normalization, ("bundled",))
         self.normalization = self.extractor.normalization if isinstance(normalization, str) else normalization
+        n_channels = getattr(self.normalization, "n_channels", self.extractor.encoder.in_channels)
+        if n_channels != self.extractor.encoder.in_channels:
+            raise InputError(
+                f"normalization: got one of {n_channels} channel{'s' * (n_channels != 1)}, expected "
+                f"{self.extractor.encoder.in_channels}: {', '.join(info.channel_names)}"
+            )
         self.transform = transform
         self.reduction: Reduction = reduction
         self.mse_weight = info.mse_weight if mse_weight is None else float(mse_weight)
@@ -103,10 +111,11 @@ class AtmoDistLoss(nn.Module):
             raise InputError(f"mse_weight: got {mse_weight}, expected a number between 0 and 1")
         self.factors = self._layer_factors(layers, scale)
         self.compute_dtype = compute_dtype
-        self.validate = validate
+        self.validate: bool | Literal["auto"] = "auto" if validate == "auto" else bool(validate)
         self._compile = compile
         self._compiled: Callable[..., Tensor] | None = None
         self._seen: set[str] = set()
+        self.train(False)
 
     def _layer_factors(self, layers: Layers, scale: str | float) -> dict[str, float]:
         """Return layer weight times scale for each layer that takes part."""
@@ -117,8 +126,10 @@ class AtmoDistLoss(nn.Module):
             raise InputError(f"layers: got the string {layers!r}, expected a sequence of names or a mapping")
         chosen = dict(layers) if isinstance(layers, Mapping) else {n: 1.0 / len(layers) for n in layers}
         self.extractor.check_layers(list(chosen))
-        if min(chosen.values()) < 0 or sum(chosen.values()) <= 0:
-            raise InputError(f"layers: got weights {chosen}, expected none negative and some positive")
+        if len(chosen) != len(layers):
+            raise InputError(f"layers: got {list(layers)}, expected each name once")
+        if not (min(chosen.values()) >= 0 and 0 < sum(chosen.values()) < math.inf):
+            raise InputError(f"layers: got weights {chosen}, expected finite ones, none negative and some positive")
         if isinstance(scale, str):
             _check_option("scale", scale, ("mse", "none"))
             missing = [n for n in chosen if n not in info.layer_scales]
@@ -129,6 +140,8 @@ class AtmoDistLoss(nn.Module):
                 )
             scales = {n: info.layer_scales[n] if scale == "mse" else 1.0 for n in chosen}
         else:
+            if not 0 < scale < math.inf:
+                raise InputError(f"scale: got {scale}, expected 'mse', 'none' or a positive number")
             scales = dict.fromkeys(chosen, float(scale))
         return {n: weight * scales[n] for n, weight in chosen.items() if weight > 0}
 
@@ -158,13 +171,20 @@ class AtmoDistLoss(nn.Module):
             weight: (H,), (H, W) or (N, 1, H, W), not negative: area weights and masks. Where it is zero,
                 both fields are replaced by the climatological mean before anything is computed.
         """
-        if isinstance(target, Tensor) and isinstance(prediction, Tensor) and prediction.shape != target.shape:
-            raise InputError(
-                f"target: got shape {tuple(target.shape)}, expected that of prediction, {tuple(prediction.shape)}"
-            )
-        self._check("prediction", prediction, weight)
+        return self._compare(prediction, target, weight, ("prediction", "target"))
+
+    def _compare(
+        self,
+        prediction: Tensor,
+        target: Tensor | Mapping[str, Tensor],
+        weight: Tensor | None,
+        names: tuple[str, str],
+    ) -> Tensor:
+        """Check what came under ``names`` and compute."""
+        _check_same_shape(prediction, target, names)
+        self._check(names[0], prediction, weight)
         if isinstance(target, Tensor):
-            self._check("target", target, weight)
+            self._check(names[1], target, weight)
         else:
             self._check_features(prediction, target)
         if weight is not None:
@@ -195,8 +215,14 @@ class AtmoDistLoss(nn.Module):
         Returns:
             Stage features and the normalised fields; part of the graph if ``fields`` requires gradients.
         """
-        self._check("fields", fields, weight)
-        return self._encode(fields, None if weight is None else functional.expand_weight(weight, fields))
+        return self._features("fields", fields, weight)
+
+    def _features(self, argument: str, fields: Tensor, weight: Tensor | None = None) -> Features:
+        self._check(argument, fields, weight)
+        if weight is not None:
+            weight = functional.expand_weight(weight, fields)
+            self._check_weight(weight)
+        return self._encode(fields, weight)
 
     def spatial(self, prediction: Tensor, target: Tensor, size: tuple[int, int] | None = None) -> Tensor:
         """Return where the fields differ, (N, 1, H, W) or (N, 1, *size); its mean is close to the loss.
@@ -206,10 +232,7 @@ class AtmoDistLoss(nn.Module):
             target: the same shape.
             size: rows and columns of the map; ``None`` for those of the fields.
         """
-        if isinstance(prediction, Tensor) and isinstance(target, Tensor) and prediction.shape != target.shape:
-            raise InputError(
-                f"target: got shape {tuple(target.shape)}, expected that of prediction, {tuple(prediction.shape)}"
-            )
+        _check_same_shape(prediction, target, ("prediction", "target"))
         self._check("prediction", prediction, None)
         self._check("target", target, None)
         first, second = self._encode(prediction, None), self._encode(target, None)
@@ -227,6 +250,7 @@ class AtmoDistLoss(nn.Module):
             x = x.masked_fill(covered, 0.0)
         if self.transform is not None:
             x = functional.full_precision(self.transform(x))
+            self.extractor.check_shape("output of transform", x, tuple(self.factors))
         if self.normalization is not None:
             x = self.normalization(x)
         if covered is not None:
@@ -279,7 +303,7 @@ class AtmoDistLoss(nn.Module):
                 f"{float(expected.flatten()[channel]):.2g} {about['units']}; are the fields normalised or in other "
                 "units? (said once)",
                 UnitsWarning,
-                stacklevel=5,
+                stacklevel=_depth_of_user(),
             )
 
     def _check_weight(self, weight: Tensor) -> None:
@@ -288,13 +312,18 @@ class AtmoDistLoss(nn.Module):
         if self.validate == "auto" and weight.device.type != "cpu":
             return
         low = float(weight.min())
-        if not (low >= 0 and float(weight.sum((1, 2, 3)).min()) > 0):
+        sums = weight.sum((1, 2, 3))
+        if not (low >= 0 and float(sums.min()) > 0 and float(sums.max()) < math.inf):
             raise InputError(
-                f"weight: smallest value {low:g}, smallest sum of a sample {float(weight.sum((1, 2, 3)).min()):g}; "
-                "expected weights that are not negative and not all zero"
+                f"weight: smallest value {low:g}, sums of a sample {float(sums.min()):g} to {float(sums.max()):g}; "
+                "expected weights that are finite, not negative and not all zero"
             )
 
     def _check_features(self, prediction: Tensor, target: Mapping[str, Tensor]) -> None:
+        if not isinstance(target, Mapping):
+            raise InputError(
+                f"target: got {type(target).__name__}, expected a tensor (N, C, H, W) or what features() returned"
+            )
         wanted = [*self.factors, "normalised"]
         missing = [n for n in wanted if n not in target]
         if missing:
@@ -306,6 +335,19 @@ class AtmoDistLoss(nn.Module):
             raise InputError(
                 f"target: cached features of fields {tuple(shape)}, expected those of {tuple(prediction.shape)}"
             )
+
+
+def _depth_of_user() -> int:
+    """Return the ``stacklevel`` of the first caller outside atmoloss and torch, for a warning raised by my caller."""
+    frame, depth = sys._getframe(1), 1
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in ("atmoloss", "torch"):
+        frame, depth = frame.f_back, depth + 1
+    return depth
+
+
+def _check_same_shape(a: Any, b: Any, names: tuple[str, str]) -> None:
+    if isinstance(a, Tensor) and isinstance(b, Tensor) and a.shape != b.shape:
+        raise InputError(f"{names[1]}: got shape {tuple(b.shape)}, expected that of {names[0]}, {tuple(a.shape)}")
 
 
 def _check_option(argument: str, value: Any, allowed: Sequence[Any]) -> None:

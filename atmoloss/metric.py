@@ -25,7 +25,7 @@ class AtmoDistMetric(_torchmetrics.Metric):  # type: ignore[misc, name-defined]
         ``compute()`` returns a scalar, float64.
     """
 
-    is_differentiable = True
+    is_differentiable = False  # update detaches: a graph kept in a state grows for ever
     higher_is_better = False
     full_state_update = False
     total: Tensor

@@ -55,7 +55,7 @@ class LogNormalization(nn.Module):
             raise InputError(f"normalization: constants of lengths {lengths}, expected one per channel in each")
         if not all(math.isfinite(v) for values in constants.values() for v in values):
             raise InputError(f"normalization: got {constants}, expected finite constants")
-        if min(*std, *log_std, alpha) <= 0:
+        if not (all(v > 0 for v in (*std, *log_std)) and 0 < alpha < math.inf):
             raise InputError(f"normalization: std {std}, log_std {log_std}, alpha {alpha}, expected positive numbers")
         # Kept as Python floats as well: a module cast to half must still save its exact constants.
         self._constants = {name: [float(v) for v in values] for name, values in constants.items()}
@@ -139,7 +139,9 @@ def _chunks_of(sample: Any) -> Callable[[], Iterable[np.ndarray]]:
     """Return a function that iterates over (n, C, H, W) numpy chunks of whatever was given."""
 
     def as_array(chunk: Any) -> np.ndarray:
-        array = chunk.detach().cpu().numpy() if isinstance(chunk, Tensor) else np.asarray(chunk)
+        if isinstance(chunk, Tensor):  # numpy has no bfloat16
+            chunk = chunk.detach().to("cpu", torch.promote_types(chunk.dtype, torch.float32)).numpy()
+        array = np.asarray(chunk)
         if array.ndim != 4:
             raise InputError(f"sample: got shape {array.shape}, expected (N, C, H, W)")
         return array

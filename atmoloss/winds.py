@@ -41,8 +41,10 @@ def _spacing(values: np.ndarray, name: str) -> float:
     if name == "longitude":  # a grid may cross the date line: 350 … 359, 0 … 10
         steps = (steps + 180.0) % 360.0 - 180.0
     step = float(steps.mean())
-    # float32 coordinates of a 0.01 degree grid still pass; a Gaussian grid does not.
-    if step == 0 or np.abs(steps - step).max() > 0.01 * abs(step):
+    # Rounded coordinates (float32; 0.1 degrees to three decimals) pass. A Gaussian grid strays from its straight
+    # line by 0.7 to 1.5 % of a step, though its steps differ by less than 1 %. Written so that NaN fails as well.
+    stray = np.abs(np.cumsum(steps) - step * np.arange(1, values.size)).max()
+    if not (step != 0 and stray <= 0.006 * abs(step)):
         raise InputError(f"{name}: steps from {steps.min():g} to {steps.max():g} degrees, expected a regular grid")
     return step
 
@@ -116,6 +118,7 @@ class WindToVorticityDivergence(nn.Module):
         self.longitude_step = math.radians(_spacing(lon, "longitude"))
         self.periodic = is_periodic(lon) if periodic is None else periodic
         self.radius = radius
+        self._columns = lon.size
         # float64 whatever the module's dtype: .half() must not round the latitudes.
         self._latitude = torch.from_numpy(lat.copy())
 
@@ -139,6 +142,7 @@ class WindToVorticityDivergence(nn.Module):
             raise InputError(
                 f"latitude: got shape {tuple(lat.shape)}, expected (H,) or (N, H) for wind {tuple(wind.shape)}"
             )
+        self._check_grid(wind, lat if latitude is not None else None)
         dtype = torch.promote_types(wind.dtype, torch.float32)
         lat = lat.to(wind.device)
         rows = torch.deg2rad(lat).reshape(-1, 1, lat.shape[-1], 1)
@@ -154,6 +158,24 @@ class WindToVorticityDivergence(nn.Module):
         vorticity = east[:, 1:] - north[:, :1] + u * tan
         out = torch.cat((divergence, vorticity), 1) / self.radius
         return _fill_poles(out, pole).to(wind.dtype)
+
+    def _check_grid(self, wind: Tensor, latitude: Tensor | None) -> None:
+        """Raise ``InputError`` where the differences would be silently wrong; read latitudes on the CPU only."""
+        if min(wind.shape[-2:]) < 5:
+            raise InputError(f"wind: got shape {tuple(wind.shape)}, expected at least 5 rows and 5 columns")
+        if self.periodic and wind.shape[-1] != self._columns:
+            raise InputError(
+                f"wind: got {wind.shape[-1]} columns, expected {self._columns}, one per longitude of the periodic grid"
+            )
+        if latitude is None or latitude.device.type != "cpu" or torch.compiler.is_compiling():
+            return
+        step = math.degrees(self.latitude_step)
+        stray = float((latitude.diff(dim=-1) - step).abs().max())
+        if not (stray <= 0.05 * abs(step) and float(latitude.abs().max()) <= 90.0 + _POLE_TOLERANCE):
+            raise InputError(
+                f"latitude: got values from {float(latitude.min()):g} to {float(latitude.max()):g} whose steps are up "
+                f"to {stray:g} off; expected degrees within ±90 in steps of {step:g} as at construction"
+            )
 
 
 def _fill_poles(fields: Tensor, pole: Tensor) -> Tensor:

@@ -1,0 +1,121 @@
+"""The command ``atmoloss``: parsing and exit codes. Each verb imports what it needs when it runs.
+
+Exit codes: 0 done, 1 an error that one line on stderr explains, 2 wrong usage, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+from atmoloss import __version__
+from atmoloss.errors import AtmolossError
+from atmoloss.training.arguments import add_arguments, add_evaluate_arguments
+
+_EPILOG = """\
+examples:
+  atmoloss distance yesterday.nc today.nc            one number per common time
+  atmoloss distance week.nc --matrix --plot week.png all times against each other
+  atmoloss info default                              what the bundled weights are
+  atmoloss train config.toml --set steps=2000        train weights of your own
+
+Exit code 0: done; 1: an error, in one line on stderr (--debug shows where); 2: wrong usage.
+"""
+_DISTANCE = """\
+Print the AtmoDist distance of the fields of A from those of B: a mean squared difference of features,
+zero for equal fields; no root is taken. A and B are files or URLs in any layout that atmoloss.data.open_fields
+reads (netCDF, Zarr, GRIB), on one grid. Fields of the same time are compared, or, if there is one time
+in each, these two. With --matrix every time of A is compared with every time of B, or of A if there is no B.
+"""
+_CONVERT = """\
+Read the checkpoint folder of the original AtmoDist code (Keras) and write a weights folder from it, with
+the original's normalisation. The published layers 148 and 196 become stage3 and stage4.
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command and all its verbs."""
+    parser = argparse.ArgumentParser(
+        prog="atmoloss",
+        description="A loss and a distance that know weather: AtmoDist for PyTorch.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"atmoloss {__version__}")
+    # Offered before and after the verb; SUPPRESS keeps the verb's default from undoing the first.
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error (or ATMOLOSS_DEBUG=1)")
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+
+    def add(name: str, run: str, text: str, description: str = "") -> argparse.ArgumentParser:
+        verb = verbs.add_parser(name, help=text, description=description or f"{text[0].upper()}{text[1:]}.")
+        verb.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+        verb.set_defaults(_run=run, _parser=verb)
+        return verb
+
+    add_arguments(add("train", "atmoloss.training.main:run", "train an encoder on your data, from a TOML file"))
+    add_evaluate_arguments(
+        add("evaluate", "atmoloss.training.evaluate:run", "measure how well weights order fields by their lag")
+    )
+    convert = add("convert-keras", "atmoloss.commands:convert_keras", "make weights of the original's", _CONVERT)
+    convert.add_argument("source", metavar="SRC", help="folder of the original's checkpoint")
+    convert.add_argument("destination", metavar="DST", help="weights folder to write")
+    convert.add_argument("--name", help="of the weights (default: that of SRC)")
+    _add_distance(add("distance", "atmoloss.commands:distance", "distances of fields in files", _DISTANCE))
+    info = add("info", "atmoloss.commands:info", "describe weights: channels, architecture, scales, quality")
+    info.add_argument("weights", metavar="WEIGHTS", help="bundled name, weights folder or Hub repository")
+    return parser
+
+
+def _add_distance(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("a", metavar="A", help="file or URL")
+    parser.add_argument("b", metavar="B", nargs="?", help="file or URL; optional with --matrix")
+    parser.add_argument("--matrix", action="store_true", help="every time of A against every time of B")
+    parser.add_argument("--plot", metavar="PNG", help="draw: distance over time, the matrix, or a map for one pair")
+    parser.add_argument("--csv", metavar="FILE", help="write the distances there instead of printing them")
+    parser.add_argument(
+        "--weights", default="default", help="bundled name, weights folder or Hub repository (default: default)"
+    )
+    parser.add_argument("--level", type=float, help="level to take from A and B, hPa for pressure levels")
+    parser.add_argument("--layers", metavar="NAMES", help="e.g. stage3,stage4 (default: what WEIGHTS recommend)")
+    parser.add_argument(
+        "--scale", default="mse", help="mse: as large as the MSE of normalised fields (default); none; or a number"
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code.
+
+    Args:
+        arguments: without the program's name; ``None`` takes those of the process.
+    """
+    namespace = build_parser().parse_args(arguments)
+    debug = namespace.debug or os.environ.get("ATMOLOSS_DEBUG", "") not in ("", "0")
+    with warnings.catch_warnings():
+        if not debug:
+            warnings.showwarning = _show_warning
+        try:
+            module, _, function = namespace._run.partition(":")
+            code: int = getattr(importlib.import_module(module), function)(namespace)
+            sys.stdout.flush()
+        except BrokenPipeError:  # the reader, head say, has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 141
+        except KeyboardInterrupt:
+            print("\natmoloss: interrupted", file=sys.stderr)
+            return 130
+        except (AtmolossError, OSError) as error:
+            if debug:
+                traceback.print_exc()
+            print(f"atmoloss: error: {' '.join(str(error).split())}", file=sys.stderr)
+            return 1
+    return code
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    print(f"atmoloss: warning: {' '.join(str(message).split())}", file=sys.stderr)

@@ -1,0 +1,285 @@
+"""Checkpoints of the original Keras code: read them without TensorFlow, convert them to a weights folder.
+
+The original writes ``encoder.json`` and ``model.json`` (Keras 2 configurations, TF 2.3 to 2.15) beside
+``encoder_weights.hdf5`` and ``model_weights.hdf5``.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Container
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from atmoloss import __version__
+from atmoloss.errors import WeightsError, require
+from atmoloss.heads import PretextModel, PublishedHead
+from atmoloss.keras_graph import Graph, compare_head, encoder_architecture, input_shape, read_graph, some
+from atmoloss.layers import BATCH_NORM_EPSILON, Conv
+from atmoloss.networks import Encoder
+from atmoloss.normalization import ORIGINAL_NORMALIZATION
+from atmoloss.weights import WeightsInfo, save, write_atomically
+
+CHANNELS: tuple[dict[str, str], ...] = (
+    {"name": "divergence", "standard_name": "divergence_of_wind", "units": "s-1"},
+    {"name": "vorticity", "standard_name": "atmosphere_relative_vorticity", "units": "s-1"},
+)
+"""Channels of the original, in its order."""
+
+_CARD = """---
+license: unknown
+library_name: atmoloss
+tags: [weather, climate, representation-learning]
+---
+# {name}
+
+An AtmoDist checkpoint of the original Keras code (Hoffmann & Lessig 2023, arXiv:2202.01897),
+converted by atmoloss {version} from `{source}`.
+
+- Fields: divergence and relative vorticity in s-1, on {patch} points of a 0.140625° grid, model level 120 (ERA5).
+- Encoder: {stages} channels, {blocks} blocks a stage. Lag classes: {classes}, 3 hours each.
+- Layer scales: {scales}.
+- Assumed, for the checkpoint does not store them: normalisation constants, grid spacing, level, base step.
+- Licence: unknown, that of the converted checkpoint.
+"""
+
+
+def load_keras_encoder(folder: str | os.PathLike[str]) -> Encoder:
+    """Read the encoder of an original checkpoint from ``encoder.json`` and ``encoder_weights.hdf5``.
+
+    Args:
+        folder: the checkpoint, e.g. ``epoch27``.
+
+    Returns:
+        The encoder in evaluation mode; normalised (N, 2, H, W) → {"stage1": …, "stage4": …}.
+
+    Raises:
+        WeightsError: a file is missing or damaged, the architecture is another one, or weights are
+            missing, left over or of another shape.
+        MissingDependencyError: no h5py.
+    """
+    return _load_encoder(Path(folder))[0]
+
+
+def load_keras_pretext(folder: str | os.PathLike[str]) -> PretextModel:
+    """Read encoder and head of an original checkpoint from ``model.json`` and ``model_weights.hdf5``.
+
+    Args:
+        folder: the checkpoint, e.g. ``epoch27``.
+
+    Returns:
+        The model in evaluation mode; ``model(x1, x2)`` gives logits (N, K) from normalised (N, 2, H, W).
+
+    Raises:
+        WeightsError: as :func:`load_keras_encoder`; ``model.json`` is missing.
+        MissingDependencyError: no h5py.
+    """
+    return _load_pretext(Path(folder))[0]
+
+
+def convert_keras(
+    source: str | os.PathLike[str], destination: str | os.PathLike[str], name: str | None = None
+) -> WeightsInfo:
+    """Write a weights folder from an original checkpoint.
+
+    Files ``layer<i>_scale.txt`` in ``source`` become layer scales where i is the Keras index of the end of
+    a stage; without any, ``layer_scales`` is empty and the loss needs ``scale="none"`` or a number. A
+    checkpoint without ``model.json`` is converted without a head.
+
+    Args:
+        source: the checkpoint.
+        destination: folder to write ``config.json``, ``model.safetensors`` and ``README.md`` to.
+        name: of the weights; default the name of the source folder.
+
+    Returns:
+        What ``config.json`` says.
+
+    Raises:
+        WeightsError: as :func:`load_keras_encoder`; a scale file that holds no positive number.
+        MissingDependencyError: no h5py.
+    """
+    source, destination = Path(source), Path(destination)
+    model: PretextModel | Encoder
+    head: PublishedHead | None = None
+    if (source / "model.json").is_file():
+        model, graph = _load_pretext(source)
+        encoder = model.encoder
+        assert isinstance(model.head, PublishedHead)
+        head = model.head
+    else:
+        encoder, graph = _load_encoder(source)
+        model = encoder
+    size = input_shape(graph)[:2]
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            # The folder knows one epsilon only; what a layer computes depends on the sum of both numbers.
+            assert module.running_var is not None
+            module.running_var += module.eps - BATCH_NORM_EPSILON
+    stages = list(encoder.strides)
+    info = WeightsInfo(
+        name=name or source.resolve().name,
+        channels=CHANNELS,
+        encoder=encoder.architecture,
+        normalization=ORIGINAL_NORMALIZATION,
+        head=None if head is None else head.architecture,
+        n_lag_classes=0 if head is None else head.architecture["n_classes"],
+        layer_scales=_read_scales(source, graph),
+        layers={stages[-1]: 1.0},
+        grid_spacings=(0.140625,),
+        levels=("model level 120",),
+        patch_sizes=tuple(sorted({n for n in size if n})),
+        license="unknown: that of the converted checkpoint",
+        package_version=__version__,
+    )
+    prefix = "encoder." if head is None else ""
+    # Batch norm's step counter is no weight, and Keras has none.
+    state = {f"{prefix}{k}": t for k, t in model.state_dict().items() if not k.endswith("num_batches_tracked")}
+    info = save(destination, info, state)
+    card = _CARD.format(
+        name=info.name,
+        version=__version__,
+        source=source.resolve().name,
+        patch=" x ".join(str(n or "any") for n in size),
+        stages="-".join(map(str, encoder.architecture["stage_channels"])),
+        blocks=", ".join(map(str, encoder.architecture["blocks_per_stage"])),
+        classes=info.n_lag_classes or "no head",
+        scales=", ".join(f"{k} {v:.6g}" for k, v in info.layer_scales.items()) or 'none; use scale="none" or a number',
+    )
+    write_atomically(destination / "README.md", card.encode())
+    return info
+
+
+def _load_encoder(folder: Path) -> tuple[Encoder, Graph]:
+    graph, _ = read_graph(folder / "encoder.json")
+    encoder = Encoder(**encoder_architecture(graph, folder / "encoder.json"))
+    _fill(encoder, graph, folder / "encoder_weights.hdf5")
+    return encoder.eval(), graph
+
+
+def _load_pretext(folder: Path) -> tuple[PretextModel, Graph]:
+    path = folder / "model.json"
+    if not path.is_file() and (folder / "encoder.json").is_file():
+        raise WeightsError(f"folder: {folder} has no model.json; expected one, or use load_keras_encoder")
+    graph, nested = read_graph(path)
+    if not nested or not {"combined1_conv", "pred"} <= graph.keys():
+        raise WeightsError(f"folder: {path} has layers {some(graph)}; expected the original's pretext model")
+    encoder = Encoder(**encoder_architecture(nested, path))
+    width, n_classes = (graph[name].config.get(key) for name, key in (("combined1_conv", "filters"), ("pred", "units")))
+    compare_head(graph, width, path)
+    rows, columns, _ = input_shape(graph)
+    if not (rows and columns and width and n_classes):
+        raise WeightsError(
+            f"folder: {path} has fields of {rows}x{columns}, {width} head channels and {n_classes} classes; "
+            "expected a number for each"
+        )
+    stride = list(encoder.strides.values())[-1]
+    model = PretextModel(encoder, PublishedHead(encoder.channels, n_classes, (rows, columns), stride, width))
+    _fill(model, {**nested, **graph}, folder / "model_weights.hdf5")
+    return model.eval(), nested
+
+
+_TENSORS = {
+    nn.BatchNorm2d: {
+        "weight": "gamma",
+        "bias": "beta",
+        "running_mean": "moving_mean",
+        "running_var": "moving_variance",
+    },
+    Conv: {"weight": "kernel", "bias": "bias"},
+    nn.Linear: {"weight": "kernel", "bias": "bias"},
+}
+
+
+def _keras_name(module: str) -> str:
+    """Translate ``"encoder.stages.stage2.0.shortcut"`` to ``"block2_1_projection"`` and the like."""
+    name = module.removeprefix("encoder.").removeprefix("head.")
+    if match := re.fullmatch(r"stages\.stage(\d+)\.(\d+)\.(\w+)", name):
+        part = "projection" if match[3] == "shortcut" else match[3]
+        return f"block{match[1]}_{int(match[2]) + 1}_{part}"
+    special = {"stem": "in_conv", "stem_bn": "in_bn", "combined1": "combined1_conv", "combined2": "combined2_conv"}
+    return special.get(name, name)
+
+
+def _fill(model: nn.Module, graph: Graph, path: Path) -> None:
+    """Copy every weight of the file into ``model``, each exactly once; take over the epsilons."""
+    modules = {_keras_name(n): (m, _TENSORS[type(m)]) for n, m in model.named_modules() if type(m) in _TENSORS}
+    arrays = _read_hdf5(path, modules)
+    for layer, (module, tensors) in modules.items():
+        if isinstance(module, nn.BatchNorm2d):
+            epsilon = graph[layer].config.get("epsilon")
+            if not isinstance(epsilon, float) or not epsilon > 0:
+                raise WeightsError(
+                    f"folder: {path.parent}: layer {layer} has epsilon {epsilon!r}, expected a positive number"
+                )
+            module.eps = epsilon
+        for ours, theirs in tensors.items():
+            target = getattr(module, ours)
+            if target is None:
+                continue
+            if (layer, theirs) not in arrays:
+                raise WeightsError(f"folder: {path} lacks {layer}/{theirs}, which the model needs")
+            array = arrays.pop((layer, theirs))
+            # HWIO to OIHW, (in, out) to (out, in); anything else stays and fails the comparison if it is wrong.
+            array = array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T
+            if array.shape != tuple(target.shape):
+                raise WeightsError(
+                    f"folder: {path}: {layer}/{theirs} has shape {array.shape} in PyTorch's order, expected "
+                    f"{tuple(target.shape)}"
+                )
+            if not np.isfinite(array).all():
+                raise WeightsError(f"folder: {path}: {layer}/{theirs} has values that are not finite")
+            with torch.no_grad():
+                target.copy_(torch.from_numpy(np.ascontiguousarray(array)))
+    if arrays:
+        raise WeightsError(f"folder: {path} has weights that nothing uses: {some('/'.join(k) for k in arrays)}")
+
+
+def _read_hdf5(path: Path, layers: Container[str]) -> dict[tuple[str, str], NDArray[np.float32]]:
+    """Read all arrays of a Keras 2 weight file by layer and weight name."""
+    h5py = require("h5py", "keras")
+    arrays: dict[tuple[str, str], NDArray[np.float32]] = {}
+
+    def visit(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset):
+            # "in_conv/in_conv/kernel:0"; of a nested model "encoder/in_conv/kernel:0".
+            parts = name.split("/")
+            layer = parts[0] if parts[0] in layers else parts[-2]
+            key = (layer, parts[-1].partition(":")[0])
+            if key in arrays:
+                raise WeightsError(f"folder: {path} has {'/'.join(key)} twice")
+            arrays[key] = np.asarray(item[()], np.float32)
+
+    try:
+        with h5py.File(path, "r") as file:
+            file.visititems(visit)
+    except WeightsError:
+        raise
+    except (OSError, RuntimeError, ValueError, LookupError, TypeError) as error:  # h5py's ways to say "damaged"
+        raise WeightsError(f"folder: {path} cannot be read, is it truncated? {error}") from error
+    return arrays
+
+
+def _read_scales(folder: Path, graph: Graph) -> dict[str, float]:
+    """Read ``layer<i>_scale.txt`` of the stage ends; i counts the layers of the Keras model."""
+    names = dict(enumerate(graph))
+    scales: dict[int, float] = {}
+    for path in folder.glob("layer*_scale.txt"):
+        index = path.name.removeprefix("layer").removesuffix("_scale.txt")
+        block = re.fullmatch(r"block(\d+)_(\d+)_act2", names.get(int(index), "")) if index.isdecimal() else None
+        if block is None or f"block{block[1]}_{int(block[2]) + 1}_act2" in graph:
+            continue
+        try:
+            value = float(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise WeightsError(f"folder: {path} cannot be read: {error}; expected one number as text") from error
+        if not 0 < value < math.inf:
+            raise WeightsError(f"folder: {path} holds {value}, expected a positive number")
+        scales[int(block[1])] = value
+    return {f"stage{s}": scales[s] for s in sorted(scales)}

@@ -1,0 +1,142 @@
+"""Layers of the published architecture, to the rounding error, and their anti-aliased relatives.
+
+All pad as TensorFlow's "same" does; ``periodic`` layers wrap columns, for grids that close in longitude.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+# Keras' value, not PyTorch's 1e-5: the difference shows in every activation.
+BATCH_NORM_EPSILON = 1.001e-5
+BATCH_NORM_MOMENTUM = 0.01
+
+
+def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
+    """Zeros (before, after) that give ``ceil(size / stride)`` outputs, the odd one after, as TensorFlow pads."""
+    total = max((math.ceil(size / stride) - 1) * stride + kernel - size, 0)
+    return total // 2, total - total // 2
+
+
+def pad_same(x: Tensor, kernel: int, stride: int, value: float = 0.0, periodic: bool = False) -> Tensor:
+    """Pad (N, C, H, W) for a "same" window; ``periodic`` wraps the columns instead of filling them."""
+    rows = same_padding(x.shape[-2], kernel, stride)
+    columns = same_padding(x.shape[-1], kernel, stride)
+    if periodic and any(columns):
+        width = x.shape[-1]
+        if max(columns) <= width:
+            x = F.pad(x, (*columns, 0, 0), mode="circular")
+        else:  # a small field under a large kernel: F.pad wraps only once
+            x = x[..., torch.arange(-columns[0], width + columns[1], device=x.device) % width]
+        columns = (0, 0)
+    return F.pad(x, (*columns, *rows), value=value) if any(columns) or any(rows) else x
+
+
+class Conv(nn.Conv2d):
+    """Convolution with TensorFlow's "same" padding for any stride; ``periodic`` wraps columns."""
+
+    periodic = False
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int = 1, bias: bool = False):
+        super().__init__(in_channels, out_channels, kernel, stride, bias=bias)
+
+    def kernel_weight(self) -> Tensor:
+        """Return the weight that the convolution applies."""
+        return self.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve (N, C, H, W) to (N, C', ⌈H/s⌉, ⌈W/s⌉)."""
+        weight = self.kernel_weight().to(x.dtype)
+        bias = None if self.bias is None else self.bias.to(x.dtype)
+        kernel, stride = weight.shape[-1], self.stride[0]
+        if stride == 1 and kernel % 2 == 1 and not self.periodic:  # symmetric: no copy of x is needed
+            return F.conv2d(x, weight, bias, padding=kernel // 2)
+        return F.conv2d(pad_same(x, kernel, stride, periodic=self.periodic), weight, bias, stride)
+
+
+_BLUR = (0.125, 0.375, 0.375, 0.125)  # binomial, even length: centred between cells like 2x2 averages
+
+
+class BlurredConv(Conv):
+    """Convolution followed by a binomial low-pass and stride 2, as one kernel.
+
+    The low-pass acts before any non-linearity, so that what stride 2 would alias is gone before a ReLU
+    can turn it into "there is energy". Both steps are linear: one convolution with the combined kernel
+    (k + 3) does them.
+    """
+
+    blur: Tensor
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int, bias: bool = False) -> None:
+        super().__init__(in_channels, out_channels, kernel, 2, bias=bias)
+        self.register_buffer("blur", torch.outer(torch.tensor(_BLUR), torch.tensor(_BLUR))[None, None], False)
+
+    def kernel_weight(self) -> Tensor:
+        """Return the learned kernel convolved with the low-pass."""
+        out_channels, in_channels, kernel, _ = self.weight.shape
+        flat = self.weight.reshape(out_channels * in_channels, 1, kernel, kernel)
+        # The low-pass is symmetric, so that correlation and convolution are the same.
+        return F.conv2d(flat, self.blur, padding=3).reshape(out_channels, in_channels, kernel + 3, kernel + 3)
+
+
+class Blur(nn.Module):
+    """Binomial low-pass with stride 2 on each channel (Zhang 2019, arXiv:1904.11486)."""
+
+    kernel: Tensor
+    periodic = False
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        kernel = torch.outer(torch.tensor(_BLUR), torch.tensor(_BLUR))
+        self.register_buffer("kernel", kernel.expand(channels, 1, 4, 4).clone(), False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Low-pass and subsample (N, C, H, W) to (N, C, ⌈H/2⌉, ⌈W/2⌉)."""
+        padded = pad_same(x, 4, 2, periodic=self.periodic)
+        return F.conv2d(padded, self.kernel.to(x.dtype), stride=2, groups=x.shape[1])
+
+
+class MaxPool(nn.Module):
+    """Max pooling 3×3, stride 2, with TensorFlow's "same" padding."""
+
+    periodic = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pool (N, C, H, W) to (N, C, ⌈H/2⌉, ⌈W/2⌉)."""
+        return F.max_pool2d(pad_same(x, 3, 2, -math.inf, self.periodic), 3, 2)
+
+
+def batch_norm(channels: int) -> nn.BatchNorm2d:
+    """Batch norm with the original's constants."""
+    return nn.BatchNorm2d(channels, eps=BATCH_NORM_EPSILON, momentum=BATCH_NORM_MOMENTUM)
+
+
+class Block(nn.Module):
+    """Basic residual block, ReLU after the sum; the shortcut is a bare 1×1 convolution where channels change."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
+        super().__init__()
+        self.conv1 = Conv(in_channels, out_channels, 3, stride)
+        self.bn1: nn.Module = batch_norm(out_channels)
+        self.conv2 = Conv(out_channels, out_channels, 3)
+        self.bn2: nn.Module = batch_norm(out_channels)
+        identity = in_channels == out_channels and stride == 1
+        self.shortcut = nn.Identity() if identity else Conv(in_channels, out_channels, 1, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, H, W) to (N, C', ⌈H/s⌉, ⌈W/s⌉)."""
+        y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
+        return F.relu(y + self.shortcut(x))
+
+
+def he_normal(module: nn.Module) -> None:
+    """Keras' he_normal: cut at two standard deviations, rescaled to the variance 2 / fan_in."""
+    if isinstance(module, (nn.Conv2d, nn.Linear)):
+        std = math.sqrt(2.0 / module.weight[0].numel()) / 0.87962566103423978
+        nn.init.trunc_normal_(module.weight, std=std, a=-2 * std, b=2 * std)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

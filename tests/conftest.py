@@ -1,0 +1,131 @@
+"""Shared fixtures: a tiny encoder with weights that were never trained. No test needs the bundled ones.
+
+ATMOLOSS_TEST_SEED=n draws other weights and fields, to tell noise from a defect.
+"""
+
+import dataclasses
+import os
+
+import hypothesis
+import pytest
+import torch
+
+from atmoloss import weights as weights_folder
+from atmoloss.extractor import Extractor
+from atmoloss.networks import Encoder
+from atmoloss.normalization import ORIGINAL_NORMALIZATION, LogNormalization
+from atmoloss.weights import WeightsInfo
+
+SEED = int(os.environ.get("ATMOLOSS_TEST_SEED", "0"))
+TINY = {
+    "stage_channels": (4, 6, 8, 8),
+    "blocks_per_stage": 1,
+    "stem_kernel": 5,
+    "stem_pool": False,
+    "downsample": "blur",
+}
+
+torch.set_num_threads(1)
+hypothesis.settings.register_profile(
+    "atmoloss", deadline=None, max_examples=25, derandomize="ATMOLOSS_TEST_SEED" not in os.environ
+)
+hypothesis.settings.load_profile("atmoloss")
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(SEED)
+
+
+def _generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(1000 * SEED + seed)
+
+
+@pytest.fixture(scope="session")
+def randomise():
+    """Give every batch norm of a network statistics that look trained; returns it in eval mode."""
+
+    def apply(module: torch.nn.Module, seed: int = 1) -> torch.nn.Module:
+        generator = _generator(seed)
+        for norm in module.modules():
+            if isinstance(norm, torch.nn.BatchNorm2d):
+                for tensor, low, high in (
+                    (norm.running_mean, -0.3, 0.3),
+                    (norm.running_var, 0.5, 2.0),
+                    (norm.weight, 0.5, 1.5),
+                    (norm.bias, -0.2, 0.4),
+                ):
+                    tensor.data.uniform_(low, high, generator=generator)
+        return module.eval()
+
+    return apply
+
+
+@pytest.fixture(scope="session")
+def encoder(randomise) -> Encoder:
+    torch.manual_seed(SEED)
+    return randomise(Encoder(**TINY))
+
+
+@pytest.fixture(scope="session")
+def info(encoder) -> WeightsInfo:
+    return WeightsInfo(
+        name="tiny",
+        channels=(
+            {"name": "divergence", "standard_name": "divergence_of_wind", "units": "s-1"},
+            {"name": "vorticity", "standard_name": "atmosphere_relative_vorticity", "units": "s-1"},
+        ),
+        encoder=encoder.architecture,
+        normalization=ORIGINAL_NORMALIZATION,
+        n_lag_classes=23,
+        layer_scales={"stage1": 0.5, "stage2": 0.7, "stage3": 1.5, "stage4": 2.5},
+        layers={"stage2": 0.25, "stage4": 0.75},
+        mse_weight=0.05,
+        license="Apache-2.0",
+        sha256="0123456789abcdef" * 4,
+    )
+
+
+@pytest.fixture(scope="session")
+def gains() -> dict[str, torch.Tensor]:
+    return {"stage2": torch.rand(6, generator=_generator(2)) + 0.5, "stage4": torch.rand(8, generator=_generator(3))}
+
+
+@pytest.fixture(scope="session")
+def extractor(encoder, info, gains) -> Extractor:
+    return Extractor(encoder, LogNormalization(**ORIGINAL_NORMALIZATION), info, gains)
+
+
+@pytest.fixture(scope="session")
+def folder(encoder, info, gains, tmp_path_factory):
+    """A weights folder of the same extractor; copy it before altering it."""
+    path = tmp_path_factory.mktemp("weights") / "tiny"
+    tensors = {f"encoder.{n}": t for n, t in encoder.state_dict().items()}
+    tensors |= {f"gain.{n}": t for n, t in gains.items()}
+    weights_folder.save(path, dataclasses.replace(info, sha256=""), tensors)
+    return path
+
+
+@pytest.fixture(scope="session")
+def draw():
+    """Draw fields with the spread of divergence and vorticity near the surface, s⁻¹."""
+
+    def sample(n: int = 2, height: int = 32, width: int = 32, *, seed: int = 0, dtype=torch.float32) -> torch.Tensor:
+        noise = torch.randn(n, 2, height, width, dtype=torch.float64, generator=_generator(seed))
+        return (noise * torch.tensor([3e-5, 5e-5], dtype=torch.float64).reshape(2, 1, 1)).to(dtype)
+
+    return sample
+
+
+@pytest.fixture(scope="session")
+def one_sentence():
+    """Check that a message is one sentence on one line that names the argument and what is expected."""
+
+    def check(error: BaseException, *words: str) -> None:
+        message = str(error)
+        assert "\n" not in message
+        assert len(message) < 600
+        for word in words:
+            assert word in message, f"{word!r} is not in: {message}"
+
+    return check

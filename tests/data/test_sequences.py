@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from atmoloss.data.sequences import SequenceDataset, SequenceSpec, mirror_sign, read_patch, valid_anchors
+from atmoloss.data.sources import FieldSource, parse_periods, split_by_date
+from atmoloss.errors import DataError
+
+CHANNELS = ("divergence", "vorticity")
+
+
+def make_source(hours, *, name="a", run=None, shape=(40, 60), spacing=1.0, west=0.0, weight=1.0, start="2026-01-01"):
+    """A source whose values tell time, row and column: 1e5·time + 1e3·row + column, negative for channel 1."""
+    hours = np.asarray(hours)
+    rows, columns = np.meshgrid(np.arange(shape[0]), np.arange(shape[1]), indexing="ij")
+    field = 1e5 * np.arange(len(hours))[:, None, None] + 1e3 * rows + columns
+    return FieldSource(
+        name=name,
+        channels=CHANNELS,
+        values=np.stack([field, -field], 1).astype(np.float64),
+        times=np.datetime64(start, "ns") + hours * np.timedelta64(1, "h"),
+        run=np.zeros(len(hours), int) if run is None else np.asarray(run),
+        latitude=60.0 - spacing * np.arange(shape[0]),
+        longitude=west + spacing * np.arange(shape[1]),
+        weight=weight,
+    )
+
+
+SPEC = SequenceSpec(n_times=3, n_classes=8, base_step=3, patch_sizes=(16,), batch_size=5, mirror=False)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    hours=st.lists(st.integers(0, 200), min_size=30, max_size=60, unique=True).map(sorted),
+    index=st.integers(0, 3),
+    n_runs=st.integers(1, 3),
+)
+def test_only_pairs_that_exist(hours, index, n_runs):
+    # Gaps, odd hours and several runs: every pair must lie in one run at a lag class within the window.
+    run = np.arange(len(hours)) % n_runs
+    source = make_source(hours, run=run)
+    if not len(valid_anchors(source, SPEC)):
+        with pytest.raises(DataError, match="none has 3 times"):
+            SequenceDataset([source], SPEC, seed=0, length=4)
+        return
+    batch = SequenceDataset([source], SPEC, seed=0, length=4)[index]
+    lags = batch.hours[:, :, None] - batch.hours[:, None, :]
+    upper = lags.transpose(1, 2)[:, *torch.triu_indices(3, 3, 1)]
+    assert ((upper > 0) & (upper <= 24) & (upper % 3 == 0)).all()
+    times = (batch.fields[:, :, 0, 0, 0] / 1e5).floor().long().numpy()
+    assert (run[times] == run[times[:, :1]]).all()
+    assert (source.hours[times] == batch.hours.numpy()).all()
+
+
+def test_same_place_and_no_wrap_on_a_regional_grid():
+    batch = SequenceDataset([make_source(np.arange(0, 100, 3))], SPEC, seed=1, length=1)[0]
+    place = batch.fields[:, :, 0].remainder(1e5)
+    assert (place == place[:, :1]).all()
+    assert (place.diff(dim=-1) == 1).all()
+    assert (place.diff(dim=-2) == 1000).all()
+
+
+def test_a_global_grid_wraps():
+    source = make_source(np.arange(0, 100, 3), shape=(40, 90), spacing=4.0 / 1.0)
+    source = dataclasses.replace(source, latitude=80.0 - 4 * np.arange(40))
+    assert source.periodic
+    patch = read_patch(source, np.array([0]), 0, 80, 16)
+    assert patch[0, 0, 0].tolist() == [*range(80, 90), *range(6)]
+    starts = {
+        int(b.fields[i, 0, 0, 0, 0].remainder(1e3))
+        for k in range(60)
+        for b in [SequenceDataset([source], SPEC, seed=1, length=60)[k]]
+        for i in range(5)
+    }
+    assert max(starts) > 90 - 16
+
+
+def test_reproducible_whatever_the_workers():
+    data = SequenceDataset([make_source(np.arange(0, 300, 3))], SPEC, seed=7, length=6)
+    alone = [data[i] for i in range(6)]
+    loader = torch.utils.data.DataLoader(data, batch_size=None, num_workers=2)
+    for a, b in zip(alone, loader, strict=True):
+        assert torch.equal(a.fields, b.fields)
+        assert torch.equal(a.hours, b.hours)
+    other = SequenceDataset([make_source(np.arange(0, 300, 3))], SPEC, seed=8, length=6)[0]
+    assert not torch.equal(other.fields, alone[0].fields)
+
+
+def test_ranks_share_one_batch():
+    source = make_source(np.arange(0, 300, 3))
+    whole = SequenceDataset([source], SPEC, seed=7, length=2)[1]
+    halves = [SequenceDataset([source], SPEC, seed=7, length=2, rank=r, world_size=2)[1] for r in (0, 1)]
+    for r in (0, 1):
+        assert torch.equal(whole.fields[r::2], halves[r].fields)
+
+
+def test_mirror_flips_rows_and_the_sign_of_vorticity():
+    spec = dataclasses.replace(SPEC, mirror=True)
+    batch = SequenceDataset([make_source(np.arange(0, 300, 3))], spec, seed=3, length=1)[0]
+    mirrored = batch.fields[:, 0, 0, 0, 0] > batch.fields[:, 0, 0, -1, 0]
+    assert mirrored.any()
+    assert not mirrored.all()
+    for flipped, fields in zip(mirrored, batch.fields, strict=True):
+        assert torch.equal(fields[:, 1], fields[:, 0] if flipped else -fields[:, 0])
+
+
+@pytest.mark.parametrize(
+    ("name", "sign"), [("vorticity", -1), ("v10", -1), ("v", -1), ("u10", 1), ("divergence", 1), ("t2m", 1), ("vis", 1)]
+)
+def test_mirror_sign(name, sign):
+    assert mirror_sign(name) == sign
+
+
+def test_sources_by_weight_and_different_steps():
+    a = make_source(np.arange(0, 300, 3), name="a", weight=3.0)
+    b = make_source(np.arange(0, 300, 6), name="b", weight=1.0, start="2020-01-01", shape=(30, 40))
+    data = SequenceDataset([a, b], SPEC, seed=0, length=80)
+    hours = torch.cat([data[i].hours for i in range(80)])
+    from_b = hours[:, 0] < a.hours[0]
+    assert 0.18 < from_b.float().mean() < 0.32
+    assert (hours[from_b].diff(dim=1) % 6 == 0).all()
+
+
+def test_latitude_band_holds_whole_patches():
+    source = make_source(np.arange(0, 100, 3), shape=(40, 60))
+    spec = dataclasses.replace(SPEC, latitude_band=(30.0, 50.0))
+    data = SequenceDataset([source], spec, seed=0, length=20)
+    rows = torch.cat([(data[i].fields[:, 0, 0, :, 0].remainder(1e5) / 1e3).floor() for i in range(20)])
+    assert rows.min() >= 10
+    assert rows.max() <= 30
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"patch_sizes": (64,)}, "patch_sizes: 64 does not fit into a"),
+        ({"latitude_band": (50.0, 55.0)}, "latitude_band"),
+        ({"n_times": 30}, "none has 30 times"),
+    ],
+)
+def test_impossible_specs(change, message):
+    with pytest.raises(DataError, match=message):
+        SequenceDataset([make_source(np.arange(0, 100, 3))], dataclasses.replace(SPEC, **change), seed=0, length=1)
+
+
+def test_channels_must_agree():
+    a = make_source([0, 3, 6])
+    b = dataclasses.replace(a, channels=("u", "v"))
+    with pytest.raises(DataError, match="expected the same in each"):
+        SequenceDataset([a, b], SPEC, seed=0, length=1)
+
+
+def test_splits_hold_over_all_sources():
+    a = make_source(np.arange(0, 240, 6), name="a")
+    b = make_source(np.arange(0, 240, 3), name="b", start="2026-01-05")
+    splits = split_by_date([a, b], ["2026-01-03/2026-01-03"], ["2026-01-06/2026-01-07"])
+    days = {k: {d for s in v for d in s.times.astype("datetime64[D]").tolist()} for k, v in splits.items()}
+    assert not days["train"] & (days["validation"] | days["test"])
+    assert len(splits["validation"]) == 1
+    assert len(splits["test"]) == 2
+    assert sum(len(s.times) for v in splits.values() for s in v) == len(a.times) + len(b.times)
+    test_a = next(s for s in splits["test"] if s.name == "a")
+    assert np.array_equal(test_a.values[0], a.values[20])
+
+
+@pytest.mark.parametrize("text", ["2026-01-01", "2026-01-02/2026-01-01", "x/y", "2026-01-01/2026-01-02/2026-01-03"])
+def test_bad_periods(text):
+    with pytest.raises(DataError, match="period"):
+        parse_periods([text])
+
+
+def test_overlapping_periods_and_empty_training():
+    a = make_source(np.arange(0, 48, 6))
+    with pytest.raises(DataError, match="overlaps"):
+        split_by_date([a], ["2026-01-01/2026-01-02"], ["2026-01-02/2026-01-03"])
+    with pytest.raises(DataError, match="expected some to train on"):
+        split_by_date([a], ["2026-01-01/2026-01-02"], [])
+
+
+def test_fingerprint_sees_a_changed_value():
+    a = make_source(np.arange(0, 48, 6))
+    values = a.values.copy()
+    values[3, 0, 5, 5] += 1
+    assert dataclasses.replace(a, values=values).fingerprint() != a.fingerprint()
+    assert make_source(np.arange(0, 48, 6)).fingerprint() == a.fingerprint()

@@ -1,0 +1,89 @@
+"""The pure functions against numpy formulas written differently."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.tolerances import DTYPES, TOLERANCES, assert_close
+
+from atmoloss import functional
+from atmoloss.errors import InputError
+
+
+def window_means(weight: np.ndarray, stride: int) -> np.ndarray:
+    """Mean over each stride × stride window of (H, W); the last ones over what there is."""
+    rows, columns = (np.arange(0, size, stride) for size in weight.shape)
+    sums = np.add.reduceat(np.add.reduceat(weight, rows, 0), columns, 1)
+    ones = np.ones_like(weight)
+    return sums / np.add.reduceat(np.add.reduceat(ones, rows, 0), columns, 1)
+
+
+@given(height=st.integers(1, 140), width=st.integers(1, 140), halvings=st.integers(0, 5), seed=st.integers(0, 99))
+def test_pool_weight_gives_each_stage_its_size_and_window_means(height, width, halvings, seed) -> None:
+    size = height, width
+    for _ in range(halvings):  # as the layers of an encoder do
+        size = tuple(math.ceil(s / 2) for s in size)
+    weight = np.random.default_rng(seed).random((height, width))
+    pooled = functional.pool_weight(torch.from_numpy(weight)[None, None], size)
+    assert_close(pooled[0, 0], window_means(weight, 2**halvings), 1e-12)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_mean_squared_difference(dtype, weighted) -> None:
+    rng = np.random.default_rng(0)
+    a, b = (torch.from_numpy(rng.normal(size=(3, 5, 70, 90))).to(dtype) for _ in range(2))
+    weight = torch.from_numpy(rng.random((3, 1, 70, 90))).to(torch.float32) if weighted else None
+    x, y = a.double().numpy(), b.double().numpy()
+    w = weight.double().numpy() if weighted else np.ones((3, 1, 1, 1))
+    expected = [np.average(((x[n] - y[n]) ** 2).mean(0), weights=np.broadcast_to(w[n, 0], (70, 90))) for n in range(3)]
+    got = functional.mean_squared_difference(a, b, weight)
+    assert got.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+    # In at least float32 whatever came in: the tolerance is float32's even for half.
+    assert_close(got, expected, TOLERANCES[got.dtype].exact)
+
+
+def test_reductions_ignore_autocast() -> None:
+    a, b = torch.randn(2, 3, 4, 128, 128).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        got = functional.content_distance({"s": a}, {"s": b}, {"s": 1.0}, torch.ones(1, 1, 256, 256))
+    assert got.dtype == torch.float32
+    assert_close(got, (a.double() - b.double()).square().mean((1, 2, 3)), torch.float32)
+
+
+def test_a_sample_without_weight_gives_zero() -> None:
+    a = torch.randn(2, 3, 4, 4, requires_grad=True)
+    value = functional.mean_squared_difference(a, torch.zeros(2, 3, 4, 4), torch.zeros(1, 1, 4, 4))
+    assert value.tolist() == [0.0, 0.0]
+    assert torch.autograd.grad(value.sum(), a)[0].abs().max() == 0
+
+
+@pytest.mark.parametrize("shape", [(6,), (6, 8), (2, 1, 6, 8), (1, 1, 6, 8)])
+def test_expand_weight(shape) -> None:
+    weight = torch.rand(shape)
+    got = functional.expand_weight(weight, torch.zeros(2, 3, 6, 8)).expand(2, 1, 6, 8)
+    rows = weight[:, None] if len(shape) == 1 else weight
+    np.testing.assert_array_equal(got, np.broadcast_to(rows, (2, 1, 6, 8)))
+
+
+@pytest.mark.parametrize("shape", [(8,), (8, 6), (2, 6, 8), (2, 3, 6, 8), (3, 1, 6, 8), ()])
+def test_expand_weight_refuses_other_shapes(shape, one_sentence) -> None:
+    with pytest.raises(InputError) as error:
+        functional.expand_weight(torch.ones(shape), torch.zeros(2, 3, 6, 8))
+    one_sentence(error.value, "weight", str(shape), "expected (6,), (6, 8) or (2, 1, 6, 8)")
+
+
+def test_content_map_of_one_pixel_stage_is_the_squared_difference() -> None:
+    a, b = torch.randn(2, 2, 3, 5, 7)
+    got = functional.content_map({"x": a}, {"x": b}, {"x": 2.0}, (5, 7))
+    assert_close(got[:, 0], 2 * (a - b).square().mean(1), torch.float32)
+
+
+def test_reduce() -> None:
+    values = torch.tensor([1.0, 2.0, 6.0])
+    assert functional.reduce(values, "mean") == 3
+    assert functional.reduce(values, "sum") == 9
+    assert functional.reduce(values, "none").tolist() == [1, 2, 6]

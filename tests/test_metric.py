@@ -1,0 +1,78 @@
+"""The torchmetrics wrapper: the mean of distances, two numbers of state, no history."""
+
+import pickle
+
+import pytest
+import torch
+from tests.tolerances import assert_close
+
+from atmoloss import atmodist_distance
+
+pytest.importorskip("torchmetrics", reason="the extra 'metrics' is not installed")
+from atmoloss.metric import AtmoDistMetric
+
+
+@pytest.fixture
+def metric(extractor) -> AtmoDistMetric:
+    return AtmoDistMetric(extractor)
+
+
+def test_mean_of_distances_over_batches_of_different_sizes(metric, extractor, draw) -> None:
+    a, b = draw(7, seed=1), draw(7, seed=2)
+    for part in (slice(0, 1), slice(1, 5), slice(5, 7)):
+        metric.update(a[part], b[part])
+    expected = atmodist_distance(a, b, weights=extractor).double().mean()
+    got = metric.compute()
+    assert got.dtype == torch.float64
+    assert got.shape == ()
+    assert_close(got, expected, torch.float32)
+
+
+def test_options_and_weights_reach_the_loss(extractor, draw) -> None:
+    metric = AtmoDistMetric(extractor, layers=("stage1",), mse_weight=0.5, reduction="sum")
+    a, b = draw(3, seed=1), draw(3, seed=2)
+    weight = torch.rand(32)
+    metric.update(a, b, weight)
+    options = {"weights": extractor, "layers": ("stage1",), "mse_weight": 0.5}
+    assert_close(metric.compute(), atmodist_distance(a, b, weight=weight, **options).mean(), torch.float32)
+
+
+def test_reset(metric, draw) -> None:
+    metric.update(draw(2, seed=1), draw(2, seed=2))
+    first = metric.compute()
+    metric.reset()
+    metric.update(draw(2, seed=3), draw(2, seed=3))
+    assert metric.compute() == 0 < first
+
+
+def test_nothing_grows_and_no_graph_is_kept(metric, draw) -> None:
+    prediction = draw(2, seed=1).requires_grad_()
+    sizes = set()
+    for _ in range(3):
+        value = metric(prediction, draw(2, seed=2))
+        sizes.add(len(pickle.dumps({k: v for k, v in metric.metric_state.items()})))
+        assert all(not t.requires_grad and t.numel() == 1 for t in metric.metric_state.values())
+    assert len(sizes) == 1
+    assert value.requires_grad == metric.is_differentiable  # what the class says of itself holds
+
+
+def test_two_processes_merge_by_summing_their_states(extractor, draw) -> None:
+    """What torchmetrics does at compute(): states are summed over ranks, not averages averaged."""
+    parts = [AtmoDistMetric(extractor) for _ in range(2)]
+    a, b = draw(5, seed=1), draw(5, seed=2)
+    parts[0].update(a[:1], b[:1])
+    parts[1].update(a[1:], b[1:])
+    total = AtmoDistMetric(extractor)
+    for name, reduce in total._reductions.items():
+        setattr(total, name, reduce(torch.stack([getattr(p, name) for p in parts])))
+    assert_close(total.total / total.count, atmodist_distance(a, b, weights=extractor).mean(), torch.float32)
+
+
+def test_frozen_and_light(metric, draw) -> None:
+    metric.train()
+    assert not any(m.training for m in metric.loss.modules())
+    assert not list(metric.parameters())
+    assert not metric.state_dict()
+    metric.update(draw(seed=1), draw(seed=2))
+    copy = pickle.loads(pickle.dumps(metric))
+    assert copy.compute() == metric.compute()

@@ -1,0 +1,219 @@
+"""Encoders: geometry, cost, folding, anti-aliasing, periodic columns."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from tests.conftest import TINY
+from tests.tolerances import assert_close
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from atmoloss.errors import InputError
+from atmoloss.layers import Blur, BlurredConv, Conv, same_padding
+from atmoloss.networks import ENCODERS, Encoder, build_encoder, fold_batch_norm
+
+STRIDED = {"stage_channels": (3, 4, 5), "blocks_per_stage": (1, 2, 1), "stem_kernel": 8}
+CONFIGURATIONS = {
+    "tiny": TINY,
+    "strided": STRIDED,
+    "unpooled": {**STRIDED, "stem_stride": 1, "stem_pool": False, "in_channels": 3},
+    "blurred_pooled": {**TINY, "stem_pool": True},
+    "blurred_stem1": {**TINY, "stem_stride": 1},
+}
+configurations = pytest.mark.parametrize("arguments", CONFIGURATIONS.values(), ids=CONFIGURATIONS.keys())
+
+
+@pytest.mark.parametrize(
+    ("name", "strides", "channels"),
+    [
+        ("resnet_small", (4, 8, 16, 32), (16, 32, 64, 128)),
+        ("resnet18", (4, 8, 16, 32), (64, 128, 256, 512)),
+        ("resnet_aa", (2, 4, 8, 16), (32, 48, 64, 128)),
+    ],
+)
+def test_presets(name, strides, channels) -> None:
+    assert set(ENCODERS) == {"resnet_small", "resnet18", "resnet_aa"}
+    encoder = build_encoder(name)
+    assert tuple(encoder.strides.values()) == strides
+    assert tuple(encoder.channels.values()) == channels
+    convolutions = sum(isinstance(m, nn.Conv2d) and m.kernel_size != (1, 1) for m in encoder.modules())
+    blocks = ENCODERS[name]["blocks_per_stage"]
+    assert convolutions == 1 + 2 * (4 * blocks if isinstance(blocks, int) else sum(blocks))
+    pools = any(type(m).__name__ == "MaxPool" for m in encoder.modules())
+    assert pools == (name != "resnet_aa")
+    rebuilt = Encoder(**encoder.architecture)
+    rebuilt.load_state_dict(encoder.state_dict())
+
+
+@configurations
+@pytest.mark.parametrize("size", [(48, 64), (37, 51), (33, 32)])
+def test_shapes_and_strides(arguments, size, randomise) -> None:
+    encoder = randomise(Encoder(**arguments))
+    features = encoder(torch.randn(2, encoder.in_channels, *size))
+    assert list(features) == list(encoder.strides)
+    for name, f in features.items():
+        stride = encoder.strides[name]
+        assert f.shape == (2, encoder.channels[name], *(math.ceil(s / stride) for s in size))
+        assert f.min() == 0  # after the ReLU
+    for name, f in features.items():  # only what is needed, and nothing else
+        alone = encoder(torch.zeros(1, encoder.in_channels, *size), (name,))
+        assert list(alone) == [name]
+        assert alone[name].shape[1:] == f.shape[1:]
+
+
+def positive(arguments) -> Encoder:
+    """A network whose cells respond wherever they look."""
+    encoder = fold_batch_norm(Encoder(**arguments).eval())
+    for module in encoder.modules():
+        if isinstance(module, Conv):
+            module.weight.data.fill_(0.01)
+    return encoder
+
+
+@pytest.mark.parametrize("name", ["tiny", "unpooled", "blurred_stem1"])
+def test_receptive_field_by_gradient(name) -> None:
+    encoder = positive(CONFIGURATIONS[name])
+    width = 2 * max(encoder.receptive_fields.values())
+    x = torch.ones(1, encoder.in_channels, 4, width, requires_grad=True)
+    for stage, f in encoder(x).items():
+        (gradient,) = torch.autograd.grad(f[..., f.shape[-1] // 2].sum(), x, retain_graph=True)
+        assert int((gradient.abs().sum((0, 1, 2)) > 0).sum()) == encoder.receptive_fields[stage], stage
+
+
+@pytest.mark.parametrize("name", ["strided", "blurred_pooled"])
+def test_receptive_field_by_perturbing(name) -> None:
+    """A maximum hides columns from the gradient."""
+    encoder = positive(CONFIGURATIONS[name])
+    width = 2 * max(encoder.receptive_fields.values())
+    x = torch.zeros(width, 2, 4, width)
+    x[torch.arange(width), :, :, torch.arange(width)] = 1e3  # one column at a time
+    for stage, f in encoder(x).items():
+        seen = int((f[..., f.shape[-1] // 2].amax((1, 2)) > 0).sum())
+        assert seen == encoder.receptive_fields[stage], stage
+
+
+@pytest.mark.parametrize("arguments", [*CONFIGURATIONS.values(), *ENCODERS.values()])
+def test_flops_are_what_torch_counts(arguments) -> None:
+    encoder = Encoder(**arguments)
+    folded = fold_batch_norm(encoder.eval())
+    stages = list(encoder.strides)
+    claimed = encoder.flops(45, 64)
+    assert folded.flops(45, 64) == claimed
+    for name in (stages[0], stages[-1]):
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            folded(torch.zeros(1, encoder.in_channels, 45, 64), (name,))
+        assert counter.get_total_flops() == claimed[name], name
+
+
+@configurations
+@pytest.mark.parametrize("periodic", [False, True])
+def test_smallest_input_works(arguments, periodic, randomise) -> None:
+    encoder = fold_batch_norm(randomise(Encoder(**arguments)))
+    encoder.set_periodic(periodic)
+    for name, stride in encoder.strides.items():
+        size = encoder.smallest_input(name)
+        assert size == stride // 2 or size == stride == 1
+        f = encoder(torch.randn(1, encoder.in_channels, size, size), (name,))[name]
+        assert f.shape[-2:] == (1, 1)
+        assert torch.isfinite(f).all()
+
+
+@configurations
+@pytest.mark.parametrize("periodic", [False, True])
+def test_folding_changes_nothing(arguments, periodic, randomise) -> None:
+    encoder = randomise(Encoder(**arguments))
+    encoder.set_periodic(periodic)
+    before = {n: t.clone() for n, t in encoder.state_dict().items()}
+    folded = fold_batch_norm(encoder)
+    x = torch.randn(2, encoder.in_channels, 40, 48)
+    for (name, a), b in zip(folded(x).items(), encoder(x).values(), strict=True):
+        assert_close(a, b, torch.float32)
+        assert b.abs().max() > 0.1, name
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in folded.modules())
+    assert all(torch.equal(t, before[n]) for n, t in encoder.state_dict().items())
+    again = fold_batch_norm(folded)
+    assert torch.equal(list(again(x).values())[-1], list(folded(x).values())[-1])
+
+
+@pytest.mark.parametrize("kernel", [3, 5])
+@pytest.mark.parametrize("periodic", [False, True])
+@pytest.mark.parametrize("size", [(24, 32), (23, 30)])
+def test_blurred_convolution_is_a_convolution_then_a_blur(kernel, periodic, size) -> None:
+    one = BlurredConv(2, 3, kernel, bias=False).double()
+    conv, blur = Conv(2, 3, kernel).double(), Blur(3).double()
+    conv.weight = one.weight
+    for module in (one, conv, blur):
+        module.periodic = periodic
+    x = torch.randn(2, 2, *size, dtype=torch.float64)
+    got, expected = one(x), blur(conv(x))
+    assert got.shape == expected.shape
+    columns = slice(None) if periodic else slice(2, -2)  # zeros outside differ: padded once instead of twice
+    assert_close(got[..., 2:-2, columns], expected[..., 2:-2, columns], torch.float64)
+
+
+def test_blur_removes_what_stride_two_would_alias() -> None:
+    checkers = torch.ones(1, 1, 16, 16)
+    checkers[..., ::2] = -1
+    assert Blur(1)(checkers)[..., 2:-2, 2:-2].abs().max() < 1e-6
+    assert_close(Blur(1)(torch.ones(1, 1, 16, 16))[..., 1:-1, 1:-1], torch.ones(1, 1, 6, 6), torch.float32)
+    assert BlurredConv(2, 3, 3).kernel_weight().shape == (3, 2, 6, 6)
+
+
+@configurations
+def test_periodic_columns_shift_with_the_field(arguments, randomise) -> None:
+    encoder = fold_batch_norm(randomise(Encoder(**arguments)))
+    stride = max(encoder.strides.values())
+    x = torch.randn(1, encoder.in_channels, 32, 3 * stride, dtype=torch.float64)
+    encoder.set_periodic(True)
+    plain, rolled = encoder(x), encoder(x.roll(stride, -1))
+    for name, f in plain.items():
+        assert_close(rolled[name], f.roll(stride // encoder.strides[name], -1), torch.float64)
+    encoder.set_periodic(False)
+    other = encoder(x.roll(stride, -1))["stage1"] - encoder(x)["stage1"].roll(stride // encoder.strides["stage1"], -1)
+    assert other.abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("size", range(1, 40))
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (3, 2), (8, 2), (4, 2), (1, 2)])
+def test_same_padding_as_tensorflow_pads(size, kernel, stride) -> None:
+    before, after = same_padding(size, kernel, stride)
+    assert (size + before + after - kernel) // stride + 1 == math.ceil(size / stride)
+    assert after - before in (0, 1)
+
+
+def test_even_stem_starts_where_tensorflow_starts() -> None:
+    """8×8/2 on an even axis: three zeros before, three after."""
+    conv = Conv(1, 1, 8, 2)
+    x = torch.randn(1, 1, 16, 16)
+    assert_close(conv(x), F.conv2d(F.pad(x, (3, 3, 3, 3)), conv.weight, stride=2), torch.float32)
+
+
+def test_initial_weights_are_he_normal_cut_at_two_deviations() -> None:
+    weight = Encoder(stage_channels=(256,), blocks_per_stage=1).stages["stage1"][0].conv1.weight
+    std = math.sqrt(2 / (9 * 256))
+    assert abs(float(weight.detach().std()) / std - 1) < 0.02
+    assert float(weight.detach().abs().max()) <= 2 * std / 0.8796 + 1e-6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        ({"blocks_per_stage": 0}, "blocks_per_stage"),
+        ({"blocks_per_stage": (1, 2)}, "blocks_per_stage"),
+        ({"stage_channels": ()}, "blocks_per_stage"),
+        ({"downsample": "bilinear"}, "downsample"),
+        ({"stem_stride": 3}, "stem_stride"),
+    ],
+)
+def test_bad_architectures(arguments, word, one_sentence) -> None:
+    with pytest.raises(InputError) as error:
+        Encoder(**arguments)
+    one_sentence(error.value, word, "got", "expected")
+
+
+def test_unknown_preset(one_sentence) -> None:
+    with pytest.raises(InputError) as error:
+        build_encoder("resnet34")
+    one_sentence(error.value, "encoder", "'resnet34'", "resnet_aa")

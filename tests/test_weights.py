@@ -1,0 +1,272 @@
+"""The weights folder: found, verified, strict; the Hub is a local HTTP server."""
+
+import hashlib
+import http.server
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+
+from atmoloss import weights
+from atmoloss.errors import WeightsError
+from atmoloss.extractor import load_extractor
+
+
+@pytest.fixture
+def copied(folder, tmp_path) -> Path:
+    return Path(shutil.copytree(folder, tmp_path / "copy"))
+
+
+def edit(folder: Path, **changes) -> None:
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    for key, value in changes.items():
+        if value is None:
+            del config[key]
+        else:
+            config[key] = value
+    path.write_text(json.dumps(config))
+
+
+def test_a_folder_gives_the_extractor_that_was_saved(folder, extractor, draw) -> None:
+    loaded = load_extractor(folder)
+    x = draw()
+    for name, f in extractor(x).items():
+        assert torch.equal(loaded(x)[name], f), name
+    assert loaded.info.id == f"tiny@{hashlib.sha256((folder / 'model.safetensors').read_bytes()).hexdigest()[:8]}"
+    assert loaded.info.channel_names == ("divergence", "vorticity")
+    assert loaded.info.layer_scales == extractor.info.layer_scales
+    assert load_extractor(str(folder)).info == loaded.info
+    files = {p.name for p in folder.iterdir()}
+    assert files == {"config.json", "model.safetensors"}  # no temporary file left, nothing pickled
+
+
+def test_bundled_names_come_first(folder, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(weights, "__file__", str(tmp_path / "site/atmoloss/weights.py"))
+    monkeypatch.chdir(tmp_path)
+    assert weights.bundled() == {}
+    shutil.copytree(folder, tmp_path / "default")  # a folder in the working directory is no rival
+    beside = tmp_path / "site/weights/default"
+    shutil.copytree(folder, beside)
+    assert weights.bundled() == {"default": beside}
+    inside = tmp_path / "site/atmoloss/weights/default"
+    shutil.copytree(folder, inside)
+    assert weights.resolve("default") == inside
+    assert weights.resolve("./default").resolve() == (tmp_path / "default").resolve()
+
+
+@pytest.mark.parametrize("name", ["no-such-name", "./no/folder", "/no/folder", "a/b/c", "~/no-such-folder"])
+def test_unknown_names(name, one_sentence) -> None:
+    with pytest.raises(WeightsError) as error:
+        load_extractor(name)
+    one_sentence(error.value, "weights", name, "expected a bundled name")
+
+
+def test_a_folder_without_config(tmp_path, one_sentence) -> None:
+    with pytest.raises(WeightsError) as error:
+        load_extractor(tmp_path)
+    one_sentence(error.value, "weights", str(tmp_path), "expected a weights folder")
+
+
+def truncate(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def flip_a_bit(folder: Path) -> None:
+    data = bytearray((folder / "model.safetensors").read_bytes())
+    data[-7] ^= 1
+    (folder / "model.safetensors").write_bytes(data)
+
+
+def resaved(change):
+    """Alter the tensors and write a hash that fits them."""
+
+    def alter(folder: Path) -> None:
+        info, tensors = weights.load(folder)
+        change(tensors)
+        weights.save(folder, info, tensors)
+
+    return alter
+
+
+def wrong_shape(tensors) -> None:
+    tensors["encoder.stem.weight"] = torch.zeros(4, 3, 5, 5)
+
+
+def rename_gain(tensors) -> None:
+    tensors["gain.stage9"] = tensors.pop("gain.stage4")
+
+
+def shorten_gain(tensors) -> None:
+    tensors["gain.stage4"] = tensors["gain.stage4"][:3]
+
+
+ENCODER = {"stage_channels": [4, 6, 8, 8], "blocks_per_stage": [1, 1, 1, 1], "stem_kernel": 5}
+ALTERATIONS = {
+    "truncated": (truncate, "truncated or altered"),
+    "one bit": (flip_a_bit, "truncated or altered"),
+    "no tensors": (lambda f: (f / "model.safetensors").unlink(), "cannot be read"),
+    "no hash": (lambda f: edit(f, sha256=None), "truncated or altered"),
+    "no JSON": (lambda f: (f / "config.json").write_text("{"), "cannot be read"),
+    "a list": (lambda f: (f / "config.json").write_text("[]"), "format version"),
+    "newer format": (lambda f: edit(f, format_version=2), "format version 2, expected 1"),
+    "no format": (lambda f: edit(f, format_version=None), "format version None, expected 1"),
+    "missing key": (lambda f: edit(f, encoder=None), "encoder"),
+    "unknown key": (lambda f: edit(f, colour="blue"), "colour"),
+    "unknown encoder argument": (lambda f: edit(f, encoder={"depth": 3}), "depth"),
+    "bad encoder argument": (lambda f: edit(f, encoder={"downsample": "twice"}), "downsample"),
+    "unknown normalization": (lambda f: edit(f, normalization={"mean": [0, 0]}), "normalization"),
+    "another stem": (lambda f: edit(f, encoder=ENCODER), "do not fit"),
+    "missing tensor": (resaved(lambda t: t.pop("encoder.stem.weight")), "encoder.stem.weight|stem.weight"),
+    "extra tensor": (resaved(lambda t: t.update({"encoder.x": torch.zeros(1)})), "x"),
+    "wrong shape": (resaved(wrong_shape), "do not fit"),
+    "gain of no stage": (resaved(rename_gain), "stage9"),
+    "gain too short": (resaved(shorten_gain), "stage4"),
+    "channels": (lambda f: edit(f, channels=[{"name": "divergence", "units": "s-1"}]), "channels"),
+}
+
+
+@pytest.mark.parametrize("name", ALTERATIONS)
+def test_altered_weights_are_refused(name, copied, one_sentence) -> None:
+    alter, words = ALTERATIONS[name]
+    alter(copied)
+    with pytest.raises(WeightsError, match=words) as error:
+        load_extractor(copied)
+    one_sentence(error.value, "weights")
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch) -> None:
+    path = tmp_path / "config.json"
+    path.write_bytes(b"old")
+
+    def fail(*_: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        weights.write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["config.json"]
+
+
+# --- the Hub ---------------------------------------------------------------------------------------------
+
+LOAD = """
+import json, sys
+import torch
+from atmoloss import load_extractor
+from atmoloss.errors import WeightsError
+x = 3e-5 * torch.sin(torch.arange(2 * 32 * 32.0)).reshape(1, 2, 32, 32)
+for name, revision in json.loads(sys.argv[1]):
+    try:
+        extractor = load_extractor(name, revision)
+        print(json.dumps([extractor.info.id, float(extractor(x)["stage4"].double().sum())]))
+    except WeightsError as error:
+        print(json.dumps(["WeightsError", str(error)]))
+"""
+
+
+@pytest.fixture
+def hub(folder, tmp_path):
+    """The endpoints that hf_hub_download calls, for owner/tiny: ``main``, and ``v1`` with another name."""
+    old = Path(shutil.copytree(folder, tmp_path / "v1"))
+    edit(old, name="tiny-v1")
+    revisions = {"main": ("a" * 40, folder), "v1": ("b" * 40, old)}
+    requests: list[str] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            requests.append(self.path)
+            parts = self.path.strip("/").split("/")  # owner/tiny/resolve/<revision>/<file>
+            known = {**revisions, **{commit: (commit, f) for commit, f in revisions.values()}}
+            if parts[:3] != ["owner", "tiny", "resolve"] or len(parts) != 5 or parts[3] not in known:
+                self.send_response(404)
+                self.send_header("X-Error-Code", "RevisionNotFound" if parts[:2] == ["owner", "tiny"] else "")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
+            commit, root = known[parts[3]]
+            data = (root / parts[4]).read_bytes()
+            self.send_response(200)
+            self.send_header("X-Repo-Commit", commit)
+            self.send_header("ETag", f'"{hashlib.sha256(data).hexdigest()}"')
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(data)
+
+        do_HEAD = do_GET  # noqa: N815
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}", requests
+    server.shutdown()
+    server.server_close()
+
+
+def load_from(endpoint: str, cache: Path, cases, **environment: str):
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "HUGGING")) and "proxy" not in k.lower()}
+    clean["PYTHONPATH"] = str(Path(weights.__file__).parents[1])
+    env = clean | {"HF_ENDPOINT": endpoint, "HF_HOME": str(cache), "OMP_NUM_THREADS": "1", **environment}
+    run = subprocess.run(
+        [sys.executable, "-c", LOAD, json.dumps(cases)], capture_output=True, text=True, env=env, cwd=cache.parent
+    )
+    assert run.returncode == 0, run.stderr
+    return [json.loads(line) for line in run.stdout.splitlines()]
+
+
+@pytest.fixture
+def expected(folder):
+    x = 3e-5 * torch.sin(torch.arange(2 * 32 * 32.0)).reshape(1, 2, 32, 32)
+    extractor = load_extractor(folder)
+    return extractor.info.sha256[:8], float(extractor(x)["stage4"].double().sum())
+
+
+def test_hub_then_offline(hub, expected, tmp_path, one_sentence) -> None:
+    endpoint, requests = hub
+    digest, value = expected
+    cache = tmp_path / "cache"
+    cases = [["owner/tiny", None], ["owner/tiny", "v1"], ["owner/tiny", "v9"], ["owner/none", None]]
+    main, v1, *missing = load_from(endpoint, cache, cases)
+    assert main[0] == f"tiny@{digest}"
+    assert v1[0] == f"tiny-v1@{digest}"
+    assert main[1] == v1[1] == pytest.approx(value, rel=1e-6)
+    for (kind, message), words in zip(missing, (("owner/tiny", "v9"), ("owner/none", "main")), strict=True):
+        assert kind == "WeightsError"
+        one_sentence(ValueError(message), "weights", *words)
+    assert any("/resolve/v1/" in r for r in requests)
+
+    # Offline, as on a node of a cluster: the cache answers, nothing is asked.
+    asked = len(requests)
+    cases = [["owner/tiny", None], ["owner/tiny", "v1"], ["owner/tiny", "b" * 40], ["owner/new", None]]
+    *cached, (kind, message) = load_from(endpoint, cache, cases, HF_HUB_OFFLINE="1")
+    assert cached == [main, v1, v1]
+    assert kind == "WeightsError"
+    one_sentence(ValueError(message), "weights", "owner/new")
+    assert len(requests) == asked
+
+
+def test_a_damaged_hub_cache_is_refused(hub, tmp_path) -> None:
+    endpoint, _ = hub
+    cache = tmp_path / "cache"
+    load_from(endpoint, cache, [["owner/tiny", None]])
+    (found,) = cache.glob("hub/models--owner--tiny/snapshots/*/model.safetensors")
+    data = found.read_bytes()
+    blob = found.resolve()
+    blob.chmod(0o644)
+    blob.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    # Unreachable without HF_HUB_OFFLINE, too: the cache is used, and verified.
+    ((kind, message),) = load_from("http://127.0.0.1:9", cache, [["owner/tiny", None]])
+    assert kind == "WeightsError"
+    assert "truncated or altered" in message

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from atmoloss.errors import ConfigError
+from atmoloss.training.config import TrainConfig, make_config, parse_overrides, read_config
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_committed_configurations_read():
+    for path in sorted((ROOT / "configs").glob("*.toml")):
+        config = read_config(path)
+        assert config.sources
+        assert all(Path(s.path).is_absolute() for s in config.sources)
+
+
+def test_recipe_then_file_then_overrides(tmp_path):
+    file = tmp_path / "c.toml"
+    file.write_text('recipe = "paper"\nbatch_size = 8\nseed = 3\n[[sources]]\nname = "a"\npath = "a.nc"\n')
+    config = read_config(file, {"seed": 4})
+    assert (config.head, config.n_times, config.batch_size, config.seed) == ("published", 2, 8, 4)
+    assert config.sources[0].path == str(tmp_path / "a.nc")
+    assert config.sequences.patch_sizes == (160,)
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        ({"stepz": 3}, "stepz: is no key"),
+        ({"steps": "many"}, "steps: got 'many', expected a whole number"),
+        ({"steps": True}, "steps"),
+        ({"steps": 0}, "steps: got 0, expected at least 1"),
+        ({"mirror": 1}, "mirror"),
+        ({"recipe": "slow"}, "recipe: got 'slow', expected one of fast, paper"),
+        ({"head": "x"}, "head: got 'x', expected one of metric, published"),
+        ({"precision": "half"}, "precision"),
+        ({"patch_sizes": 64}, "patch_sizes: got 64, expected a list"),
+        ({"latitude_band": [1.0]}, "latitude_band: got .* expected 2 values"),
+        ({"sources": [{"name": "a"}]}, r"sources\.path: is missing"),
+        ({"sources": [{"name": "a", "path": "b", "lvl": 1}]}, r"sources\.lvl: is no key"),
+        ({"sources": ["a.nc"]}, "sources"),
+        ({"variables": []}, "variables"),
+        ({"head": "published", "patch_sizes": [64, 96]}, "one size"),
+    ],
+)
+def test_bad_values_name_the_key(raw, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        make_config(raw)
+    assert "\n" not in str(caught.value)
+
+
+def test_overrides_are_toml_or_text():
+    assert parse_overrides(["steps=5", "mirror=false", "patch_sizes=[32, 64]", "name=abc", "learning_rate=1e-3"]) == {
+        "steps": 5,
+        "mirror": False,
+        "patch_sizes": [32, 64],
+        "name": "abc",
+        "learning_rate": 1e-3,
+    }
+    with pytest.raises(ConfigError, match="expected key=value"):
+        parse_overrides(["steps"])
+
+
+def test_not_toml(tmp_path):
+    file = tmp_path / "c.toml"
+    file.write_text("steps = = 3")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_config(file)
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_config(tmp_path / "absent.toml")
+
+
+def test_defaults_stand():
+    assert make_config({}) == TrainConfig()

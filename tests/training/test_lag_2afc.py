@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from atmoloss.training.baselines import absolute_distances, pixel_measures, squared_distances, ssim_measure
+from atmoloss.training.lag_2afc import Tally, bootstrap, measure_source, tally_anchors, tiles
+from tests.data.test_sequences import make_source
+
+HOURS = np.arange(0, 72, 6)
+NO_RUN = np.zeros(len(HOURS), int)
+
+
+def brute_force(d, hours, run, max_lag):
+    right = total = 0.0
+    for t in range(len(hours)):
+        for a in range(len(hours)):
+            for b in range(len(hours)):
+                lag_a, lag_b = hours[a] - hours[t], hours[b] - hours[t]
+                if 0 < lag_a < lag_b <= max_lag and run[a] == run[b] == run[t]:
+                    right += 1.0 if d[t, a] < d[t, b] else 0.5 if d[t, a] == d[t, b] else 0.0
+                    total += 1
+    return right, total
+
+
+@pytest.mark.parametrize("max_lag", [24, 48, 96])
+def test_against_a_triple_loop(max_lag):
+    rng = np.random.default_rng(0)
+    d = rng.integers(0, 6, (len(HOURS), len(HOURS))).astype(float)  # with ties
+    run = rng.integers(0, 2, len(HOURS))
+    right, total = tally_anchors(d, HOURS, run, max_lag)
+    assert (right.sum(), total.sum()) == brute_force(d, HOURS, run, max_lag)
+
+
+def test_perfect_reversed_and_constant_distances():
+    lag = np.abs(HOURS[:, None] - HOURS[None, :]).astype(float)
+    for d, expected in ((lag, 1.0), (-lag, 0.0), (0 * lag, 0.5)):
+        right, total = tally_anchors(d, HOURS, NO_RUN)
+        assert right.sum() / total.sum() == expected
+
+
+def test_bootstrap_is_paired_and_covers():
+    rng = np.random.default_rng(1)
+    days = np.repeat(np.arange("2026-01-01", "2026-02-10", dtype="datetime64[D]"), 4)
+    total = np.full(len(days), 100.0)
+    good = rng.binomial(100, 0.8, len(days)).astype(float)
+    a, b = Tally(good, total, days), Tally(good - 5, total, days)
+    share_a, share_b, gap = bootstrap([a, b])
+    assert share_a[0] < 0.8 < share_a[1]
+    assert share_b[1] < a.share
+    assert gap == pytest.approx((0.05, 0.05))  # the same days: the gap has no spread
+
+
+def test_tiles_cover_the_band():
+    source = make_source([0], shape=(40, 60))
+    corners = tiles(source, 16, (-90, 90))
+    covered = np.zeros((40, 60), bool)
+    for r, c in corners:
+        covered[r : r + 16, c : c + 16] = True
+    assert covered.all()
+    assert len(corners) == 3 * 4
+    assert tiles(source, 40)[0] == (0, 0)
+
+
+def test_pairwise_norms_against_loops():
+    x = torch.randn(5, 12)
+    for i in range(5):
+        for j in range(5):
+            assert squared_distances(x)[i, j] == pytest.approx(float((x[i] - x[j]).square().sum()), abs=1e-5)
+            assert absolute_distances(x)[i, j] == pytest.approx(float((x[i] - x[j]).abs().mean()), abs=1e-6)
+
+
+def test_baselines_order_a_steady_drift():
+    # A field that changes by the same increment every step: every norm gets every triple right.
+    source = make_source(HOURS, shape=(20, 20))
+    measures = pixel_measures(lambda x: x / 1e7)
+    tallies = measure_source(source, measures, winds=source, size=16, limit=1)
+    assert len(tallies) == 20
+    assert {name: t.share for name, t in tallies.items()} == dict.fromkeys(tallies, 1.0)
+    assert not [n for n in measure_source(source, measures, size=16, limit=1) if "winds" in n]
+
+
+def test_ssim_matches_torchmetrics_and_ranks_noise():
+    pytest.importorskip("torchmetrics")
+    x = torch.randn(1, 2, 32, 32)
+    fields = torch.cat([x, x + 0.1 * torch.randn_like(x), x + torch.randn_like(x)])
+    d = ssim_measure(lambda f: f)({"fields": fields})
+    assert 0 < d[0, 1] < d[0, 2] < 2

@@ -1,0 +1,286 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from atmoloss import AtmoDistLoss, load_extractor
+from atmoloss.cli import main
+from atmoloss.errors import ConfigError
+from atmoloss.heads import MetricHead, PretextModel, PublishedHead
+from atmoloss.networks import Encoder
+from atmoloss.training import checkpoint as runs
+from atmoloss.training.config import make_config
+from atmoloss.training.export import gains_of, scales_and_layers
+from atmoloss.training.loop import build_model, clip_gradients, make_optimizer, make_scheduler, train
+from atmoloss.training.objective import SequenceObjective
+
+
+def weights_of(folder: Path) -> dict[str, torch.Tensor]:
+    state = runs.load_checkpoint(folder)
+    assert state is not None
+    return state["model"]
+
+
+def test_resume_gives_the_same_weights(raw_config, tmp_path):
+    config = make_config(raw_config)
+    train(config, tmp_path / "whole")
+
+    class Stop(Exception):
+        pass
+
+    def stop_after_checkpoint(folder, state, save=runs.save_checkpoint):
+        save(folder, state)
+        if state["step"] == 4:
+            raise Stop
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runs, "save_checkpoint", stop_after_checkpoint)
+        with pytest.raises(Stop):
+            train(config, tmp_path / "parts")
+    train(config, tmp_path / "parts", resume=True)
+
+    a, b = weights_of(tmp_path / "whole"), weights_of(tmp_path / "parts")
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[k], b[k]) for k in a)
+
+    def losses(folder):
+        lines = [json.loads(line) for line in (folder / runs.METRICS).read_text().splitlines()]
+        return [(line["step"], line["loss"]) for line in lines if "loss" in line]
+
+    assert losses(tmp_path / "whole") == losses(tmp_path / "parts")
+    assert [step for step, _ in losses(tmp_path / "whole")] == [2, 4, 6]
+
+
+def test_kill_loses_at_most_one_interval(raw_config, tmp_path):
+    raw = {**raw_config, "steps": 400, "validate_every": 400, "checkpoint_every": 5}
+    script = (
+        "import json, sys; from pathlib import Path; from atmoloss.training.loop import train;"
+        "from atmoloss.training.config import make_config; train(make_config(json.loads(sys.argv[1])), Path(sys.argv[2]))"
+    )
+    folder = tmp_path / "run"
+    process = subprocess.Popen([sys.executable, "-c", script, json.dumps(raw), str(folder)])
+    deadline = time.monotonic() + 120
+    while not (folder / runs.CHECKPOINT).is_file() and time.monotonic() < deadline:
+        assert process.poll() is None
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    state = runs.load_checkpoint(folder)
+    assert state is not None
+    step = state["step"]
+    assert step >= 5
+    assert step % 5 == 0
+    logged = [json.loads(line)["step"] for line in (folder / runs.METRICS).read_text().splitlines() if line[-1:] == "}"]
+    assert max(logged) - step <= 5
+    train(make_config({**raw, "steps": 400}), folder, resume=True) if step > 390 else None
+    config = make_config(raw)
+    # The schedule depends on the number of steps: a continued run is refused another one.
+    with pytest.raises(ConfigError, match="steps is 401"):
+        train(make_config({**raw, "steps": 401}), folder, resume=True)
+    with pytest.raises(ConfigError, match="already holds a run"):
+        train(config, folder)
+
+
+def test_resume_refuses_changed_data(raw_config, tmp_path):
+    from tests.training.conftest import drifting_winds
+
+    path = tmp_path / "winds.nc"
+    drifting_winds().to_netcdf(path, engine="h5netcdf")
+    config = make_config({**raw_config, "sources": [{"name": "winds", "path": str(path)}], "steps": 2})
+    train(config, tmp_path / "run")
+    drifting_winds(seed=1).to_netcdf(path, engine="h5netcdf")
+    with pytest.raises(ConfigError, match="data of source 'winds' changed"):
+        train(config, tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"variables": ["u10", "v10"]},
+        {"variables": ["u10"]},
+        {"precision": "bfloat16", "workers": 1},
+        {"channels_last": False, "encoder": "resnet_small", "patch_sizes": [32]},
+        {"ranking_weight": 0.0, "n_times": 2, "patch_sizes": [16, 24]},
+    ],
+    ids=["winds", "one scalar", "bfloat16", "published encoder", "pairs, two sizes"],
+)
+def test_command_trains_and_exports_any_variables(change, raw_config, winds_file, tmp_path, capsys):
+    raw = {**raw_config, **change, "steps": 4, "n_times": change.get("n_times", 3)}
+    settings = [f"{k}={json.dumps(v)}" for k, v in raw.items() if k not in ("sources", "variables", "encoder_options")]
+    settings.append("encoder_options={stage_channels=[4, 6], blocks_per_stage=1}")
+    arguments = ["train", "--data", str(winds_file), "--output", str(tmp_path / "run"), "--device", "cpu"]
+    for text in settings:
+        arguments += ["--set", text]
+    if "variables" in change:
+        arguments += ["--variables", ",".join(change["variables"])]
+    assert main(arguments) == 0
+    folder = tmp_path / "run" / "weights"
+    names = tuple(change.get("variables", ("divergence", "vorticity")))
+    extractor = load_extractor(folder)
+    assert extractor.info.channel_names == names
+    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in extractor.modules())
+    std = torch.tensor(extractor.info.normalization["std"])[:, None, None]
+    value = AtmoDistLoss(folder)(std * torch.randn(2, len(names), 32, 32), std * torch.randn(2, len(names), 32, 32))
+    assert torch.isfinite(value)
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["weights"] == extractor.info.id
+    assert {s["split"] for s in metrics["sources"]} == {"validation", "test"}
+    scores = metrics["sources"][-1]["lag_2afc"]
+    assert {"distance", "random weights", "MSE of winds, mean of 4x4", "SSIM of fields"} <= scores.keys()
+    for figure in ("confusion", "accuracy_per_lag", "distance_vs_lag", "lag_2afc"):
+        assert (folder / "figures" / f"{figure}.png").stat().st_size > 5000
+    card = (folder / "README.md").read_text()
+    assert extractor.info.id in card
+    assert str(tmp_path) not in card + (folder / "metrics.json").read_text()
+
+
+def test_evaluate_command(raw_config, winds_file, tmp_path, capsys):
+    config = make_config({**raw_config, "steps": 2})
+    train(config, tmp_path / "run")
+    assert main(["train", "--output", str(tmp_path / "run"), "--export", str(tmp_path / "w")]) == 0
+    capsys.readouterr()
+    report = tmp_path / "report.json"
+    arguments = ["evaluate", str(tmp_path / "w"), str(winds_file), "--patch", "16", "--json", str(report)]
+    assert main([*arguments, "--dates", "2026-01-11/2026-01-12"]) == 0
+    out = capsys.readouterr().out
+    assert "lag 2AFC" in out
+    assert "top-1" in out
+    entry = json.loads(report.read_text())["sources"][0]
+    assert entry["n_times"] == 8
+    low, high = entry["lag_2afc"]["distance"]["interval"]
+    assert low <= entry["lag_2afc"]["distance"]["value"] <= high
+    assert {"top1", "top3", "mae_hours", "per_lag"} <= entry["classes"].keys()
+    assert main([*arguments, "--dates", "2030-01-01/2030-01-02"]) == 1
+    assert "expected at least 3" in capsys.readouterr().err
+
+
+def test_learns_what_it_is_shown(raw_config, tmp_path):
+    # The fields forget themselves with time: a trained distance must order them better than chance by far.
+    raw = {**raw_config, "steps": 60, "validate_every": 60, "batch_size": 8, "learning_rate": 5e-3, "log_every": 10}
+    train(make_config(raw), tmp_path / "run")
+    lines = [json.loads(line) for line in (tmp_path / "run" / runs.METRICS).read_text().splitlines()]
+    losses = [line["cross_entropy"] for line in lines if "cross_entropy" in line]
+    assert losses[-1] < 0.8 * losses[0]
+    assert lines[-1]["validation_2afc"]["winds"] > 0.7
+
+
+def test_objective_pairs_agree_with_the_head_called_pair_by_pair():
+    torch.manual_seed(0)
+    encoder = Encoder(stage_channels=(4, 6), blocks_per_stage=1, stem_pool=False).eval()
+    head = MetricHead(encoder.channels, 8)
+    x = torch.randn(2 * 4, 2, 16, 16)
+    hours = torch.tensor([[0, 3, 9, 24], [0, 6, 12, 18]])
+    features = encoder(x)
+    pairs = head.pair_distances(features, 4)
+    first, second = torch.triu_indices(4, 4, 1)
+    for b in range(2):
+        for p, (i, j) in enumerate(zip(first, second, strict=True)):
+            a, c = ({n: f[4 * b + t][None] for n, f in features.items()} for t in (i, j))
+            assert pairs[b, p].item() == pytest.approx(head.distance(a, c).item(), rel=1e-4)
+    out = SequenceObjective(PretextModel(encoder, head), 4, 3, 1.0, 0.1)(x, hours)
+    classes = ((hours[:, second] - hours[:, first]) // 3 - 1).flatten()
+    expected = torch.nn.functional.cross_entropy(head.logits(pairs).flatten(0, 1), classes)
+    assert out["cross_entropy"].item() == pytest.approx(expected.item(), rel=1e-5)
+    assert 0 <= out["ranking"] <= 1
+
+
+def test_ranking_term_is_zero_for_ordered_and_large_for_reversed_sequences():
+    class Fixed(torch.nn.Module):  # features that move steadily away from the first
+        def forward(self, x):
+            return {"stage1": x}
+
+    head = MetricHead({"stage1": 1}, 8)
+    objective = SequenceObjective(PretextModel(Fixed(), head), 3, 3, 1.0, 0.1)
+    steady = torch.tensor([0.0, 1.0, 3.0]).reshape(3, 1, 1, 1).expand(3, 1, 4, 4)
+    hours = torch.tensor([[0, 3, 6]])
+    assert objective(steady, hours)["ranking"] == 1.0
+    back = torch.tensor([0.0, 3.0, 0.1]).reshape(3, 1, 1, 1).expand(3, 1, 4, 4)
+    out = objective(back, hours)
+    assert out["ranking"] == 0.0
+    assert out["loss"] - out["cross_entropy"] > 5
+
+
+def test_gains_make_plain_differences_the_trained_distance():
+    torch.manual_seed(0)
+    encoder = Encoder(stage_channels=(4, 6), blocks_per_stage=1, stem_pool=False).eval()
+    model = PretextModel(encoder, MetricHead(encoder.channels, 8))
+    with torch.no_grad():
+        for p in model.head.log_weights.values():
+            p.normal_()
+    a, b = encoder(torch.randn(3, 2, 16, 16)), encoder(torch.randn(3, 2, 16, 16))
+    gains = gains_of(model)
+    plain = sum(((a[n] - b[n]) * gains[n][:, None, None]).square().mean((1, 2, 3)) for n in a)
+    torch.testing.assert_close(plain, model.head.distance(a, b))
+
+
+def test_scales_make_stages_and_their_sum_equal_the_mse():
+    rng = np.random.default_rng(0)
+    mse = np.linspace(0.5, 1.5, 16)
+    curves = {"stage1": 0.2 * mse, "stage2": 3.0 * mse, "mse": mse, "gap": mse}
+    curves.pop("gap")
+    encoder = Encoder(stage_channels=(4, 6), blocks_per_stage=1)
+    chosen = scales_and_layers(PretextModel(encoder, MetricHead(encoder.channels, 8)), curves)
+    assert chosen["layer_scales"] == pytest.approx({"stage1": 5.0, "stage2": 1 / 3})
+    total = sum(chosen["layers"][n] * chosen["layer_scales"][n] * curves[n] for n in chosen["layers"])
+    np.testing.assert_allclose(total, mse)
+    head = PublishedHead(encoder.channels, 8, (16, 16), encoder.strides["stage2"])
+    assert scales_and_layers(PretextModel(encoder, head), curves)["layers"] == {"stage2": 1.0}
+    assert rng is not None
+
+
+def test_paper_recipe_trains_with_its_own_schedule(raw_config, tmp_path):
+    raw = {
+        "name": "paper",
+        "recipe": "paper",
+        "sources": raw_config["sources"],
+        "encoder_options": {"stage_channels": [4, 6], "blocks_per_stage": 1},
+        "patch_sizes": [32],
+        "batch_size": 4,
+        "steps": 6,
+        "subset_steps": 2,
+        "subset_batches": 1,
+        "epoch_steps": 2,
+        "workers": 0,
+        "learning_rate": 0.01,
+        "validation": ["2026-01-09/2026-01-10"],
+        "checkpoint_every": 6,
+    }
+    config = make_config(raw)
+    train(config, tmp_path / "run")
+    state = runs.load_checkpoint(tmp_path / "run")
+    assert state is not None
+    assert state["scheduler"]["last_epoch"] == 2  # two looks at the mean loss, after the subset
+    assert any(name.startswith("head.pred") for name in state["model"])
+
+
+def test_published_optimizer_clips_each_tensor_and_decays_kernels_only(raw_config):
+    config = make_config({**raw_config, "recipe": "paper", "patch_sizes": [32], "n_times": 2, "gradient_clip": 5.0})
+    model = build_model(config)
+    optimizer = make_optimizer(config, model)
+    kernels, rest = optimizer.param_groups
+    assert kernels["weight_decay"] == 2e-4
+    assert rest["weight_decay"] == 0
+    assert all(p.ndim > 1 for p in kernels["params"])
+    for p in model.parameters():
+        p.grad = torch.full_like(p, 100.0)
+    clip_gradients(model, config)
+    assert all(p.grad.norm().item() == pytest.approx(5.0, rel=1e-4) for p in model.parameters())
+    assert make_scheduler(config, optimizer).patience == 8
+
+
+def test_record_names_origin(raw_config, tmp_path):
+    train(make_config({**raw_config, "steps": 2}), tmp_path / "run")
+    config, record = runs.read_record(tmp_path / "run")
+    assert config == make_config({**raw_config, "steps": 2})
+    assert set(record) == {"config", "atmoloss", "torch", "git_commit", "data"}
+    assert len(record["data"]["winds"]) == 64
+    assert not list((tmp_path / "run").glob(".*"))  # no temporary file stays
