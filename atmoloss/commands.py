@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from atmoloss import plotting
 from atmoloss import weights as weights_folder
 from atmoloss.data import open_fields
 from atmoloss.distance import distance_matrix
@@ -137,20 +138,14 @@ def _pairs(arguments: argparse.Namespace, loss: AtmoDistLoss, a: xr.Dataset, b: 
         header, rows = ["time", "distance"], [[t, v] for t, v in zip(times_a, values, strict=True)]
     else:
         header, rows = ["time of A", "time of B", "distance"], [[times_a[0], times_b[0], values[0]]]
-    _report(arguments, title, header, rows)
-    if arguments.plot is None:
-        return
-    from atmoloss import plotting
-
-    if len(values) == 1:
+    if arguments.plot is not None and len(values) == 1:
         field = loss.spatial(_tensor(a, first), _tensor(b, second))[0, 0].numpy()
         text = times_a[0] if times_a == times_b else f"{times_a[0]} and {times_b[0]}"
-        plotting.draw_map(
-            arguments.plot, field, a["latitude"].values, a["longitude"].values, f"{text}: {values[0]:.4g}", title
-        )
-    else:
+        axes = a["latitude"].values, a["longitude"].values
+        plotting.draw_map(arguments.plot, field, *axes, f"{text}: {values[0]:.4g}", title)
+    elif arguments.plot is not None:
         plotting.draw_series(arguments.plot, a["time"].values[first], values, title)
-    print(f"wrote {arguments.plot}")
+    _report(arguments, title, header, rows)
 
 
 def _matrix(
@@ -172,12 +167,9 @@ def _matrix(
     ).numpy()
     rows_of, columns_of = ([_text(t) for t in d["time"].values] for d in (a, b))
     rows = [[time, *row] for time, row in zip(rows_of, values.tolist(), strict=True)]
-    _report(arguments, title, ["time", *columns_of], rows)
     if arguments.plot is not None:
-        from atmoloss import plotting
-
         plotting.draw_matrix(arguments.plot, values, rows_of, columns_of, title)
-        print(f"wrote {arguments.plot}")
+    _report(arguments, title, ["time", *columns_of], rows)
 
 
 def _text(time: np.datetime64) -> str:
@@ -185,17 +177,22 @@ def _text(time: np.datetime64) -> str:
 
 
 def _report(arguments: argparse.Namespace, title: str, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Write a table: to the CSV file asked for, or aligned to the standard output."""
+    """Write a table, to the CSV file asked for or aligned to the standard output, and say what was written.
+
+    Comes after the picture: the reader of a long table may close the pipe.
+    """
+    print(f"# {title}")
     if arguments.csv is not None:
         with open(arguments.csv, "w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([header, *rows])
-        print(f"# {title}\nwrote {arguments.csv}")
-        return
-    cells = [list(header), *([c if isinstance(c, str) else f"{c:.5g}" for c in row] for row in rows)]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
-    print(f"# {title}")
-    for row in cells:
-        print("  ".join(c.rjust(w) for c, w in zip(row, widths, strict=True)))
+            csv.writer(file, lineterminator="\n").writerows([header, *rows])
+    else:
+        cells = [list(header), *([c if isinstance(c, str) else f"{c:.5g}" for c in row] for row in rows)]
+        widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
+        for row in cells:
+            print("  ".join(c.rjust(w) for c, w in zip(row, widths, strict=True)))
+    for path in (arguments.csv, arguments.plot):
+        if path is not None:
+            print(f"# wrote {path}")
 
 
 def info(arguments: argparse.Namespace) -> int:
@@ -217,11 +214,11 @@ def info(arguments: argparse.Namespace) -> int:
             f"{flops[stage] / 1e6:.0f} MFLOP up to here for a {size}x{size} field, "
         )
         lines.append((stage, text + ("no scale stored" if scale is None else f"scale {scale:.4g}")))
-    recommended = ", ".join(f"{name} x {weight:g}" for name, weight in what.layers.items())
+    recommended = ", ".join(f"{name} x {weight:.3g}" for name, weight in what.layers.items())
     lines += [
         ("loss", f"layers {recommended or extractor.stages[-1]}, mse_weight {what.mse_weight:g}"),
         ("lags", f"{what.n_lag_classes} classes of {what.base_step_hours} h"),
-        ("trained on", f"grid spacings {_list(what.grid_spacings)} degrees, levels {_list(what.levels)}"),
+        ("trained on", f"grid spacings [degrees] {_list(what.grid_spacings)}; levels {_list(what.levels)}"),
         ("patches", _list(what.patch_sizes)),
         ("licence", what.license or "not said"),
         ("written by", f"atmoloss {what.package_version or '?'}"),

@@ -47,7 +47,8 @@ class Extractor(nn.Module):
         self.encoder = fold_batch_norm(encoder)
         self.info = info
         self._gain_names: dict[str, str] = {}
-        for stage, gain in (gains or {}).items():
+        # Sorted: DDP broadcasts buffers in their order, and files are read in an order that differs by process.
+        for stage, gain in sorted((gains or {}).items()):
             self._gain_names[stage] = f"gain_{stage}"
             self.register_buffer(f"gain_{stage}", gain.detach().float().reshape(-1, 1, 1).clone())
         _freeze(self)

@@ -30,7 +30,7 @@ def draw_series(path: str | os.PathLike[str], times: np.ndarray, values: Sequenc
     axes.plot(times, values, marker="o", markersize=4)
     dates = require("matplotlib.dates", "eval")
     axes.xaxis.set_major_formatter(dates.ConciseDateFormatter(axes.xaxis.get_major_locator()))
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.08 * max(values) or 1.0)
     axes.set_ylabel("distance")
     axes.grid(alpha=0.3)
     _save(figure, path, title)

@@ -208,7 +208,7 @@ def test_a_series_is_drawn_and_tabulated(run, tmp_path, a, b):
     assert code == 0
     assert is_png(tmp_path / "series.png")
     assert (tmp_path / "series.csv").read_text().startswith("time,distance\n2026-05-01T00:00,")
-    assert out.splitlines()[-2:] == [f"wrote {tmp_path / 'series.csv'}", f"wrote {tmp_path / 'series.png'}"]
+    assert out.splitlines()[-2:] == [f"# wrote {tmp_path / 'series.csv'}", f"# wrote {tmp_path / 'series.png'}"]
 
 
 def test_where_a_global_grid_starts_does_not_matter(run, tmp_path):

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from tests.tolerances import assert_close
 
 from atmoloss import AtmoDistLoss, atmodist_distance, distance, distance_matrix
 from atmoloss.errors import InputError
+from tests.tolerances import assert_close
 
 SHAPES = [(32, 32), (24, 41)]
 

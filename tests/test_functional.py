@@ -7,10 +7,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.tolerances import DTYPES, TOLERANCES, assert_close
 
 from atmoloss import functional
 from atmoloss.errors import InputError
+from tests.tolerances import DTYPES, TOLERANCES, assert_close
 
 
 def window_means(weight: np.ndarray, stride: int) -> np.ndarray:

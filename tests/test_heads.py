@@ -5,8 +5,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from tests.conftest import TINY
-from tests.tolerances import assert_close
 
 from atmoloss import functional
 from atmoloss.errors import InputError
@@ -14,6 +12,8 @@ from atmoloss.extractor import Extractor
 from atmoloss.heads import MetricHead, PretextModel, PublishedHead, build_head
 from atmoloss.networks import Encoder
 from atmoloss.normalization import ORIGINAL_NORMALIZATION, LogNormalization
+from tests.conftest import TINY
+from tests.tolerances import assert_close
 
 CHANNELS = {"stage1": 4, "stage2": 6, "stage3": 8, "stage4": 8}
 

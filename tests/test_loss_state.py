@@ -203,6 +203,12 @@ def test_compile_option(extractor, draw) -> None:
 # --- two processes ----------------------------------------------------------------------------------------------
 
 
+def test_buffers_have_one_order(extractor, encoder, info, gains) -> None:
+    """DDP matches buffers of ranks by position; safetensors returns tensors in another order in each process."""
+    other = type(extractor)(encoder, extractor.normalization, info, dict(reversed(gains.items())))
+    assert [n for n, _ in other.named_buffers()] == [n for n, _ in extractor.named_buffers()]
+
+
 def seeded_model(folder: str) -> UserModel:
     torch.manual_seed(7)
     model = UserModel(AtmoDistLoss(folder))

@@ -4,9 +4,9 @@ import pickle
 
 import pytest
 import torch
-from tests.tolerances import assert_close
 
 from atmoloss import atmodist_distance
+from tests.tolerances import assert_close
 
 pytest.importorskip("torchmetrics", reason="the extra 'metrics' is not installed")
 from atmoloss.metric import AtmoDistMetric

@@ -5,14 +5,14 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from tests.conftest import TINY
-from tests.tolerances import assert_close
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from atmoloss.errors import InputError
 from atmoloss.layers import Blur, BlurredConv, Conv, same_padding
 from atmoloss.networks import ENCODERS, Encoder, build_encoder, fold_batch_norm
+from tests.conftest import TINY
+from tests.tolerances import assert_close
 
 STRIDED = {"stage_channels": (3, 4, 5), "blocks_per_stage": (1, 2, 1), "stem_kernel": 8}
 CONFIGURATIONS = {

@@ -8,10 +8,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from tests.tolerances import DTYPES, TOLERANCES, assert_close
 
 from atmoloss.errors import InputError
 from atmoloss.normalization import ORIGINAL_NORMALIZATION, LogNormalization
+from tests.tolerances import DTYPES, TOLERANCES, assert_close
 
 ORIGINAL = LogNormalization(**ORIGINAL_NORMALIZATION)
 STD = torch.tensor(ORIGINAL_NORMALIZATION["std"], dtype=torch.float64).reshape(2, 1, 1)

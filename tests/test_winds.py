@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.tolerances import DTYPES, TOLERANCES, assert_close
 
 from atmoloss.errors import InputError
 from atmoloss.winds import EARTH_RADIUS, WindToVorticityDivergence, is_periodic
+from tests.tolerances import DTYPES, TOLERANCES, assert_close
 
 SPECTRAL = Path(__file__).resolve().parents[2] / "shared/data/reference_spectral_025_t159.nc"
 R, K, OMEGA = 4, 7.848e-6, 7.848e-6  # Rossby–Haurwitz wave 4 of Williamson et al. (1992), case 6

@@ -20,7 +20,7 @@ from atmoloss.weights import write_atomically
 
 RECORD, CHECKPOINT, METRICS = "run.json", "checkpoint.pt", "metrics.jsonl"
 # These may differ between a run and its continuation: they do not change what is computed.
-_FREE = ("workers", "threads", "log_every", "checkpoint_every", "tensorboard")
+_FREE = ("workers", "threads", "log_every", "checkpoint_every", "tensorboard", "mse_weight", "license")
 
 
 def git_commit(folder: Path) -> str:

@@ -34,17 +34,17 @@ def test_resume_gives_the_same_weights(raw_config, tmp_path):
     config = make_config(raw_config)
     train(config, tmp_path / "whole")
 
-    class Stop(Exception):
+    class StopError(Exception):
         pass
 
     def stop_after_checkpoint(folder, state, save=runs.save_checkpoint):
         save(folder, state)
         if state["step"] == 4:
-            raise Stop
+            raise StopError
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runs, "save_checkpoint", stop_after_checkpoint)
-        with pytest.raises(Stop):
+        with pytest.raises(StopError):
             train(config, tmp_path / "parts")
     train(config, tmp_path / "parts", resume=True)
 
@@ -64,7 +64,8 @@ def test_kill_loses_at_most_one_interval(raw_config, tmp_path):
     raw = {**raw_config, "steps": 400, "validate_every": 400, "checkpoint_every": 5}
     script = (
         "import json, sys; from pathlib import Path; from atmoloss.training.loop import train;"
-        "from atmoloss.training.config import make_config; train(make_config(json.loads(sys.argv[1])), Path(sys.argv[2]))"
+        "from atmoloss.training.config import make_config;"
+        "train(make_config(json.loads(sys.argv[1])), Path(sys.argv[2]))"
     )
     folder = tmp_path / "run"
     process = subprocess.Popen([sys.executable, "-c", script, json.dumps(raw), str(folder)])
@@ -81,7 +82,6 @@ def test_kill_loses_at_most_one_interval(raw_config, tmp_path):
     assert step % 5 == 0
     logged = [json.loads(line)["step"] for line in (folder / runs.METRICS).read_text().splitlines() if line[-1:] == "}"]
     assert max(logged) - step <= 5
-    train(make_config({**raw, "steps": 400}), folder, resume=True) if step > 390 else None
     config = make_config(raw)
     # The schedule depends on the number of steps: a continued run is refused another one.
     with pytest.raises(ConfigError, match="steps is 401"):
@@ -169,7 +169,7 @@ def test_learns_what_it_is_shown(raw_config, tmp_path):
     train(make_config(raw), tmp_path / "run")
     lines = [json.loads(line) for line in (tmp_path / "run" / runs.METRICS).read_text().splitlines()]
     losses = [line["cross_entropy"] for line in lines if "cross_entropy" in line]
-    assert losses[-1] < 0.8 * losses[0]
+    assert losses[-1] < 0.85 * np.log(16)  # what guessing one of 16 classes costs
     assert lines[-1]["validation_2afc"]["winds"] > 0.7
 
 
@@ -223,10 +223,8 @@ def test_gains_make_plain_differences_the_trained_distance():
 
 
 def test_scales_make_stages_and_their_sum_equal_the_mse():
-    rng = np.random.default_rng(0)
     mse = np.linspace(0.5, 1.5, 16)
-    curves = {"stage1": 0.2 * mse, "stage2": 3.0 * mse, "mse": mse, "gap": mse}
-    curves.pop("gap")
+    curves = {"stage1": 0.2 * mse, "stage2": 3.0 * mse, "mse": mse}
     encoder = Encoder(stage_channels=(4, 6), blocks_per_stage=1)
     chosen = scales_and_layers(PretextModel(encoder, MetricHead(encoder.channels, 8)), curves)
     assert chosen["layer_scales"] == pytest.approx({"stage1": 5.0, "stage2": 1 / 3})
@@ -234,7 +232,6 @@ def test_scales_make_stages_and_their_sum_equal_the_mse():
     np.testing.assert_allclose(total, mse)
     head = PublishedHead(encoder.channels, 8, (16, 16), encoder.strides["stage2"])
     assert scales_and_layers(PretextModel(encoder, head), curves)["layers"] == {"stage2": 1.0}
-    assert rng is not None
 
 
 def test_paper_recipe_trains_with_its_own_schedule(raw_config, tmp_path):
