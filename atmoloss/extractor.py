@@ -175,7 +175,8 @@ def load_extractor(name_or_path: str | os.PathLike[str] = "default", revision: s
     for name, gain in gains.items():
         if gain.numel() != encoder.channels.get(name):
             raise WeightsError(
-                f"weights: {info.id} has {gain.numel()} gains for {name}, expected one per channel of {encoder.channels}"
+                f"weights: {info.id} has {gain.numel()} gains for {name}, expected one per channel of a stage: "
+                f"{encoder.channels}"
             )
     return Extractor(encoder, normalization, info, gains)
 

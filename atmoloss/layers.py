@@ -53,6 +53,10 @@ class Conv(nn.Conv2d):
         weight = self.kernel_weight().to(x.dtype)
         bias = None if self.bias is None else self.bias.to(x.dtype)
         kernel, stride = weight.shape[-1], self.stride[0]
+        if kernel == 1 and stride > 1:
+            # The same samples. torch 2.13 on x86 corrupts memory in the weight gradient of a strided 1×1
+            # convolution of few channels in channels_last.
+            x, stride = x[:, :, ::stride, ::stride], 1
         if stride == 1 and kernel % 2 == 1 and not self.periodic:  # symmetric: no copy of x is needed
             return F.conv2d(x, weight, bias, padding=kernel // 2)
         return F.conv2d(pad_same(x, kernel, stride, periodic=self.periodic), weight, bias, stride)

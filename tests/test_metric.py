@@ -50,7 +50,7 @@ def test_nothing_grows_and_no_graph_is_kept(metric, draw) -> None:
     sizes = set()
     for _ in range(3):
         value = metric(prediction, draw(2, seed=2))
-        sizes.add(len(pickle.dumps({k: v for k, v in metric.metric_state.items()})))
+        sizes.add(len(pickle.dumps(dict(metric.metric_state))))
         assert all(not t.requires_grad and t.numel() == 1 for t in metric.metric_state.values())
     assert len(sizes) == 1
     assert value.requires_grad == metric.is_differentiable  # what the class says of itself holds

@@ -125,7 +125,7 @@ def test_periodic_is_detected_or_said() -> None:
     assert is_periodic(longitude.astype(np.float32))
     assert not is_periodic(longitude[:-1])
     assert not is_periodic(np.arange(0, 361, 2.0))  # the first meridian twice
-    wind, expected = rossby_haurwitz(latitude, longitude)
+    wind, _ = rossby_haurwitz(latitude, longitude)
     detected = run(latitude, longitude, wind)
     np.testing.assert_array_equal(detected, run(latitude, longitude, wind, periodic=True))
     said = run(latitude, longitude, wind, periodic=False)

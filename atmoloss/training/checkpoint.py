@@ -66,16 +66,24 @@ def read_record(folder: Path) -> tuple[TrainConfig, dict[str, Any]]:
 
 def check_same(before: dict[str, Any], now: dict[str, Any]) -> None:
     """Raise ``ConfigError`` where a continued run would compute something else than it began."""
-    for key, value in now["config"].items():
-        # Through JSON: tuples and lists are the same there.
-        if key not in _FREE and json.loads(json.dumps(value)) != before["config"].get(key):
+    was, config = (_comparable(record["config"]) for record in (before, now))
+    for key, value in config.items():
+        if value != was.get(key):
             raise ConfigError(
-                f"resume: {key} is {value!r}, but the run began with {before['config'].get(key)!r}; expected the "
-                "same, or a new --output"
+                f"resume: {key} is {value!r}, but the run began with {was.get(key)!r}; expected the same, or a "
+                "new --output"
             )
     for name, fingerprint in now["data"].items():
         if before["data"].get(name) != fingerprint:
             raise ConfigError(f"resume: the data of source {name!r} changed since the run began")
+
+
+def _comparable(config: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what may differ; data may have moved, the fingerprints tell whether they are the same."""
+    plain = json.loads(json.dumps(config))  # tuples and lists are the same there
+    for source in plain["sources"]:
+        del source["path"]
+    return {key: value for key, value in plain.items() if key not in _FREE}
 
 
 def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:

@@ -281,3 +281,12 @@ def test_record_names_origin(raw_config, tmp_path):
     assert set(record) == {"config", "atmoloss", "torch", "git_commit", "data"}
     assert len(record["data"]["winds"]) == 64
     assert not list((tmp_path / "run").glob(".*"))  # no temporary file stays
+
+
+def test_bar_on_a_terminal_and_tensorboard(raw_config, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("tensorboard")
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    train(make_config({**raw_config, "steps": 2, "tensorboard": True}), tmp_path / "run")
+    assert "2/2" in capsys.readouterr().err
+    (events,) = (tmp_path / "run").glob("events.out.tfevents.*")
+    assert b"cross_entropy" in events.read_bytes()

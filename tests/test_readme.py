@@ -1,0 +1,64 @@
+"""What README says must hold: its code runs, its figures are those of the bundled weights."""
+
+from __future__ import annotations
+
+import doctest
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import atmoloss.loss
+from atmoloss.training.card import best_baseline
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+METRICS = json.loads((ROOT / "weights" / "default" / "metrics.json").read_text(encoding="utf-8"))
+
+
+def test_code_runs():
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    fields = 3e-5 * torch.randn(3, 2, 64, 64)
+    names = {"prediction": fields.clone().requires_grad_(), "target": fields.flip(0), "a": fields, "b": fields + 1e-6}
+    names |= {"fields": fields, "area": torch.from_numpy(np.cos(np.linspace(0.2, 1.2, 64)))}
+    exec(code, names)
+    names["value"].backward()
+    assert torch.isfinite(names["prediction"].grad).all()
+
+
+def test_table_is_that_of_the_weights():
+    rows = {
+        cells[0]: cells[1:]
+        for line in README.splitlines()
+        if line.startswith("| ") and not line.startswith("| unseen dates of")
+        for cells in [[cell.strip(" *") for cell in line.strip("|").split("|")]]
+    }
+    tested = [s for s in METRICS["sources"] if s["split"] == "test"]
+    assert rows.keys() == {s["name"] for s in tested}
+    for source in tested:
+        scores = source["lag_2afc"]
+        low, high = scores["distance"]["interval"]
+        name, value = best_baseline(scores)
+        gap = scores[name]["gap"]
+        assert rows[source["name"]] == [
+            f"{scores['distance']['value']:.3f} ({low:.3f}–{high:.3f})",
+            f"{scores['random weights']['value']:.3f}",
+            f"{scores['MSE of fields']['value']:.3f}",
+            f"{scores['MAE of winds']['value']:.3f}" if "MAE of winds" in scores else "–",
+            f"{value:.3f} ({name})",
+            f"{gap[0]:+.3f} to {gap[1]:+.3f}",
+        ]
+
+
+@pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\((?!http)([^)#]+)\)", README))))
+def test_links_lead_somewhere(link):
+    assert (ROOT / link).exists()
+
+
+def test_docstring_examples():
+    result = doctest.testmod(atmoloss.loss)
+    assert result.attempted
+    assert not result.failed
