@@ -43,11 +43,14 @@ def write_figures(folder: Path, info: WeightsInfo, metrics: dict[str, Any]) -> N
 
     fig, axes = plt.subplots(figsize=(6, 3.8), layout="constrained")
     hours = np.array(metrics["lag_hours"])
-    whole = sum(info.layers[n] * info.layer_scales[n] * np.array(metrics["lag_curves"][n], float) for n in info.layers)
-    axes.plot(hours, whole, marker=".", label="AtmoDist distance (scaled)")
-    axes.plot(hours, np.array(metrics["lag_curves"]["mse"], float), marker=".", label="MSE of normalised fields")
-    axes.set(xlabel="lag (h)", ylabel="mean over held-out pairs", title="Distance against lag", ylim=(0, None))
-    axes.legend()
+    for k, (source, curves) in enumerate(metrics["lag_curves"].items()):
+        values = {n: np.array(c, float) for n, c in curves.items()}
+        whole = np.sum([info.layers[n] * info.layer_scales[n] * values[n] for n in info.layers], axis=0)
+        has = np.isfinite(values["mse"])
+        axes.plot(hours[has], whole[has], f"C{k}.-", label=f"AtmoDist, {source}")
+        axes.plot(hours[has], values["mse"][has], f"C{k}.:", label=f"MSE, {source}")
+    axes.set(xlabel="lag (h)", ylabel="mean over validation pairs", title="Distance against lag", ylim=(0, None))
+    axes.legend(fontsize=7, ncols=2)
     _save(plt, fig, figures / "distance_vs_lag.png")
 
     fig, axes = plt.subplots(figsize=(7, 0.9 + 0.75 * len(test)), layout="constrained")
@@ -141,7 +144,8 @@ Features whose distances measure how far apart two states of the atmosphere are 
 Lag 2AFC: how often the earlier of two later fields is nearer to an anchor, lags to
 {last} h, all triples of each patch; chance 0.5. Intervals by bootstrap over days.
 The value depends on how long the held-out blocks are (short blocks hold more easy, short lags): compare within a row.
-Validation dates served to fit layer scales; test dates for nothing but this table.
+Validation dates served to fit layer scales; test dates for nothing but this table. Lag classes: a source with 6-hourly
+fields has every other class only, and the head, trained mostly on such, prefers those.
 
 | {" | ".join(head)} |
 |{"---|" * len(head)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +22,13 @@ from atmoloss.training.config import TrainConfig
 from atmoloss.training.scale import fit_layer_scale
 from atmoloss.weights import WeightsInfo, load
 
-_SCALE_BATCHES = 64
+_SCALE_BATCHES = 32
 
 
 def build_info(
     config: TrainConfig, model: PretextModel, normalization: LogNormalization, sources: Sequence[FieldSource] = ()
 ) -> WeightsInfo:
-    """Describe a model; scales and layers are filled in by :func:`with_scales`."""
+    """Describe a model; scales and layers come from :func:`scales_and_layers`."""
     return WeightsInfo(
         name=config.name,
         channels=tuple(_describe_channel(name) for name in config.variables),
@@ -72,21 +72,19 @@ def build_extractor(config: TrainConfig, model: PretextModel, normalization: Log
 
 
 @torch.no_grad()
-def lag_curves(
-    extractor: Extractor, sources: Sequence[FieldSource], spec: SequenceSpec, seed: int = 0
-) -> dict[str, np.ndarray]:
+def lag_curves(extractor: Extractor, source: FieldSource, spec: SequenceSpec, seed: int = 0) -> dict[str, np.ndarray]:
     """Return, per lag class, the mean squared difference of each stage and (``"mse"``) of normalised fields.
 
     Args:
         extractor: to measure.
-        sources: held-out data.
+        source: held-out data; sources of different steps are not mixed, each has lags of its own.
         spec: of the sequences whose pairs are averaged.
         seed: of the draw.
 
     Returns:
         (K,) float64 per name; NaN for lags that no pair has.
     """
-    data = SequenceDataset(sources, spec, seed=seed, length=_SCALE_BATCHES)
+    data = SequenceDataset([source], spec, seed=seed, length=_SCALE_BATCHES)
     first, second = torch.triu_indices(spec.n_times, spec.n_times, 1)
     sums: dict[str, np.ndarray] = {}
     count = np.zeros(spec.n_classes)
@@ -105,21 +103,36 @@ def lag_curves(
         return {name: total / count for name, total in sums.items()}
 
 
-def scales_and_layers(model: PretextModel, curves: dict[str, np.ndarray]) -> dict[str, Any]:
+def scales_and_layers(model: PretextModel, curves: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, Any]:
     """Fit the scale of each stage, and of the distance as a whole, to the MSE over the upper half of lags.
+
+    Every source counts equally, with the upper half of the lags that it has.
 
     The recommended layers make scale × weight equal for all stages: their sum is then the distance that
     the metric head was trained on, times the one factor that makes it equal the MSE. For the published
     head the deepest stage is recommended, as published.
 
+    Args:
+        model: whose head decides the layers.
+        curves: per source, what :func:`lag_curves` returned.
+
     Returns:
         ``layer_scales`` and ``layers``.
     """
-    used = np.isfinite(curves["mse"])
-    fitted = {n: fit_layer_scale(c[used], curves["mse"][used]) for n, c in curves.items() if n != "mse"}
+    stages = list(model.encoder.strides)
+
+    def fit(names: Sequence[str]) -> float:
+        scales = []
+        for of_source in curves.values():
+            used = np.isfinite(of_source["mse"])
+            content = np.sum([of_source[n][used] for n in names], axis=0)
+            scales.append(fit_layer_scale(content, of_source["mse"][used]))
+        return float(np.mean(scales))
+
+    fitted = {stage: fit([stage]) for stage in stages}
     if not isinstance(model.head, MetricHead):
-        return {"layer_scales": fitted, "layers": {list(fitted)[-1]: 1.0}}
-    whole = fit_layer_scale(sum(curves[n][used] for n in fitted), curves["mse"][used])
+        return {"layer_scales": fitted, "layers": {stages[-1]: 1.0}}
+    whole = fit(stages)
     return {"layer_scales": fitted, "layers": {n: whole / s for n, s in fitted.items()}}
 
 

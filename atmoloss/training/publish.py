@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from atmoloss import weights as weights_folder
+from atmoloss.data.sequences import valid_anchors
 from atmoloss.data.sources import FieldSource, split_by_date
 from atmoloss.errors import ConfigError
 from atmoloss.extractor import load_extractor
@@ -59,7 +60,11 @@ def publish(config: TrainConfig, run: Path, folder: Path) -> None:
     held_out = splits["validation"] or splits["train"]
 
     plain = build_extractor(config, model, normalization)
-    curves = lag_curves(plain, held_out, config.sequences)
+    curves = {
+        s.name: lag_curves(plain, s, config.sequences) for s in held_out if len(valid_anchors(s, config.sequences))
+    }
+    if not curves:
+        raise ConfigError("export: no held-out source has a sequence to fit the layer scales on; lengthen validation")
     info = build_info(config, model, normalization, sources)
     info = dataclasses.replace(info, **scales_and_layers(model, curves))
     info = weights_folder.save(folder, info, tensors_of(model))
@@ -79,7 +84,10 @@ def publish(config: TrainConfig, run: Path, folder: Path) -> None:
         "step": step,
         "sources": entries,
         "lag_hours": [(k + 1) * config.base_step for k in range(config.n_classes)],
-        "lag_curves": {n: [None if np.isnan(v) else float(v) for v in c] for n, c in curves.items()},
+        "lag_curves": {
+            source: {n: [None if np.isnan(v) else float(v) for v in c] for n, c in of_source.items()}
+            for source, of_source in curves.items()
+        },
         "origin": {key: record[key] for key in ("atmoloss", "torch", "git_commit", "data")},
         "config": {**record["config"], "sources": [_without_folder(s) for s in record["config"]["sources"]]},
     }

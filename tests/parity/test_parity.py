@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from atmoloss import AtmoDistLoss, functional, networks
+from atmoloss import AtmoDistLoss, functional, layers
 from atmoloss.extractor import Extractor
 from atmoloss.heads import PretextModel, PublishedHead
 from atmoloss.keras_import import CHANNELS
@@ -152,10 +152,10 @@ def test_gradient_of_the_loss(case: Case, dtype: torch.dtype) -> None:
 def test_original_layer_numbers_are_the_ends_of_stages() -> None:
     if not SHARED.is_dir():
         pytest.skip(f"no {SHARED}: the large fixtures are not committed")
-    layers = json.loads((SHARED / "resnet_small_31c_layers.json").read_text())
+    listed = json.loads((SHARED / "resnet_small_31c_layers.json").read_text())
     encoder = case_of("160x160").encoder()
     found = taps(encoder, torch.zeros(1, 2, 160, 160))
-    rows = {f"layer{row['index']}": row for row in layers}
+    rows = {f"layer{row['index']}": row for row in listed}
     for name in ("layer52", "layer100", "layer148", "layer196"):
         assert rows[name]["name"].endswith("_6_act2")
         shape = tuple(rows[name]["out"])
@@ -269,15 +269,15 @@ def test_symmetric_padding_would_fail(case: Case, monkeypatch) -> None:
         side = (kernel - 1) // 2
         return F.pad(x, (side, side, side, side), value=value)
 
-    monkeypatch.setattr(networks, "pad_same", symmetric)
+    monkeypatch.setattr(layers, "pad_same", symmetric)
     found = errors(case, case.encoder())
     assert min(v for k, v in found.items() if k.startswith(("pool", "block", "layer"))) > 0.1, found
 
 
 @each_case("101x83", "37x46", "33x50", "31x32")
 def test_extra_padding_before_would_fail(case: Case, monkeypatch) -> None:
-    real = networks.same_padding
-    monkeypatch.setattr(networks, "same_padding", lambda *args: real(*args)[::-1])
+    real = layers.same_padding
+    monkeypatch.setattr(layers, "same_padding", lambda *args: real(*args)[::-1])
     assert min(errors(case, case.encoder()).values()) > 0.05
 
 

@@ -226,12 +226,15 @@ def test_scales_make_stages_and_their_sum_equal_the_mse():
     mse = np.linspace(0.5, 1.5, 16)
     curves = {"stage1": 0.2 * mse, "stage2": 3.0 * mse, "mse": mse}
     encoder = Encoder(stage_channels=(4, 6), blocks_per_stage=1)
-    chosen = scales_and_layers(PretextModel(encoder, MetricHead(encoder.channels, 8)), curves)
+    gap = {n: c.copy() for n, c in curves.items()}
+    for c in gap.values():
+        c[::2] = np.nan  # a source with every other lag
+    chosen = scales_and_layers(PretextModel(encoder, MetricHead(encoder.channels, 8)), {"a": curves, "b": gap})
     assert chosen["layer_scales"] == pytest.approx({"stage1": 5.0, "stage2": 1 / 3})
     total = sum(chosen["layers"][n] * chosen["layer_scales"][n] * curves[n] for n in chosen["layers"])
     np.testing.assert_allclose(total, mse)
     head = PublishedHead(encoder.channels, 8, (16, 16), encoder.strides["stage2"])
-    assert scales_and_layers(PretextModel(encoder, head), curves)["layers"] == {"stage2": 1.0}
+    assert scales_and_layers(PretextModel(encoder, head), {"a": curves})["layers"] == {"stage2": 1.0}
 
 
 def test_paper_recipe_trains_with_its_own_schedule(raw_config, tmp_path):
