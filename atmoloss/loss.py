@@ -43,7 +43,8 @@ class AtmoDistLoss(nn.Module):
             mapping from name to weight.
         normalization: ``"bundled"``, ``None`` for fields that are normalised already, or a module with
             the interface of :class:`~atmoloss.normalization.LogNormalization`.
-        transform: applied to both fields first, e.g. ``WindToVorticityDivergence``.
+        transform: applied to both fields first, e.g. ``WindToVorticityDivergence``. It gets the fields alone:
+            for crops of different latitudes call it yourself, and give the loss what it returned.
         reduction: ``"mean"`` → (), ``"sum"`` → (), ``"none"`` → (N,).
         scale: ``"mse"`` for the stored layer scales, ``"none"`` for raw features, or a number for all.
         mse_weight: m, in [0, 1]; ``None`` for what the weights recommend.

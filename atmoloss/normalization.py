@@ -57,18 +57,19 @@ class LogNormalization(nn.Module):
             raise InputError(f"normalization: got {constants}, expected finite constants")
         if not (all(v > 0 for v in (*std, *log_std)) and 0 < alpha < math.inf):
             raise InputError(f"normalization: std {std}, log_std {log_std}, alpha {alpha}, expected positive numbers")
-        # Kept as Python floats as well: a module cast to half must still save its exact constants.
+        # Kept as Python floats as well: what is saved is exact, and float64 fields are normalised in float64.
+        # The buffers are float32, since not every device has float64.
         self._constants = {name: [float(v) for v in values] for name, values in constants.items()}
         self.alpha = float(alpha)
         for name, values in self._constants.items():
-            self.register_buffer(name, torch.tensor(values, dtype=torch.float64).reshape(-1, 1, 1), False)
+            self.register_buffer(name, torch.tensor(values, dtype=torch.float32).reshape(-1, 1, 1), False)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> LogNormalization:
         # 2e-5 s⁻¹ loses its digits in half precision: follow the device, never the dtype.
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         for name, values in self._constants.items():
             device = getattr(self, name).device
-            setattr(self, name, torch.tensor(values, dtype=torch.float64, device=device).reshape(-1, 1, 1))
+            setattr(self, name, torch.tensor(values, dtype=torch.float32, device=device).reshape(-1, 1, 1))
         return self
 
     @property
@@ -89,8 +90,7 @@ class LogNormalization(nn.Module):
         x = fields.to(torch.promote_types(fields.dtype, torch.float32))
         mean, std, log_mean, log_std = self._cast(x.dtype)
         z = (x - mean) / std
-        # log1p(α|z|)·sign(z) has the derivative 0·∞-free form z·g(|z|) only away from 0; writing it with
-        # copysign on |z| would give a zero gradient at 0. The branches below agree there: slope α.
+        # sign(z)·log1p(α|z|) as written has the gradient 0 at z = 0; the two branches have the right one, α.
         positive = torch.log1p(self.alpha * z.clamp_min(0))
         negative = torch.log1p(self.alpha * (-z).clamp_min(0))
         y = torch.where(z >= 0, positive, -negative)
@@ -104,8 +104,13 @@ class LogNormalization(nn.Module):
         z = torch.where(y >= 0, torch.expm1(y.clamp_min(0)), -torch.expm1((-y).clamp_min(0))) / self.alpha
         return (z * std + mean).to(normalised.dtype)
 
-    def _cast(self, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        return self.mean.to(dtype), self.std.to(dtype), self.log_mean.to(dtype), self.log_std.to(dtype)
+    def _cast(self, dtype: torch.dtype) -> tuple[Tensor, ...]:
+        if dtype != torch.float64:
+            return self.mean, self.std, self.log_mean, self.log_std
+        return tuple(
+            torch.tensor(values, dtype=dtype, device=self.mean.device).reshape(-1, 1, 1)
+            for values in self._constants.values()
+        )
 
     @classmethod
     def fit(cls, sample: Any, alpha: float = 0.2) -> LogNormalization:

@@ -137,19 +137,20 @@ class WindToVorticityDivergence(nn.Module):
         """
         if wind.ndim != 4 or wind.shape[1] != 2:
             raise InputError(f"wind: got shape {tuple(wind.shape)}, expected (N, 2, H, W) with u and v")
-        lat = self._latitude if latitude is None else torch.as_tensor(latitude, dtype=torch.float64)
+        lat = self._latitude if latitude is None else torch.as_tensor(latitude)
+        if lat.device.type != "mps":  # which has no float64
+            lat = lat.double()
         if lat.ndim not in (1, 2) or lat.shape[-1] != wind.shape[-2] or (lat.ndim == 2 and len(lat) != len(wind)):
             raise InputError(
                 f"latitude: got shape {tuple(lat.shape)}, expected (H,) or (N, H) for wind {tuple(wind.shape)}"
             )
         self._check_grid(wind, lat if latitude is not None else None)
         dtype = torch.promote_types(wind.dtype, torch.float32)
-        lat = lat.to(wind.device)
         rows = torch.deg2rad(lat).reshape(-1, 1, lat.shape[-1], 1)
         pole = (lat.abs() > 90.0 - _POLE_TOLERANCE).reshape(rows.shape)
-        cos = torch.cos(rows).clamp_min(1e-12).to(dtype)
+        cos = torch.cos(rows).clamp_min(1e-12).to(wind.device, dtype)
         # ∂(f cos φ)/∂φ / cos φ = ∂f/∂φ − f tan φ keeps the rows next to a pole as accurate as the others.
-        tan = torch.where(pole, torch.zeros_like(rows), torch.tan(rows)).to(dtype)
+        tan = torch.where(pole, torch.zeros_like(rows), torch.tan(rows)).to(wind.device, dtype)
         fields = wind.to(dtype)
         u, v = fields[:, :1], fields[:, 1:]
         east = _derivative(fields, -1, self.periodic) / (self.longitude_step * cos)
@@ -157,7 +158,7 @@ class WindToVorticityDivergence(nn.Module):
         divergence = east[:, :1] + north[:, 1:] - v * tan
         vorticity = east[:, 1:] - north[:, :1] + u * tan
         out = torch.cat((divergence, vorticity), 1) / self.radius
-        return _fill_poles(out, pole).to(wind.dtype)
+        return _fill_poles(out, pole.to(wind.device)).to(wind.dtype)
 
     def _check_grid(self, wind: Tensor, latitude: Tensor | None) -> None:
         """Raise ``InputError`` where the differences would be silently wrong; read latitudes on the CPU only."""
