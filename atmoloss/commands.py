@@ -22,6 +22,7 @@ from atmoloss.distance import distance_matrix
 from atmoloss.errors import DataError, InputError
 from atmoloss.extractor import load_extractor
 from atmoloss.loss import AtmoDistLoss
+from atmoloss.training.card import baselines, best_baseline
 from atmoloss.winds import is_periodic
 
 if TYPE_CHECKING:
@@ -250,10 +251,8 @@ def _metrics_lines(path: Path) -> list[tuple[str, str]]:
             if own is not None:
                 low, high = own["interval"]
                 text += f"{own['value']:.3f} [{low:.3f}, {high:.3f}]"
-            others = {n: entry for n, entry in shares.items() if n != "distance" and not n.endswith(" alone")}
-            baselines = [(entry["value"], name) for name, entry in others.items()]
-            if baselines:
-                value, name = max(baselines)
+            if baselines(shares):
+                name, value = best_baseline(shares)
                 text += f", best baseline {value:.3f} ({name})"
             classes = source.get("classes") or {}
             if "top1" in classes:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from atmoloss import weights as weights_folder
 from atmoloss.errors import InputError, WeightsError
+from atmoloss.functional import full_precision
 from atmoloss.networks import Encoder, fold_batch_norm
 from atmoloss.normalization import LogNormalization
 from atmoloss.weights import WeightsInfo
@@ -93,7 +94,7 @@ class Extractor(nn.Module):
         if layers is not None:
             self.check_layers(layers)
         self.check_shape("fields", fields, layers)
-        return self.encode(self.normalization(_at_least_float32(fields)), layers)
+        return self.encode(self.normalization(full_precision(fields)), layers)
 
     def encode(
         self,
@@ -105,7 +106,7 @@ class Extractor(nn.Module):
         if compute_dtype is not None:  # said by the user: autocast must not change it
             with torch.autocast(normalised.device.type, enabled=False):
                 return self._encode(normalised.to(compute_dtype), layers)
-        return self._encode(normalised.to(torch.promote_types(normalised.dtype, torch.float32)), layers)
+        return self._encode(full_precision(normalised), layers)
 
     def _encode(self, x: Tensor, layers: Sequence[str] | None) -> dict[str, Tensor]:
         features: dict[str, Tensor] = self.encoder(x.contiguous(memory_format=torch.channels_last), layers)
@@ -134,10 +135,6 @@ class Extractor(nn.Module):
             )
         if not len(fields):
             raise InputError(f"{argument}: got an empty batch {tuple(fields.shape)}, expected at least one field")
-
-
-def _at_least_float32(x: Tensor) -> Tensor:
-    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _freeze(module: nn.Module) -> None:

@@ -90,13 +90,15 @@ class SequenceDataset(Dataset[SequenceBatch]):
         if len(channels) != 1:
             raise DataError(f"sources: have channels {sorted(channels)}, expected the same in each")
         self.spec, self.seed, self.length, self.rank, self.world_size = spec, seed, length, rank, world_size
-        self.sources = [s for s in sources if s.weight > 0 and len(valid_anchors(s, spec))]
-        if not self.sources:
+        drawable = [(s, valid_anchors(s, spec)) for s in sources if s.weight > 0]
+        drawable = [(s, anchors) for s, anchors in drawable if len(anchors)]
+        if not drawable:
             raise DataError(
                 f"sources: none has {spec.n_times} times within {spec.n_classes * spec.base_step} h of each "
                 f"other at multiples of {spec.base_step} h"
             )
-        self._anchors = [valid_anchors(s, spec) for s in self.sources]
+        self.sources = [s for s, _ in drawable]
+        self._anchors = [anchors for _, anchors in drawable]
         self._rows = [{size: _first_rows(s, size, spec) for size in spec.patch_sizes} for s in self.sources]
         weights = np.array([s.weight for s in self.sources])
         self._shares = weights / weights.sum()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -48,12 +49,12 @@ class FieldSource:
         if (t, c, h, w) != expected or len(self.run) != t:
             raise DataError(f"{self.name}: values of shape {(t, c, h, w)}, expected {expected}")
 
-    @property
+    @functools.cached_property
     def hours(self) -> np.ndarray:
         """Valid times as whole hours since 1970, (T,) int64."""
         return (self.times.astype("datetime64[s]") - np.datetime64(0, "s")) // _HOUR
 
-    @property
+    @functools.cached_property
     def periodic(self) -> bool:
         """Whether the grid closes in longitude."""
         return is_periodic(self.longitude)

@@ -55,27 +55,27 @@ _FILTERS: Mapping[str, Callable[[Tensor], Tensor]] = {
 _NORMS: Mapping[str, Callable[[Tensor], Tensor]] = {"MSE": squared_distances, "MAE": absolute_distances}
 
 
-def _pixel(key: str, norm: Callable[[Tensor], Tensor], filt: Callable[[Tensor], Tensor]) -> Measure:
+def _pixel(key: str, norm: Callable[[Tensor], Tensor], prepare: Callable[[Tensor], Tensor]) -> Measure:
     def measure(patch: PatchFields) -> Tensor | None:
-        return norm(filt(patch[key]).flatten(1)) if key in patch else None
+        return norm(prepare(patch[key]).flatten(1)) if key in patch else None
 
     return measure
 
 
 def pixel_measures(normalise: Callable[[Tensor], Tensor]) -> dict[str, Measure]:
-    """Return MSE and MAE of the normalised fields and of the winds, each plain and smoothed in five ways.
+    """Return MSE and MAE of the normalised fields and of the winds, each plain and smoothed in four ways.
 
     Args:
         normalise: (T, C, h, w) physical fields to comparable channels.
     """
 
-    def of_fields(norm: Callable[[Tensor], Tensor], filt: Callable[[Tensor], Tensor]) -> Measure:
-        return lambda patch: norm(filt(normalise(patch["fields"])).flatten(1))
+    def after_normalising(filt: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        return lambda x: filt(normalise(x))
 
     out: dict[str, Measure] = {}
     for filter_name, filt in _FILTERS.items():
         for norm_name, norm in _NORMS.items():
-            out[f"{norm_name} of fields{filter_name}"] = of_fields(norm, filt)
+            out[f"{norm_name} of fields{filter_name}"] = _pixel("fields", norm, after_normalising(filt))
             out[f"{norm_name} of winds{filter_name}"] = _pixel("winds", norm, filt)
     return out
 

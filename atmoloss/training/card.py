@@ -84,9 +84,14 @@ def _save(plt: Any, fig: Any, path: Path) -> None:
     plt.close(fig)
 
 
+def baselines(scores: dict[str, Any]) -> dict[str, float]:
+    """Return the lag 2AFC of everything that is neither the distance nor a stage of the weights themselves."""
+    return {n: s["value"] for n, s in scores.items() if n != "distance" and not n.endswith(" alone")}
+
+
 def best_baseline(scores: dict[str, Any]) -> tuple[str, float]:
-    """Return name and value of the best score that is no stage of the weights themselves."""
-    others = {n: s["value"] for n, s in scores.items() if n != "distance" and not n.endswith(" alone")}
+    """Return name and value of the best of :func:`baselines`."""
+    others = baselines(scores)
     name = max(others, key=others.__getitem__)
     return name, others[name]
 

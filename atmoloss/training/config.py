@@ -25,8 +25,8 @@ class SourceConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainConfig:
-    """Everything that decides what a training run computes.
+class TrainConfig(SequenceSpec):
+    """Everything that decides what a training run computes: how sequences are drawn, and what is done with them.
 
     Attributes:
         name: of the weights.
@@ -36,7 +36,6 @@ class TrainConfig:
         validation, test: periods ``"YYYY-MM-DD/YYYY-MM-DD"`` held out of all sources.
         encoder, encoder_options: preset of ``atmoloss.networks`` and arguments that override it.
         head: ``"metric"`` or ``"published"``.
-        n_times, n_classes, base_step, patch_sizes, batch_size, latitude_band, mirror: see ``SequenceSpec``.
         optimizer: ``"adamw"`` (one-cycle schedule) or ``"sgd"`` (Hoffmann & Lessig: momentum 0.9, each
             tensor's gradient clipped on its own, rate divided by ten when the loss stalls).
         steps: optimizer steps.
@@ -67,13 +66,6 @@ class TrainConfig:
     encoder: str = "resnet_aa"
     encoder_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     head: str = "metric"
-    n_times: int = 4
-    n_classes: int = 32
-    base_step: int = 3
-    patch_sizes: tuple[int, ...] = (64,)
-    batch_size: int = 16
-    latitude_band: tuple[float, float] = (-80.0, 80.0)
-    mirror: bool = True
     optimizer: str = "adamw"
     steps: int = 2000
     learning_rate: float = 2e-3

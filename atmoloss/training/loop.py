@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -169,9 +170,8 @@ def train(config: TrainConfig, folder: Path, *, resume: bool = False, device: st
         metrics.write(step=step, **values)
         bar.note(step, values)
         if board is not None:
-            for name, value in values.items():
-                for key, number in value.items() if isinstance(value, dict) else [(name, value)]:
-                    board.add_scalar(key, number, step)
+            for name, value in _flat(values).items():
+                board.add_scalar(name, value, step)
 
     for step, (fields, hours) in enumerate(loader, start + 1):
         model.train()
@@ -180,16 +180,17 @@ def train(config: TrainConfig, folder: Path, *, resume: bool = False, device: st
             x = x.contiguous(memory_format=torch.channels_last)
         with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=config.precision == "bfloat16"):
             out = objective(x, hours.to(device))
-        if not torch.isfinite(out["loss"]):
-            raise ConfigError(f"training: the loss is {out['loss'].item()} at step {step}; try a lower learning_rate")
+        numbers = {name: value.item() for name, value in out.items()}
+        if not math.isfinite(numbers["loss"]):
+            raise ConfigError(f"training: the loss is {numbers['loss']} at step {step}; try a lower learning_rate")
         optimizer.zero_grad(set_to_none=True)
         out["loss"].backward()
         clip_gradients(model, config)
         optimizer.step()
-        epoch_loss = [epoch_loss[0] + out["loss"].item(), epoch_loss[1] + 1]
+        epoch_loss = [epoch_loss[0] + numbers["loss"], epoch_loss[1] + 1]
         _advance(scheduler, config, step, epoch_loss)
-        for name, value in out.items():
-            sums[name] = sums.get(name, 0.0) + value.item()
+        for name, number in numbers.items():
+            sums[name] = sums.get(name, 0.0) + number
         bar.update()
         if step % config.log_every == 0 or step == config.steps:
             taken = (step - start - 1) % config.log_every + 1
@@ -258,6 +259,14 @@ def _tensorboard(folder: Path) -> Any:
     return SummaryWriter(str(folder))
 
 
+def _flat(values: dict[str, Any]) -> dict[str, float]:
+    """Put the entries of inner dictionaries beside the others."""
+    out: dict[str, float] = {}
+    for name, value in values.items():
+        out |= value if isinstance(value, dict) else {name: value}
+    return out
+
+
 class _Progress:
     """A bar on a terminal, lines elsewhere."""
 
@@ -269,10 +278,7 @@ class _Progress:
         self.update: Callable[[], Any] = self._bar.update if self._bar is not None else (lambda: None)
 
     def note(self, step: int, values: dict[str, Any]) -> None:
-        shown = {}
-        for name, value in values.items():
-            for key, number in value.items() if isinstance(value, dict) else [(name, value)]:
-                shown[key] = f"{number:.4g}"
+        shown = {name: f"{number:.4g}" for name, number in _flat(values).items()}
         if self._bar is not None and "loss" in shown:
             self._bar.set_postfix({key: shown[key] for key in ("loss", "accuracy", "ranking") if key in shown})
         else:

@@ -11,7 +11,7 @@ import torch
 
 from atmoloss.errors import ConfigError
 from atmoloss.training import checkpoint as runs
-from atmoloss.training.config import TrainConfig, make_config, parse_overrides, read_config
+from atmoloss.training.config import make_config, parse_overrides, read_config
 from atmoloss.training.loop import train
 from atmoloss.training.publish import publish
 
@@ -59,6 +59,3 @@ def _device(name: str) -> str:
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
-
-
-__all__ = ["TrainConfig", "run"]
