@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from atmoloss.errors import InputError
-from atmoloss.layers import Block, Blur, BlurredConv, Conv, MaxPool, batch_norm, he_normal
+from atmoloss.layers import Block, Blur, BlurredConv, Context, Conv, MaxPool, batch_norm, he_normal
 
 ENCODERS: dict[str, dict[str, Any]] = {
     "resnet_small": {"stage_channels": (16, 32, 64, 128), "blocks_per_stage": 6},
@@ -32,6 +32,9 @@ ENCODERS: dict[str, dict[str, Any]] = {
 """Keyword arguments of :class:`Encoder` per preset."""
 
 
+_WEAK = 0.1  # of batch-normalised activations, whose mean square is about 1
+
+
 class Encoder(nn.Module):
     """Residual network on normalised fields that returns the activations after each stage.
 
@@ -44,6 +47,10 @@ class Encoder(nn.Module):
         stem_pool: max-pool 3×3/2 after the stem, as published.
         downsample: ``"stride"`` in the first block of stages 2…, as published, or ``"blur"``: a binomial
             low-pass goes before every subsampling, in the stem as well.
+        context: cells up to which the stem also sees the wind that belongs to the fields, see
+            :class:`~atmoloss.layers.Context`; 0 for fields alone.
+        unit_features: divide the activations that are returned by their root mean square over channels, in each
+            cell (Zhang et al. 2018, LPIPS): strong weather then counts no more than weak.
 
     Shape:
         (N, in_channels, H, W) → {"stage1": (N, C₁, ⌈H/s₁⌉, ⌈W/s₁⌉), …}, after the ReLU.
@@ -59,6 +66,8 @@ class Encoder(nn.Module):
         stem_stride: int = 2,
         stem_pool: bool = True,
         downsample: Literal["stride", "blur"] = "stride",
+        context: int = 0,
+        unit_features: bool = False,
     ) -> None:
         super().__init__()
         n = len(stage_channels)
@@ -72,12 +81,17 @@ class Encoder(nn.Module):
             raise InputError(f"downsample: got {downsample!r}, expected 'stride' or 'blur'")
         if stem_stride not in (1, 2):
             raise InputError(f"stem_stride: got {stem_stride}, expected 1 or 2")
+        if context and context < Context.FACTOR:
+            raise InputError(f"context: got {context}, expected 0 or at least {Context.FACTOR}")
         blur = downsample == "blur"
         width = stage_channels[0]
+        self.unit_features = unit_features
+        self.context: nn.Module = Context(in_channels, context) if context else nn.Identity()
+        inputs = 3 * in_channels if context else in_channels
         if blur and stem_stride == 2:
-            self.stem: Conv = BlurredConv(in_channels, width, stem_kernel, bias=True)
+            self.stem: Conv = BlurredConv(inputs, width, stem_kernel, bias=True)
         else:
-            self.stem = Conv(in_channels, width, stem_kernel, stem_stride, bias=True)
+            self.stem = Conv(inputs, width, stem_kernel, stem_stride, bias=True)
         self.stem_bn: nn.Module = batch_norm(width)
         self.pool = MaxPool() if stem_pool else nn.Identity()
         self.stages = nn.ModuleDict()
@@ -98,6 +112,8 @@ class Encoder(nn.Module):
             "stem_stride": stem_stride,
             "stem_pool": stem_pool,
             "downsample": downsample,
+            "context": context,
+            "unit_features": unit_features,
         }
         self.strides, self.receptive_fields = self._geometry()
         self.apply(he_normal)
@@ -106,11 +122,11 @@ class Encoder(nn.Module):
         """Encode normalised (N, C, H, W); only what ``stages`` (default: all) need is computed."""
         wanted = tuple(self.stages) if stages is None else stages
         out: dict[str, Tensor] = {}
-        x = self.pool(F.relu(self.stem_bn(self.stem(x))))
+        x = self.pool(F.relu(self.stem_bn(self.stem(self.context(x)))))
         for name, stage in self.stages.items():
             x = stage(x)
             if name in wanted:
-                out[name] = x
+                out[name] = _unit(x) if self.unit_features else x
             if len(out) == len(wanted):
                 break
         return out
@@ -118,7 +134,7 @@ class Encoder(nn.Module):
     def set_periodic(self, periodic: bool) -> None:
         """Wrap columns instead of padding them with zeros, for grids that close in longitude."""
         for module in self.modules():
-            if isinstance(module, (Conv, Blur, MaxPool)):
+            if isinstance(module, (Conv, Blur, Context, MaxPool)):
                 module.periodic = periodic
 
     def smallest_input(self, stage: str) -> int:
@@ -128,6 +144,9 @@ class Encoder(nn.Module):
     def flops(self, height: int, width: int) -> dict[str, int]:
         """Floating-point operations (2 per multiply-add, convolutions only) up to each stage, one field."""
         total, out = 0, {}
+        if isinstance(self.context, Context):
+            blocks = math.ceil(height / Context.FACTOR) * math.ceil(width / Context.FACTOR)
+            total = 2 * self.context.kernel.numel() * blocks
         for name, kernel, stride, inputs, outputs, branch in self._convolutions():
             if not branch:
                 height, width = math.ceil(height / stride), math.ceil(width / stride)
@@ -138,7 +157,7 @@ class Encoder(nn.Module):
     def _convolutions(self) -> list[tuple[str, int, int, int, int, bool]]:
         """List (stage, kernel, stride, inputs per output, outputs, is a shortcut) in order of evaluation."""
         c, kernel = self.stem.out_channels, self.stem.kernel_weight().shape[-1]
-        rows = [("stem", kernel, self.stem.stride[0], self.in_channels, c, False)]
+        rows = [("stem", kernel, self.stem.stride[0], self.stem.in_channels, c, False)]
         if isinstance(self.pool, MaxPool):
             rows.append(("stem", 3, 2, 0, 0, False))
         for name, stage in self.stages.items():
@@ -154,6 +173,8 @@ class Encoder(nn.Module):
 
     def _geometry(self) -> tuple[dict[str, int], dict[str, int]]:
         stride, field = 1, 1
+        if isinstance(self.context, Context):  # blocks around it, and interpolation between two
+            field = Context.FACTOR * (2 * self.context.radius + 2)
         strides, fields = {}, {}
         for name, kernel, step, _, _, branch in self._convolutions():
             if branch:
@@ -162,6 +183,11 @@ class Encoder(nn.Module):
             stride *= step
             strides[name], fields[name] = stride, field
         return {n: strides[n] for n in self.stages}, {n: fields[n] for n in self.stages}
+
+
+def _unit(x: Tensor) -> Tensor:
+    """Divide (N, C, H, W) by its root mean square over channels; weak activations stay weak."""
+    return x * (x.square().mean(1, keepdim=True) + _WEAK).rsqrt()
 
 
 def fold_batch_norm(encoder: Encoder) -> Encoder:

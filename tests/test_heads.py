@@ -9,7 +9,7 @@ import torch
 from atmoloss import functional
 from atmoloss.errors import InputError
 from atmoloss.extractor import Extractor
-from atmoloss.heads import MetricHead, PretextModel, PublishedHead, build_head
+from atmoloss.heads import DifferenceHead, MetricHead, PretextModel, PublishedHead, build_head
 from atmoloss.networks import Encoder
 from atmoloss.normalization import ORIGINAL_NORMALIZATION, LogNormalization
 from tests.conftest import TINY
@@ -121,4 +121,18 @@ def test_heads_are_rebuilt_from_their_architecture(architecture) -> None:
 def test_unknown_head(one_sentence) -> None:
     with pytest.raises(InputError) as error:
         build_head({"kind": "linear"}, Encoder(**TINY))
-    one_sentence(error.value, "head", "'linear'", "expected 'metric' or 'published'")
+    one_sentence(error.value, "head", "'linear'", "expected 'metric', 'difference' or 'published'")
+
+
+def test_difference_head_is_symmetric_and_reads_channel_differences(encoder) -> None:
+    head = build_head({"kind": "difference", "n_classes": 7, "width": 5}, encoder).eval()
+    assert isinstance(head, DifferenceHead)
+    x, y = torch.randn(2, 3, 2, 40, 33)
+    with torch.no_grad():
+        a, b = encoder(x), encoder(y)
+        logits = head(a, b)
+        assert torch.equal(logits, head(b, a))
+        moved = [{n: f.roll((2, 3), (-2, -1)) for n, f in features.items()} for features in (a, b)]
+        assert_close(head(*moved), logits, torch.float32)  # means over space only
+    assert logits.shape == (3, 7)
+    assert head.architecture == {"kind": "difference", "n_classes": 7, "width": 5}

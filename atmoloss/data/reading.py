@@ -82,7 +82,7 @@ def open_fields(
         raise DataError(f"missing: got {missing!r}, expected 'error', 'ignore' or a finite fill value")
     datasets = open_datasets(path_or_url, storage_options, engine)
     attrs = datasets[0].attrs
-    readable = [spectral.unpack(d) if spectral.is_packed(d) else d for d in datasets]
+    readable = [part for d in datasets for part in (spectral.unpack(d) if spectral.is_packed(d) else [d])]
     fields: dict[str, xr.DataArray] = {}
     derived: xr.DataArray | None = None
     for name in names:

@@ -39,6 +39,10 @@ class SequenceSpec:
         batch_size: sequences per batch.
         latitude_band: degrees; the whole patch lies inside.
         mirror: mirror half of the sequences north–south, see :func:`mirror_sign`.
+        smooth: smooth each sequence by a Gaussian of σ cells, σ uniform between 0 and this, so that
+            features do not lean on the roughness of one product.
+        coarsen: each sequence takes means over blocks of one of these sizes (where the grid is large enough),
+            so that a source serves several resolutions.
     """
 
     n_times: int = 4
@@ -48,6 +52,8 @@ class SequenceSpec:
     batch_size: int = 16
     latitude_band: tuple[float, float] = (-80.0, 80.0)
     mirror: bool = True
+    smooth: float = 0.0
+    coarsen: tuple[int, ...] = (1,)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +105,7 @@ class SequenceDataset(Dataset[SequenceBatch]):
             )
         self.sources = [s for s, _ in drawable]
         self._anchors = [anchors for _, anchors in drawable]
-        self._rows = [{size: _first_rows(s, size, spec) for size in spec.patch_sizes} for s in self.sources]
+        self._rows = [{size: _first_rows(s, size, spec) for size in _drawn_sizes(s, spec)} for s in self.sources]
         weights = np.array([s.weight for s in self.sources])
         self._shares = weights / weights.sum()
         self._signs = np.array([mirror_sign(c) for c in self.sources[0].channels], np.float32)
@@ -125,10 +131,18 @@ class SequenceDataset(Dataset[SequenceBatch]):
         anchor = int(rng.choice(self._anchors[which]))
         later = _partners(source, anchor, spec)
         times = np.sort(np.append(rng.choice(later, spec.n_times - 1, replace=False), anchor))
-        row = int(rng.choice(self._rows[which][size]))
+        block = 1
+        if spec.coarsen != (1,):
+            block = int(rng.choice([f for f in spec.coarsen if f * size in self._rows[which]] or [1]))
+        cells = size * block
+        row = int(rng.choice(self._rows[which][cells]))
         width = len(source.longitude)
-        column = int(rng.integers(width if source.periodic else width - size + 1))
-        patch = read_patch(source, times, row, column, size)
+        column = int(rng.integers(width if source.periodic else width - cells + 1))
+        patch = read_patch(source, times, row, column, cells)
+        if block > 1:
+            patch = patch.reshape(*patch.shape[:2], size, block, size, block).mean((3, 5))
+        if spec.smooth:
+            patch = smooth_patch(patch, rng.uniform(0, spec.smooth))
         if spec.mirror and rng.random() < 0.5:
             patch = patch[:, :, ::-1] * self._signs[:, None, None]
         return np.ascontiguousarray(patch), source.hours[times]
@@ -145,6 +159,19 @@ def read_patch(source: FieldSource, times: np.ndarray, row: int, column: int, si
     return patch
 
 
+def smooth_patch(patch: np.ndarray, sigma: float) -> np.ndarray:
+    """Smooth the last two axes by a Gaussian of ``sigma`` cells; edges repeat."""
+    radius = int(np.ceil(3 * sigma))
+    if radius == 0:
+        return patch
+    kernel = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2).astype(np.float32)
+    n = patch.shape[-1]
+    source = np.clip(np.arange(n)[:, None] + np.arange(-radius, radius + 1), 0, n - 1)
+    matrix = np.zeros((n, n), np.float32)
+    np.add.at(matrix, (np.arange(n)[:, None], source), kernel / kernel.sum())
+    return np.asarray(matrix @ patch @ matrix.T)
+
+
 def _partners(source: FieldSource, anchor: int, spec: SequenceSpec) -> np.ndarray:
     """Indices of the times that lie one to K base steps after the anchor, in its run."""
     lag = source.hours - source.hours[anchor]
@@ -156,6 +183,15 @@ def valid_anchors(source: FieldSource, spec: SequenceSpec) -> np.ndarray:
     """Indices of the times after which enough others follow for a sequence."""
     enough = [len(_partners(source, t, spec)) >= spec.n_times - 1 for t in range(len(source.times))]
     return np.flatnonzero(enough)
+
+
+def _drawn_sizes(source: FieldSource, spec: SequenceSpec) -> list[int]:
+    """Cells per side that patches of this source are cut with: every size × block that fits, and every size."""
+    south, north = spec.latitude_band
+    inside = np.count_nonzero((source.latitude >= south - 1e-6) & (source.latitude <= north + 1e-6))
+    room = min(int(inside), len(source.longitude))
+    blocks = [f for f in spec.coarsen if f == 1 or f * max(spec.patch_sizes) <= room] or [1]
+    return [size * f for size in spec.patch_sizes for f in blocks]
 
 
 def _first_rows(source: FieldSource, size: int, spec: SequenceSpec) -> np.ndarray:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from atmoloss.errors import DataError, require
+from atmoloss.winds import EARTH_RADIUS
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -75,6 +76,42 @@ def synthesise(coefficients: Any, lmax: int, nlat: int, nlon: int) -> np.ndarray
     return out
 
 
+def synthesise_wind(coefficients: Any, lmax: int, nlat: int, nlon: int) -> np.ndarray:
+    r"""Evaluate the eastward wind of a vorticity and a divergence on the grid of :func:`synthesise`.
+
+    .. math::
+        u = \frac{1}{R} \left( \frac{1}{\cos φ} \frac{∂χ}{∂λ} - \frac{∂ψ}{∂φ} \right), \qquad
+        ψ_{lm} = -\frac{R^2}{l(l+1)} ζ_{lm}, \quad χ_{lm} = -\frac{R^2}{l(l+1)} D_{lm}
+
+    The northward wind is the same function of (−D, ζ). Rows at the poles hold the limit along each meridian.
+
+    Args:
+        coefficients: complex (T, 2K), s⁻¹: vorticity, then divergence.
+        lmax, nlat, nlon: see :func:`synthesise`.
+
+    Returns:
+        float32 (T, nlat, nlon), m s⁻¹.
+    """
+    alm = np.asarray(coefficients)
+    half = (lmax + 1) * (lmax + 2) // 2
+    if alm.ndim != 2 or alm.shape[1] != 2 * half:
+        raise DataError(f"coefficients: got shape {alm.shape}, expected (T, {2 * half}) for the wind at T{lmax}")
+    sht = require("ducc0", "data").sht
+    degree = np.concatenate([np.arange(m, lmax + 1) for m in range(lmax + 1)]).astype(np.float64)
+    inverse = np.divide(-EARTH_RADIUS, degree * (degree + 1), out=np.zeros_like(degree), where=degree > 0)
+    out = np.empty((len(alm), nlat, nlon), dtype=np.float32)
+    for index, row in enumerate(alm.astype(np.complex128)):
+        gradients = [
+            sht.synthesis_2d(
+                alm=(row[part] * inverse)[None], spin=1, lmax=lmax, mmax=lmax, ntheta=nlat, nphi=nlon,
+                geometry="CC", nthreads=1, mode="DERIV1",
+            )  # southward, eastward
+            for part in (slice(0, half), slice(half, None))
+        ]  # fmt: skip
+        out[index] = gradients[1][1] + gradients[0][0]
+    return out
+
+
 def grid_axes(lmax: int, spacing: float | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Return (latitude, longitude) in degrees of the synthesis grid of a truncation.
 
@@ -106,10 +143,11 @@ def is_packed(dataset: xr.Dataset) -> bool:
     return found and "l" in dataset and "m" in dataset
 
 
-def unpack(dataset: xr.Dataset) -> xr.Dataset:
-    """Return complex64 (time, values) coefficients of each quantity of a packed file.
+def unpack(dataset: xr.Dataset) -> list[xr.Dataset]:
+    """Return complex64 (time, values) coefficients of each quantity of a packed file, and those of the winds.
 
-    A packed file holds a_lm = (re + i·im)·scale[l] in int16; see ``is_packed``.
+    A packed file holds a_lm = (re + i·im)·scale[l] in int16; see ``is_packed``. The winds that vorticity and
+    divergence determine are kept as twice as many coefficients, see :func:`synthesise_wind`.
 
     Raises:
         DataError: the coefficients are not m-major for one triangular truncation.
@@ -131,7 +169,18 @@ def unpack(dataset: xr.Dataset) -> xr.Dataset:
         series = ((real + np.complex64(1j) * imaginary) * scale).astype(np.complex64)
         series.attrs = {"units": dataset[f"{prefix}_scale"].attrs.get("units", "s-1"), "truncation": lmax}
         fields[name] = series.rename({dimension: COEFFICIENT})
-    return xr.Dataset(fields, attrs=dataset.attrs)  # type: ignore[no-any-return]
+    out = [xr.Dataset(fields, attrs=dataset.attrs)]
+    if len(fields) == len(_PACKED):
+        vorticity, divergence = fields["vorticity"], fields["divergence"]
+        attrs = {"units": "m s-1", "truncation": lmax}
+        # v of (ζ, D) is u of (−D, ζ).
+        winds = {"u": (vorticity, divergence), "v": (-divergence, vorticity)}
+        joined = {
+            name: xr.concat(pair, COEFFICIENT, coords="minimal", compat="override").assign_attrs(attrs)
+            for name, pair in winds.items()
+        }
+        out.append(xr.Dataset(joined, attrs=dataset.attrs))
+    return out
 
 
 def truncation(field: xr.DataArray) -> int | None:
@@ -151,9 +200,10 @@ def truncation(field: xr.DataArray) -> int | None:
 
 
 def to_grid(block: np.ndarray, lmax: int, nlat: int, nlon: int) -> np.ndarray:
-    """Synthesise (T, K) complex coefficients, or (T, 2K) real ones as ECMWF's GRIB stores them."""
+    """Synthesise (T, K) complex coefficients, (T, 2K) of winds, or (T, 2K) real ones as ECMWF's GRIB stores them."""
     if np.iscomplexobj(block):
-        return synthesise(block, lmax, nlat, nlon)
+        wind = block.shape[-1] == 2 * len(orders(lmax))
+        return (synthesise_wind if wind else synthesise)(block, lmax, nlat, nlon)
     pairs = np.asarray(block, dtype=np.float64)
     series = pairs[..., ::2] + 1j * pairs[..., 1::2]
     if series.shape[-1] == len(orders(lmax)):

@@ -35,7 +35,7 @@ class TrainConfig(SequenceSpec):
         variables: channels, any names that ``open_fields`` finds in every source.
         validation, test: periods ``"YYYY-MM-DD/YYYY-MM-DD"`` held out of all sources.
         encoder, encoder_options: preset of ``atmoloss.networks`` and arguments that override it.
-        head: ``"metric"`` or ``"published"``.
+        head: ``"metric"``, ``"difference"`` or ``"published"``.
         optimizer: ``"adamw"`` (one-cycle schedule) or ``"sgd"`` (Hoffmann & Lessig: momentum 0.9, each
             tensor's gradient clipped on its own, rate divided by ten when the loss stalls).
         steps: optimizer steps.
@@ -43,7 +43,12 @@ class TrainConfig(SequenceSpec):
         weight_decay: of convolution and dense kernels, in the optimizer's own convention.
         gradient_clip: largest norm of the gradient.
         ranking_weight: of the ranking term (metric head): how often the earlier of two fields is nearer.
-        ranking_temperature: of that term, in units of log d.
+        ranking_temperature: of that term, and of the artefact term, in units of log d.
+        regression_weight: of the squared error of the expected lag, in units of the longest lag.
+        artefact_weight: of the artefact term (metric head), see ``atmoloss.training.artefacts``: a field whose
+            small scales are a regular pattern must be farther from the truth than one without small scales.
+        average_decay: of the exponential moving average of the weights, which is what is validated and
+            exported; 0 for none.
         subset_steps, subset_batches: first steps repeat that many batches (the original needs this start).
         epoch_steps: steps after which the ``sgd`` schedule looks at the mean loss.
         precision: ``"float32"`` or ``"bfloat16"`` (autocast of the encoder).
@@ -73,6 +78,9 @@ class TrainConfig(SequenceSpec):
     gradient_clip: float = 1.0
     ranking_weight: float = 0.0
     ranking_temperature: float = 0.1
+    regression_weight: float = 0.0
+    artefact_weight: float = 0.0
+    average_decay: float = 0.0
     subset_steps: int = 0
     subset_batches: int = 0
     epoch_steps: int = 0
@@ -92,7 +100,7 @@ class TrainConfig(SequenceSpec):
     def __post_init__(self) -> None:
         allowed = {
             "recipe": tuple(RECIPES),
-            "head": ("metric", "published"),
+            "head": ("metric", "difference", "published"),
             "optimizer": ("adamw", "sgd"),
             "precision": ("float32", "bfloat16"),
         }
@@ -106,6 +114,8 @@ class TrainConfig(SequenceSpec):
                 raise ConfigError(f"{key}: got {getattr(self, key)}, expected at least {low}")
         if not self.variables:
             raise ConfigError("variables: got none, expected at least one name")
+        if not 0 <= self.average_decay < 1:
+            raise ConfigError(f"average_decay: got {self.average_decay}, expected at least 0 and less than 1")
         if self.head == "published" and len(self.patch_sizes) != 1:
             raise ConfigError(f"patch_sizes: got {self.patch_sizes}, expected one size for the published head")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 import sys
@@ -105,7 +106,14 @@ class _Stream(torch.utils.data.Dataset[Any]):
         return batch.fields, batch.hours
 
 
-def train(config: TrainConfig, folder: Path, *, resume: bool = False, device: str = "cpu") -> None:
+def train(
+    config: TrainConfig,
+    folder: Path,
+    *,
+    resume: bool = False,
+    device: str = "cpu",
+    sources: Sequence[FieldSource] | None = None,
+) -> None:
     """Train, or continue to train, into a run folder.
 
     Args:
@@ -114,6 +122,7 @@ def train(config: TrainConfig, folder: Path, *, resume: bool = False, device: st
         resume: continue from the last checkpoint; the batches and, on one device, every number are those
             of a run that was never interrupted.
         device: of torch.
+        sources: those of the configuration, where they have been opened before.
 
     Raises:
         ConfigError: the folder already holds a run and ``resume`` is false, or the run it holds differs.
@@ -124,7 +133,7 @@ def train(config: TrainConfig, folder: Path, *, resume: bool = False, device: st
     if config.threads:
         torch.set_num_threads(config.threads)
     torch.set_flush_denormal(True)
-    sources = open_sources(config)
+    sources = open_sources(config) if sources is None else sources
     splits = split_by_date(sources, config.validation, config.test)
     record = runs.describe(config, sources)
     if (folder / runs.RECORD).is_file():
@@ -147,11 +156,12 @@ def train(config: TrainConfig, folder: Path, *, resume: bool = False, device: st
         normalization = LogNormalization(**state["normalization"])
         log.info("continuing after step %d", start)
     normalization.to(device)
+    average = copy.deepcopy(model) if config.average_decay else None
+    if average is not None and state is not None:
+        average.load_state_dict(state["average"])
     if config.channels_last:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    objective = SequenceObjective(
-        model, config.n_times, config.base_step, config.ranking_weight, config.ranking_temperature
-    ).to(device)
+    objective = SequenceObjective(model, config).to(device)
     loader = DataLoader(
         _Stream(config, splits["train"]),
         batch_size=None,
@@ -179,7 +189,7 @@ def train(config: TrainConfig, folder: Path, *, resume: bool = False, device: st
         if config.channels_last:
             x = x.contiguous(memory_format=torch.channels_last)
         with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=config.precision == "bfloat16"):
-            out = objective(x, hours.to(device))
+            out = objective(x, hours.to(device), torch.Generator().manual_seed((config.seed << 32) + step))
         numbers = {name: value.item() for name, value in out.items()}
         if not math.isfinite(numbers["loss"]):
             raise ConfigError(f"training: the loss is {numbers['loss']} at step {step}; try a lower learning_rate")
@@ -187,6 +197,8 @@ def train(config: TrainConfig, folder: Path, *, resume: bool = False, device: st
         out["loss"].backward()
         clip_gradients(model, config)
         optimizer.step()
+        if average is not None:
+            update_average(average, model, config.average_decay, step)
         epoch_loss = [epoch_loss[0] + numbers["loss"], epoch_loss[1] + 1]
         _advance(scheduler, config, step, epoch_loss)
         for name, number in numbers.items():
@@ -199,12 +211,13 @@ def train(config: TrainConfig, folder: Path, *, resume: bool = False, device: st
             report(step, {**values, "learning_rate": optimizer.param_groups[0]["lr"], "patches_per_second": rate})
             sums = {}
         if step % config.validate_every == 0 or step == config.steps:
-            report(step, {"validation_2afc": validate(config, model, normalization, splits["validation"])})
+            report(step, {"validation_2afc": validate(config, average or model, normalization, splits["validation"])})
         if step % config.checkpoint_every == 0 or step == config.steps:
             saved = {
                 "step": step,
                 "epoch_loss": epoch_loss,
                 "model": model.state_dict(),
+                **({"average": average.state_dict()} if average is not None else {}),
                 "optimizer": optimizer.state_dict(),
                 "scheduler": scheduler.state_dict(),
                 "normalization": normalization.constants(),
@@ -213,6 +226,20 @@ def train(config: TrainConfig, folder: Path, *, resume: bool = False, device: st
             runs.save_checkpoint(folder, saved)
     bar.close()
     metrics.close()
+
+
+@torch.no_grad()
+def update_average(average: nn.Module, model: nn.Module, decay: float, step: int) -> None:
+    """Move the averaged weights and batch-norm statistics towards those of ``model``.
+
+    Early steps count less, so that the start is forgotten: the decay is at most (1 + step) / (10 + step).
+    """
+    keep = min(decay, (1 + step) / (10 + step))
+    for mean, now in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
+        if mean.is_floating_point():
+            mean.lerp_(now, 1 - keep)
+        else:
+            mean.copy_(now)
 
 
 def clip_gradients(model: nn.Module, config: TrainConfig) -> None:

@@ -1,4 +1,4 @@
-"""What training minimises: the lag class of every pair of a sequence, and the order of its distances."""
+"""What training minimises: the lag class of every pair of a sequence, the order of distances, and more on demand."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from atmoloss.heads import MetricHead, PretextModel
+from atmoloss.training import artefacts
+from atmoloss.training.config import TrainConfig
 
 
 class SequenceObjective(nn.Module):
@@ -17,19 +19,13 @@ class SequenceObjective(nn.Module):
 
     Args:
         model: encoder and head.
-        n_times: S.
-        base_step: hours per lag class.
-        ranking_weight: of the ranking term; metric head only.
-        ranking_temperature: in units of log d.
+        config: of the run: weights and temperature of the terms, S, hours per class.
     """
 
-    def __init__(
-        self, model: PretextModel, n_times: int, base_step: int, ranking_weight: float, ranking_temperature: float
-    ) -> None:
+    def __init__(self, model: PretextModel, config: TrainConfig) -> None:
         super().__init__()
-        self.model = model
-        self.n_times, self.base_step = n_times, base_step
-        self.ranking_weight, self.ranking_temperature = ranking_weight, ranking_temperature
+        self.model, self.config = model, config
+        self.n_times = n_times = config.n_times
         self.first, self.second = torch.triu_indices(n_times, n_times, 1)
         pair = {ij: p for p, ij in enumerate(zip(self.first.tolist(), self.second.tolist(), strict=True))}
         # Of three times i < j < k both (i, j) and (j, k) are nearer than (i, k).
@@ -37,19 +33,27 @@ class SequenceObjective(nn.Module):
         self.near = torch.tensor([p for i, j, k in triples for p in (pair[i, j], pair[j, k])], dtype=torch.long)
         self.far = torch.tensor([pair[i, k] for i, _, k in triples for _ in range(2)], dtype=torch.long)
 
-    def forward(self, normalised: Tensor, hours: Tensor) -> dict[str, Tensor]:
+    def forward(self, normalised: Tensor, hours: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """Score (B·S, C, H, W) normalised fields, the times of a sequence one after the other.
 
         Args:
             normalised: fields.
             hours: (B, S), ascending.
+            generator: on the CPU, of the patterns of the artefact term.
 
         Returns:
             ``"loss"`` to minimise, and ``"cross_entropy"``, ``"accuracy"``, ``"ranking"`` (share of triples in
-            the right order; metric head) for the log.
+            the right order; metric head) and what else has a weight, for the log.
         """
-        features = self.model.encoder(normalised)
-        classes = (hours[:, self.second] - hours[:, self.first]) // self.base_step - 1
+        config = self.config
+        count = len(normalised)
+        if config.artefact_weight:
+            truth = self._of_artefacts(normalised)
+            made = artefacts.degrade(truth, generator)
+            normalised = torch.cat((normalised, *made)).contiguous(memory_format=_format_of(normalised))
+        every = self.model.encoder(normalised)
+        features = {name: f[:count] for name, f in every.items()}
+        classes = (hours[:, self.second] - hours[:, self.first]) // config.base_step - 1
         head = self.model.head
         out: dict[str, Tensor] = {}
         ranking: Tensor | None = None
@@ -60,7 +64,7 @@ class SequenceObjective(nn.Module):
                 log_d = distances.clamp_min(1e-12).log()
                 gap = log_d[:, self.far] - log_d[:, self.near]
                 out["ranking"] = (gap > 0).float().mean().detach()
-                ranking = F.softplus(-gap / self.ranking_temperature).mean()
+                ranking = F.softplus(-gap / config.ranking_temperature).mean()
         else:
             logits = head(*(self._pairs(features, index) for index in (self.first, self.second)))
             logits = logits.unflatten(0, classes.shape)
@@ -68,9 +72,31 @@ class SequenceObjective(nn.Module):
         out["cross_entropy"] = F.cross_entropy(flat, target)
         out["accuracy"] = (flat.argmax(1) == target).float().mean().detach()
         out["loss"] = out["cross_entropy"]
-        if ranking is not None and self.ranking_weight:
-            out["loss"] = out["loss"] + self.ranking_weight * ranking
+        if ranking is not None and config.ranking_weight:
+            out["loss"] = out["loss"] + config.ranking_weight * ranking
+        if config.regression_weight:
+            k = flat.shape[1]
+            expected = flat.softmax(1) @ torch.arange(k, dtype=flat.dtype, device=flat.device)
+            out["regression"] = ((expected - target) / k).square().mean()
+            out["loss"] = out["loss"] + config.regression_weight * out["regression"]
+        if config.artefact_weight and isinstance(head, MetricHead):
+            truth_features = {name: self._of_artefacts(f) for name, f in features.items()}
+            smooth, pattern = (
+                head.distance(truth_features, {n: f[count:].chunk(2)[i] for n, f in every.items()}) for i in (0, 1)
+            )
+            gap = pattern.clamp_min(1e-12).log() - smooth.clamp_min(1e-12).log()
+            out["artefacts"] = (gap > 0).float().mean().detach()
+            out["loss"] = out["loss"] + config.artefact_weight * F.softplus(-gap / config.ranking_temperature).mean()
         return out
+
+    def _of_artefacts(self, x: Tensor) -> Tensor:
+        """Return the first field of every fourth sequence: enough to learn from, at an eighth of the cost of a step."""
+        return x[:: 4 * self.n_times]
 
     def _pairs(self, features: Mapping[str, Tensor], index: Tensor) -> dict[str, Tensor]:
         return {name: f.reshape(-1, self.n_times, *f.shape[1:])[:, index].flatten(0, 1) for name, f in features.items()}
+
+
+def _format_of(x: Tensor) -> torch.memory_format:
+    channels_last = x.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if channels_last else torch.contiguous_format

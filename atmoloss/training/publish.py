@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from atmoloss.training.config import TrainConfig
 from atmoloss.training.evaluate import evaluate_source, open_winds
 from atmoloss.training.export import build_extractor, build_info, lag_curves, scales_and_layers, tensors_of
 from atmoloss.training.loop import build_model, open_sources
+from atmoloss.weights import WeightsInfo
 
 log = logging.getLogger("atmoloss")
 
@@ -38,8 +40,40 @@ def load_model(config: TrainConfig, run: Path) -> tuple[PretextModel, LogNormali
     if state is None:
         raise ConfigError(f"export: {run} has no checkpoint yet")
     model = build_model(config)
-    model.load_state_dict(state["model"])
+    model.load_state_dict(state.get("average", state["model"]))
     return model.eval(), LogNormalization(**state["normalization"]), state["step"]
+
+
+def write_weights(
+    config: TrainConfig,
+    model: PretextModel,
+    normalization: LogNormalization,
+    sources: Sequence[FieldSource],
+    held_out: Sequence[FieldSource],
+    folder: Path,
+) -> tuple[WeightsInfo, dict[str, dict[str, np.ndarray]]]:
+    """Write ``config.json`` and ``model.safetensors``; return what describes them and the curves of the scales.
+
+    Args:
+        config, model, normalization: of the run.
+        sources: all, for the description.
+        held_out: what layer scales are fitted to.
+        folder: to write to.
+
+    Raises:
+        ConfigError: no held-out source has a sequence.
+    """
+    plain = build_extractor(config, model, normalization)
+    curves = {
+        s.name: lag_curves(plain, s, config.sequences) for s in held_out if len(valid_anchors(s, config.sequences))
+    }
+    if not curves:
+        raise ConfigError("export: no held-out source has a sequence to fit the layer scales on; lengthen validation")
+    info = build_info(config, model, normalization, sources)
+    info = dataclasses.replace(info, **scales_and_layers(model, curves))
+    info = weights_folder.save(folder, info, tensors_of(model))
+    log.info("%s written to %s", info.id, folder)
+    return info, curves
 
 
 def publish(config: TrainConfig, run: Path, folder: Path) -> None:
@@ -59,17 +93,7 @@ def publish(config: TrainConfig, run: Path, folder: Path) -> None:
     splits = split_by_date(sources, config.validation, config.test)
     held_out = splits["validation"] or splits["train"]
 
-    plain = build_extractor(config, model, normalization)
-    curves = {
-        s.name: lag_curves(plain, s, config.sequences) for s in held_out if len(valid_anchors(s, config.sequences))
-    }
-    if not curves:
-        raise ConfigError("export: no held-out source has a sequence to fit the layer scales on; lengthen validation")
-    info = build_info(config, model, normalization, sources)
-    info = dataclasses.replace(info, **scales_and_layers(model, curves))
-    info = weights_folder.save(folder, info, tensors_of(model))
-    log.info("%s written to %s", info.id, folder)
-
+    info, curves = write_weights(config, model, normalization, sources, held_out, folder)
     extractor = load_extractor(folder)
     entries = []
     for split in ("validation", "test"):

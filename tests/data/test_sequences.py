@@ -8,7 +8,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atmoloss.data.sequences import SequenceDataset, SequenceSpec, mirror_sign, read_patch, valid_anchors
+from atmoloss.data.sequences import (
+    SequenceDataset,
+    SequenceSpec,
+    mirror_sign,
+    read_patch,
+    smooth_patch,
+    valid_anchors,
+)
 from atmoloss.data.sources import FieldSource, parse_periods, split_by_date
 from atmoloss.errors import DataError
 
@@ -187,3 +194,32 @@ def test_fingerprint_sees_a_changed_value():
     values[3, 0, 5, 5] += 1
     assert dataclasses.replace(a, values=values).fingerprint() != a.fingerprint()
     assert make_source(np.arange(0, 48, 6)).fingerprint() == a.fingerprint()
+
+
+def test_smoothing_is_scipys() -> None:
+    ndimage = pytest.importorskip("scipy.ndimage")
+    patch = np.random.default_rng(0).standard_normal((2, 3, 20, 20)).astype(np.float32)
+    for sigma in (0.4, 1.0, 2.3):
+        expected = ndimage.gaussian_filter(patch, (0, 0, sigma, sigma), mode="nearest", radius=int(np.ceil(3 * sigma)))
+        np.testing.assert_allclose(smooth_patch(patch, sigma), expected, atol=1e-5)
+    assert smooth_patch(patch, 0.0) is patch
+
+
+def test_coarsened_patches_are_block_means() -> None:
+    source = make_source(np.arange(0, 100, 3))
+    spec = dataclasses.replace(SPEC, coarsen=(2,))
+    batch = SequenceDataset([source], spec, seed=0, length=1)[0]
+    assert batch.fields.shape == (5, 3, 2, 16, 16)
+    along_row = batch.fields[..., 0, 0, :]
+    step = (along_row[..., 1:] - along_row[..., :-1]).abs()
+    assert (step == 2).all()  # columns count by one in the source, by two in means of two
+    assert ((batch.fields[:, :, 0] * 2) % 2 == 1).all()  # the mean of columns c and c + 1, rows by thousands
+
+
+def test_coarsening_leaves_small_grids_as_they_are() -> None:
+    source = make_source(np.arange(0, 100, 3))  # 40 rows: two blocks of 16 fit, four do not
+    spec = dataclasses.replace(SPEC, coarsen=(1, 4))
+    plain = SequenceDataset([source], dataclasses.replace(spec, coarsen=(1,)), seed=0, length=1)[0]
+    mixed = SequenceDataset([source], spec, seed=0, length=1)[0]
+    for batch in (plain, mixed):
+        assert ((batch.fields[..., 1:] - batch.fields[..., :-1]).abs() == 1).all()

@@ -174,8 +174,8 @@ def test_packed_coefficients_through_open_fields(tmp_path):
         want = synthesise(series[prefix], 10, 19, 36)
         np.testing.assert_allclose(opened[name].values, want, atol=2e-7 * np.abs(want).max(), rtol=0)
     assert opened["vorticity"].attrs["standard_name"] == "atmosphere_relative_vorticity"
-    with pytest.raises(DataError, match=r"'u'.*divergence, vorticity"):
-        open_fields(dataset, "u")
+    with pytest.raises(DataError, match=r"'t'.*divergence, u, v, vorticity"):
+        open_fields(dataset, "t")
     with pytest.raises(DataError, match="order of coefficients"):
         open_fields(dataset.isel(coef=slice(None, None, -1)))
 
@@ -205,6 +205,42 @@ def test_simulated_atmosphere_check_values():
             # Float32 values: DATA.md gives 5e-7 of the field as the agreement of three programs.
             np.testing.assert_allclose(got, row, atol=5e-7 * float(np.abs(fields[name]).max()), rtol=0)
     # The half row by a grid of 0.5°, which only the function itself allows.
-    series = spectral.unpack(first)["vorticity"].values
+    series = spectral.unpack(first)[0]["vorticity"].values
     half = synthesise(series, 85, 361, 720)[0, 85, (2 * first["check_lon"].values).astype(int)]
     np.testing.assert_allclose(half, first["check_vor"].values[4], atol=5e-11, rtol=0)
+
+
+def test_winds_of_a_rossby_haurwitz_wave() -> None:
+    # Williamson et al. (1992), case 6: ψ = −a²ω sin φ + a²K cos⁴φ sin φ cos 4λ, no divergence.
+    lmax, nlat, nlon, radius = 21, 91, 180, 6.371e6
+    omega = k = 7.848e-6
+    latitude, longitude = np.deg2rad(np.linspace(90, -90, nlat)), np.deg2rad(np.arange(nlon) * 2.0)
+    # ζ = 2ω sin φ − 30 K sin φ cos⁴φ cos 4λ, i.e. Y_10 and Y_54.
+    series = np.zeros((1, 2 * count(lmax)), complex)
+    series[0, index(lmax, 1, 0)] = 2 * omega * math.sqrt(4 * math.pi / 3)
+    y54 = 3 / 16 * math.sqrt(385 / (2 * math.pi))  # Y_54 = this · sin φ cos⁴φ e^{4iλ}
+    series[0, index(lmax, 5, 4)] = -30 * k / y54 / 2
+    sin, cos = np.sin(latitude)[:, None], np.cos(latitude)[:, None]
+    u = radius * cos * (omega + k * cos**2 * (4 * sin**2 - cos**2) * np.cos(4 * longitude))
+    v = -4 * radius * k * cos**3 * sin * np.sin(4 * longitude)
+    half = count(lmax)
+    np.testing.assert_allclose(spectral.to_grid(series, lmax, nlat, nlon)[0], u, atol=2e-5 * np.abs(u).max())
+    swapped = np.concatenate((-series[:, half:], series[:, :half]), 1)
+    np.testing.assert_allclose(spectral.to_grid(swapped, lmax, nlat, nlon)[0], v, atol=2e-5 * np.abs(v).max())
+
+
+@pytest.mark.skipif(not SPEEDY.is_file(), reason="../shared is not there")
+def test_derivatives_of_the_simulated_winds_are_the_stored_fields() -> None:
+    torch = pytest.importorskip("torch")
+    from atmoloss.winds import WindToVorticityDivergence
+
+    with xr.open_dataset(SPEEDY, engine="h5netcdf") as file:
+        some = file.isel(time=slice(0, 2)).load()
+    winds, fields = open_fields(some, ("u", "v")), open_fields(some, ("divergence", "vorticity"))
+    stacked = torch.from_numpy(np.stack([winds["u"].values, winds["v"].values], 1)).double()
+    derived = WindToVorticityDivergence(winds["latitude"].values, winds["longitude"].values)(stacked).numpy()
+    inside = slice(10, 171)
+    for channel, name in enumerate(("divergence", "vorticity")):
+        truth = fields[name].values[:, inside]
+        error = np.sqrt(((derived[:, channel, inside] - truth) ** 2).mean() / (truth**2).mean())
+        assert error < 0.03  # fourth-order differences of waves of four to five cells

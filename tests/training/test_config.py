@@ -35,7 +35,7 @@ def test_recipe_then_file_then_overrides(tmp_path):
         ({"steps": 0}, "steps: got 0, expected at least 1"),
         ({"mirror": 1}, "mirror"),
         ({"recipe": "slow"}, "recipe: got 'slow', expected one of fast, paper"),
-        ({"head": "x"}, "head: got 'x', expected one of metric, published"),
+        ({"head": "x"}, "head: got 'x', expected one of metric, difference, published"),
         ({"precision": "half"}, "precision"),
         ({"patch_sizes": 64}, "patch_sizes: got 64, expected a list"),
         ({"latitude_band": [1.0]}, "latitude_band: got .* expected 2 values"),

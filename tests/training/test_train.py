@@ -18,9 +18,10 @@ from atmoloss.errors import ConfigError
 from atmoloss.heads import MetricHead, PretextModel, PublishedHead
 from atmoloss.networks import Encoder
 from atmoloss.training import checkpoint as runs
-from atmoloss.training.config import make_config
+from atmoloss.training.artefacts import degrade
+from atmoloss.training.config import TrainConfig, make_config
 from atmoloss.training.export import gains_of, scales_and_layers
-from atmoloss.training.loop import build_model, clip_gradients, make_optimizer, make_scheduler, train
+from atmoloss.training.loop import build_model, clip_gradients, make_optimizer, make_scheduler, train, update_average
 from atmoloss.training.objective import SequenceObjective
 
 
@@ -30,8 +31,9 @@ def weights_of(folder: Path) -> dict[str, torch.Tensor]:
     return state["model"]
 
 
-def test_resume_gives_the_same_weights(raw_config, tmp_path):
-    config = make_config(raw_config)
+@pytest.mark.parametrize("more", [{}, {"average_decay": 0.9, "artefact_weight": 0.5, "smooth": 1.0}])
+def test_resume_gives_the_same_weights(more, raw_config, tmp_path):
+    config = make_config({**raw_config, **more})
     train(config, tmp_path / "whole")
 
     class StopError(Exception):
@@ -50,6 +52,9 @@ def test_resume_gives_the_same_weights(raw_config, tmp_path):
 
     a, b = weights_of(tmp_path / "whole"), weights_of(tmp_path / "parts")
     assert a.keys() == b.keys()
+    averages = [runs.load_checkpoint(tmp_path / name).get("average", {}) for name in ("whole", "parts")]
+    assert bool(averages[0]) == bool(more)
+    assert all(torch.equal(averages[0][k], averages[1][k]) for k in averages[0])
     assert all(torch.equal(a[k], b[k]) for k in a)
 
     def losses(folder):
@@ -186,7 +191,8 @@ def test_objective_pairs_agree_with_the_head_called_pair_by_pair():
         for p, (i, j) in enumerate(zip(first, second, strict=True)):
             a, c = ({n: f[4 * b + t][None] for n, f in features.items()} for t in (i, j))
             assert pairs[b, p].item() == pytest.approx(head.distance(a, c).item(), rel=1e-4)
-    out = SequenceObjective(PretextModel(encoder, head), 4, 3, 1.0, 0.1)(x, hours)
+    config = TrainConfig(n_times=4, ranking_weight=1.0)
+    out = SequenceObjective(PretextModel(encoder, head), config)(x, hours, torch.Generator())
     classes = ((hours[:, second] - hours[:, first]) // 3 - 1).flatten()
     expected = torch.nn.functional.cross_entropy(head.logits(pairs).flatten(0, 1), classes)
     assert out["cross_entropy"].item() == pytest.approx(expected.item(), rel=1e-5)
@@ -199,7 +205,11 @@ def test_ranking_term_is_zero_for_ordered_and_large_for_reversed_sequences():
             return {"stage1": x}
 
     head = MetricHead({"stage1": 1}, 8)
-    objective = SequenceObjective(PretextModel(Fixed(), head), 3, 3, 1.0, 0.1)
+    scorer = SequenceObjective(PretextModel(Fixed(), head), TrainConfig(n_times=3, ranking_weight=1.0))
+
+    def objective(x, hours):
+        return scorer(x, hours, torch.Generator())
+
     steady = torch.tensor([0.0, 1.0, 3.0]).reshape(3, 1, 1, 1).expand(3, 1, 4, 4)
     hours = torch.tensor([[0, 3, 6]])
     assert objective(steady, hours)["ranking"] == 1.0
@@ -207,6 +217,72 @@ def test_ranking_term_is_zero_for_ordered_and_large_for_reversed_sequences():
     out = objective(back, hours)
     assert out["ranking"] == 0.0
     assert out["loss"] - out["cross_entropy"] > 5
+
+
+def test_regression_term_is_the_squared_error_of_the_expected_lag():
+    torch.manual_seed(0)
+    encoder = Encoder(stage_channels=(4, 6), blocks_per_stage=1, stem_pool=False).eval()
+    model = PretextModel(encoder, MetricHead(encoder.channels, 8))
+    x, hours = torch.randn(2 * 3, 2, 16, 16), torch.tensor([[0, 3, 9], [0, 6, 18]])
+    config = TrainConfig(n_times=3, regression_weight=2.0)
+    out = SequenceObjective(model, config)(x, hours, torch.Generator())
+    errors = []
+    for b in range(2):
+        for i, j in ((0, 1), (0, 2), (1, 2)):
+            posterior = model(x[3 * b + i][None], x[3 * b + j][None]).softmax(1)[0]
+            expected = sum(k * float(p) for k, p in enumerate(posterior))
+            errors.append((expected - (int(hours[b, j] - hours[b, i]) // 3 - 1)) / 8)
+    assert out["regression"].item() == pytest.approx(np.mean(np.square(errors)), rel=1e-3)
+    assert out["loss"].item() == pytest.approx((out["cross_entropy"] + 2 * out["regression"]).item(), rel=1e-6)
+
+
+def test_artefacts_are_waves_in_place_of_small_scales():
+    generator = torch.Generator().manual_seed(3)
+    truth = torch.randn(64, 2, 32, 32)
+    smooth, pattern = degrade(truth, generator)
+    removed = (truth - smooth).square().mean((-2, -1))
+    added = (pattern - smooth).square().mean((-2, -1))
+    assert ((added > 0.05 * removed) & (added < 1.2 * removed)).all()
+    # A wave, or a product of two, is at most four lines of the spectrum: nearly all power in few wavenumbers.
+    power = torch.fft.fft2(pattern - smooth).abs().square().flatten(2).sort(-1, descending=True).values
+    assert (power[..., :40].sum(-1) > 0.8 * power.sum(-1)).float().mean() > 0.9
+    again = degrade(truth, torch.Generator().manual_seed(3))
+    assert torch.equal(pattern, again[1])
+
+
+def test_artefact_term_asks_that_patterns_are_farther_than_smooth_fields():
+    class Fixed(torch.nn.Module):
+        def __init__(self, sign):
+            super().__init__()
+            self.sign = sign
+
+        def forward(self, x):  # roughness is seen (sign 1), or rewarded (−1)
+            rough = (x[..., 1:] - x[..., :-1]).square().mean((1, 2, 3))
+            return {"stage1": (10.0 + self.sign * rough).reshape(-1, 1, 1, 1)}
+
+    y, x = torch.meshgrid(torch.arange(32.0), torch.arange(32.0), indexing="ij")
+    waves = torch.sin(2 * torch.pi * (y + x) / 32).expand(6, 2, 32, 32).contiguous()
+    hours = torch.tensor([[0, 3, 6], [0, 3, 6]])
+    config = TrainConfig(n_times=3, artefact_weight=1.0)
+    scorer = SequenceObjective(PretextModel(Fixed(1.0), MetricHead({"stage1": 1}, 8)), config)
+    out = scorer(waves, hours, torch.Generator().manual_seed(0))
+    assert out["artefacts"] == 1.0
+    blind = SequenceObjective(PretextModel(Fixed(0.0), MetricHead({"stage1": 1}, 8)), config)
+    assert blind(waves, hours, torch.Generator().manual_seed(0))["artefacts"] == 0.0
+
+
+def test_average_follows_slowly_and_forgets_the_start():
+    model, average = torch.nn.BatchNorm1d(1), torch.nn.BatchNorm1d(1)
+    expected = 0.0
+    for step, value in enumerate((1.0, 2.0, 4.0), 1):
+        torch.nn.init.constant_(model.weight, value)
+        model.num_batches_tracked.fill_(step)
+        torch.nn.init.constant_(average.weight, expected)
+        update_average(average, model, 0.3, step)
+        keep = min(0.3, (1 + step) / (10 + step))
+        expected = keep * expected + (1 - keep) * value
+        assert average.weight.item() == pytest.approx(expected)
+    assert average.num_batches_tracked == 3
 
 
 def test_gains_make_plain_differences_the_trained_distance():

@@ -1,0 +1,176 @@
+"""What else could one use? Distances that are not AtmoDist, on the validation dates of the study.
+
+    python benchmarks/pretext/controls.py [--steps 500] [--runs DIR]
+
+Random weights and an autoencoder of the study's base encoder (trained on the same batches to reconstruct each field
+from its deepest features, then compared stage by stage with equal mean square), every baseline of
+``atmoloss evaluate``, a spectral distance (log power over the modulus of the wavenumber), and the displacement
+that optical flow finds (scikit-image's ``optical_flow_ilk`` of vorticity, mean length in cells; where scikit-image is
+installed: ``pip install scikit-image``). Writes results/controls.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import itertools
+import json
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from study import RESULTS, SHORT, config_of
+from torch import Tensor, nn
+
+from atmoloss.data.sequences import SequenceDataset, read_patch
+from atmoloss.data.sources import FieldSource, split_by_date
+from atmoloss.extractor import Extractor
+from atmoloss.normalization import LogNormalization
+from atmoloss.training.baselines import (
+    extractor_measure,
+    pixel_measures,
+    random_extractor,
+    squared_distances,
+    ssim_measure,
+)
+from atmoloss.training.config import TrainConfig
+from atmoloss.training.evaluate import open_winds
+from atmoloss.training.export import build_extractor
+from atmoloss.training.lag_2afc import Measure, PatchFields, measure_source
+from atmoloss.training.loop import build_model, fit_normalization, make_optimizer, make_scheduler, open_sources
+from atmoloss.weights import write_atomically
+
+
+class Decoder(nn.Module):
+    """Deepest features back to the fields, a factor of two at a time."""
+
+    def __init__(self, channels: Sequence[int], out_channels: int) -> None:
+        super().__init__()
+        widths = [*reversed(channels), channels[0]]
+        self.ups = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(a, b, 3, padding=1), nn.BatchNorm2d(b), nn.ReLU())
+            for a, b in itertools.pairwise(widths)
+        )
+        self.last = nn.Conv2d(widths[-1], out_channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, h, w) to (N, out_channels, 16 h, 16 w)."""
+        for up in self.ups:
+            x = F.interpolate(up(x), scale_factor=2, mode="bilinear")
+        out: Tensor = self.last(x)
+        return out
+
+
+def train_autoencoder(config: TrainConfig, train: Sequence[FieldSource], normalization: LogNormalization) -> nn.Module:
+    """Train the base encoder to keep what the fields hold; the same batches, optimizer and schedule."""
+    model = build_model(config)
+    model.decoder = Decoder(list(model.encoder.channels.values()), len(config.variables))
+    optimizer = make_optimizer(config, model)
+    scheduler = make_scheduler(config, optimizer)
+    data = SequenceDataset(train, config.sequences, seed=config.seed, length=config.steps)
+    for step in range(config.steps):
+        x = normalization(data[step].fields.flatten(0, 1)).contiguous(memory_format=torch.channels_last)
+        loss = (model.decoder(list(model.encoder(x).values())[-1]) - x).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), config.gradient_clip)
+        optimizer.step()
+        scheduler.step()
+        if step % 100 == 0:
+            print(f"autoencoder, step {step}: {loss.item():.3f} of the variance is lost", file=sys.stderr)
+    return model.eval()
+
+
+@torch.no_grad()
+def equalised(extractor: Extractor, fields: Tensor) -> Extractor:
+    """Return the extractor with every stage scaled to the same mean square on ``fields``."""
+    features = extractor(fields)
+    gains = {n: f.square().mean().rsqrt().expand(f.shape[1]).clone() for n, f in features.items()}
+    info = dataclasses.replace(extractor.info, layers={}, layer_scales={})
+    return Extractor(extractor.encoder, extractor.normalization, info, gains)
+
+
+def log_spectra(x: Tensor) -> Tensor:
+    """Return log power (T, C, K) over the modulus of the wavenumber, of (T, C, H, W) with a Hann window."""
+    h, w = x.shape[-2:]
+    window = torch.hann_window(h)[:, None] * torch.hann_window(w)
+    power = torch.fft.fft2((x - x.mean((-2, -1), keepdim=True)) * window).abs().square()
+    k = torch.hypot(torch.fft.fftfreq(h)[:, None] * h, torch.fft.fftfreq(w) * w).round().long()
+    n = min(h, w) // 2
+    inside = (k > 0) & (k <= n)
+    total = torch.zeros(*x.shape[:2], n).index_add_(-1, k[inside] - 1, power[..., inside])
+    return total.clamp_min(1e-12).log()
+
+
+def spectrum_measure(normalise: LogNormalization) -> Measure:
+    """Return the squared distance of log spectra."""
+    return lambda patch: squared_distances(log_spectra(normalise(patch["fields"])).flatten(1))
+
+
+def flow_measure(normalise: LogNormalization) -> Measure | None:
+    """Mean length of the displacement between two vorticity fields, or ``None`` without scikit-image."""
+    try:
+        from skimage.registration import optical_flow_ilk
+    except ImportError:
+        return None
+
+    def measure(patch: PatchFields) -> Tensor:
+        x = normalise(patch["fields"])[:, -1].numpy()
+        span = x.max() - x.min()
+        out = torch.zeros(len(x), len(x))
+        for t in range(len(x)):
+            for u in range(t + 1, min(t + 33, len(x))):
+                flow = optical_flow_ilk(x[t] / span, x[u] / span, radius=7, num_warp=3)
+                out[t, u] = float(np.hypot(*flow).mean())
+        return out
+
+    return measure
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--no-flow", action="store_true", help="leave out optical flow (minutes)")
+    arguments = parser.parse_args()
+    torch.set_num_threads(2)
+    torch.set_flush_denormal(True)
+    config = config_of("base", 0)
+    sources = open_sources(config)
+    splits = split_by_date(sources, config.validation, config.test)
+    normalization = fit_normalization(config, splits["train"])
+    model = train_autoencoder(config, splits["train"], normalization)
+    by_name = {s.name: s for s in config.sources}
+    rows: dict[str, dict[str, float]] = {}
+    for source in splits["validation"]:
+        size = min(64, len(source.latitude), len(source.longitude))
+        middle = (len(source.latitude) - size) // 2
+        sample = torch.from_numpy(read_patch(source, np.arange(min(16, len(source.times))), middle, 0, size))
+        autoencoder = build_extractor(config, model, normalization)
+        measures: dict[str, Measure] = {
+            "random weights": extractor_measure(random_extractor(autoencoder, sample)),
+            "autoencoder": extractor_measure(equalised(autoencoder, sample)),
+            **pixel_measures(normalization),
+            "SSIM of fields": ssim_measure(normalization),
+            "log power spectrum": lambda patch: squared_distances(
+                log_spectra(normalization(patch["fields"])).flatten(1)
+            ),
+        }
+        flow = None if arguments.no_flow else flow_measure(normalization)
+        if flow is not None:
+            measures["length of optical flow"] = flow
+        winds = open_winds(by_name[source.name].path, by_name[source.name].level, source)
+        for name, tally in measure_source(source, measures, winds=winds, size=size, limit=6).items():
+            rows.setdefault(name, {})[source.name] = tally.share
+        print(source.name, {name: round(row.get(source.name, np.nan), 3) for name, row in rows.items()}, flush=True)
+    lines = ["| distance | " + " | ".join(SHORT.values()) + " |", "|---|" + "---|" * len(SHORT)]
+    for name, row in sorted(rows.items(), key=lambda item: -np.mean(list(item[1].values()))):
+        lines.append(f"| {name} | " + " | ".join(f"{row[s]:.3f}" if s in row else "–" for s in SHORT) + " |")
+    RESULTS.mkdir(exist_ok=True)
+    write_atomically(RESULTS / "controls.md", ("\n".join(lines) + "\n").encode())
+    write_atomically(RESULTS / "controls.json", (json.dumps(rows, indent=1, ensure_ascii=False) + "\n").encode())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,159 @@
+"""Which recipe is best? Trains every arm of study.toml and writes results/study.jsonl and results/study.md.
+
+    python benchmarks/pretext/study.py [ARM …] [--seeds 0 1 2] [--jobs 2] [--runs DIR]
+
+All arms share dates, sources and the number of encoded patches (budget in study.toml), and are compared on the
+validation dates alone; the test dates are not opened. Finished (arm, seed) pairs are skipped, interrupted ones
+continue. About three minutes an arm on one core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import multiprocessing
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tomllib
+import torch
+
+from atmoloss.data.sources import FieldSource, split_by_date
+from atmoloss.networks import build_encoder
+from atmoloss.training.config import TrainConfig, make_config, read_config
+from atmoloss.training.evaluate import lag_2afc
+from atmoloss.training.export import build_extractor
+from atmoloss.training.loop import open_sources, train
+from atmoloss.training.publish import load_model, write_weights
+from atmoloss.weights import write_atomically
+
+HERE = Path(__file__).resolve().parent
+RESULTS = HERE / "results"
+STUDY = tomllib.loads((HERE / "study.toml").read_text(encoding="utf-8"))
+SOURCES = {s.name: s for s in read_config(HERE.parents[1] / "configs" / "default.toml").sources}
+SHORT = {
+    "gfs-1deg-10m": "1° 10 m",
+    "gfs-1deg-850hPa": "1° 850 hPa",
+    "gfs-0.25deg-10m-japan": "0.25° Japan",
+    "hrrr-12km-10m": "12 km",
+    "speedy-T85-sigma0.883": "simulated",
+}
+
+
+def config_of(arm: str, seed: int) -> TrainConfig:
+    """Return the configuration of an arm."""
+    values = {**STUDY["base"], **STUDY["arms"][arm]}
+    values.pop("about")
+    shares = values.pop("shares", {})
+    sources = [{**dataclasses.asdict(s), "weight": shares.get(s.name, s.weight)} for s in SOURCES.values()]
+    values |= {"name": arm, "seed": seed, "sources": sources}
+    return make_config({**values, "validate_every": values["steps"], "validation_patches": 1})
+
+
+def run_arm(arm: str, seed: int, runs: Path, sources: Sequence[FieldSource]) -> dict[str, Any]:
+    """Train and measure one arm."""
+    config = config_of(arm, seed)
+    weights = {s.name: s.weight for s in config.sources}
+    sources = [_with_weight(s, weights[s.name]) for s in sources]
+    folder = runs / f"{arm}-{seed}"
+    began = time.perf_counter()
+    train(config, folder, resume=(folder / "run.json").is_file(), sources=sources)
+    seconds = time.perf_counter() - began
+    model, normalization, _ = load_model(config, folder)
+    extractor = build_extractor(config, model, normalization)
+    scores: dict[str, Any] = {}
+    held_out = split_by_date(sources, config.validation, config.test)["validation"]
+    write_weights(config, model, normalization, sources, held_out, folder / "weights")
+    for source in held_out:
+        size = min(64, len(source.latitude), len(source.longitude))
+        found = lag_2afc(extractor, source, size=size, baselines=False)
+        scores[source.name] = {name: round(entry["value"], 4) for name, entry in found.items()}
+    encoder = build_encoder(config.encoder, **config.encoder_options)
+    return {
+        "arm": arm,
+        "seed": seed,
+        "scores": scores,
+        "seconds": round(seconds),
+        "mflop_per_cell": round(list(encoder.flops(64, 64).values())[-1] / 64**2 / 1e6, 4),
+        "receptive_field": list(encoder.receptive_fields.values()),
+        "config": {**STUDY["base"], **STUDY["arms"][arm]},
+        "torch": torch.__version__,
+    }
+
+
+def _with_weight(source: FieldSource, weight: float) -> FieldSource:
+    return dataclasses.replace(source, weight=weight)
+
+
+def value_of(scores: dict[str, float]) -> float:
+    """Return the distance's score; of heads without one, that of the best single stage."""
+    return scores["distance"]
+
+
+_sources: list[FieldSource] = []
+
+
+def _work(task: tuple[str, int, Path]) -> dict[str, Any]:
+    torch.set_num_threads(1)
+    return run_arm(*task, _sources)
+
+
+def read_results() -> list[dict[str, Any]]:
+    path = RESULTS / "study.jsonl"
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """Return the Markdown table: means over seeds, arms in the order of study.toml."""
+    lines = [
+        "| arm | what | seeds | " + " | ".join(SHORT.values()) + " | mean | Mflop per cell | s |",
+        "|---|---|---|" + "---|" * (len(SHORT) + 3),
+    ]
+    for arm, entry in STUDY["arms"].items():
+        mine = [r for r in rows if r["arm"] == arm]
+        if not mine:
+            continue
+        values = np.array([[value_of(r["scores"][s]) for s in SHORT] for r in mine])
+        cells = [f"{m:.3f}" for m in values.mean(0)]
+        mean = values.mean(1)
+        spread = f" ± {mean.std(ddof=1):.3f}" if len(mine) > 1 else ""
+        lines.append(
+            f"| {arm} | {entry['about']} | {len(mine)} | {' | '.join(cells)} | {mean.mean():.3f}{spread} | "
+            f"{mine[0]['mflop_per_cell']:.3f} | {np.mean([r['seconds'] for r in mine]):.0f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("arms", nargs="*", default=list(STUDY["arms"]))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--runs", type=Path, default=HERE / "runs", help="run folders (not committed)")
+    arguments = parser.parse_args()
+    unknown = sorted(set(arguments.arms) - set(STUDY["arms"]))
+    if unknown:
+        parser.error(f"arms: got {unknown[0]}, expected some of {', '.join(STUDY['arms'])}")
+    done = {(r["arm"], r["seed"]) for r in read_results()}
+    tasks = [(a, s, arguments.runs) for s in arguments.seeds for a in arguments.arms if (a, s) not in done]
+    torch.set_num_threads(1)  # more would not survive the fork
+    if tasks:
+        _sources.extend(open_sources(config_of("base", 0)))
+    RESULTS.mkdir(exist_ok=True)
+    with multiprocessing.get_context("fork").Pool(arguments.jobs, maxtasksperchild=1) as pool:
+        for row in pool.imap_unordered(_work, tasks):
+            with (RESULTS / "study.jsonl").open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            print(row["arm"], row["seed"], {SHORT[k]: v["distance"] for k, v in row["scores"].items()}, flush=True)
+    write_atomically(RESULTS / "study.md", table(read_results()).encode())
+    print(table(read_results()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
