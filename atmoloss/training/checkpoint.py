@@ -20,7 +20,16 @@ from atmoloss.weights import write_atomically
 
 RECORD, CHECKPOINT, METRICS = "run.json", "checkpoint.pt", "metrics.jsonl"
 # These may differ between a run and its continuation: they do not change what is computed.
-_FREE = ("workers", "threads", "log_every", "checkpoint_every", "tensorboard", "mse_weight", "license")
+_FREE = (
+    "workers",
+    "threads",
+    "timeout_minutes",
+    "log_every",
+    "checkpoint_every",
+    "tensorboard",
+    "mse_weight",
+    "license",
+)
 
 
 def git_commit(folder: Path) -> str:
@@ -62,6 +71,26 @@ def read_record(folder: Path) -> tuple[TrainConfig, dict[str, Any]]:
     except (OSError, ValueError) as error:
         raise ConfigError(f"output: {folder} holds no run to continue or export: {error}") from error
     return make_config(record["config"]), record
+
+
+def begin(folder: Path, resume: bool) -> None:
+    """Make the folder, or raise ``ConfigError`` where it holds a run that is not to be continued."""
+    if (folder / RECORD).is_file() and not resume:
+        raise ConfigError(f"output: {folder} already holds a run; expected --resume or another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def enter(folder: Path, record: dict[str, Any], resume: bool) -> dict[str, Any] | None:
+    """Write ``run.json``, or check that the run of the folder is the same; return its last checkpoint, if any.
+
+    Raises:
+        ConfigError: as :func:`check_same`.
+    """
+    if (folder / RECORD).is_file():
+        check_same(read_record(folder)[1], record)
+    else:
+        write_record(folder, record)
+    return load_checkpoint(folder) if resume else None
 
 
 def check_same(before: dict[str, Any], now: dict[str, Any]) -> None:

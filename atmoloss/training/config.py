@@ -46,10 +46,13 @@ class TrainConfig(SequenceSpec):
         ranking_temperature: of that term, in units of log d.
         subset_steps, subset_batches: first steps repeat that many batches (the original needs this start).
         epoch_steps: steps after which the ``sgd`` schedule looks at the mean loss.
+        freeze_batch_norm_after: step after which batch norm keeps its running statistics and uses them, so that
+            the network trains as it will ship and does not depend on who else is in the batch; −1: never.
         precision: ``"float32"`` or ``"bfloat16"`` (autocast of the encoder).
         channels_last: memory layout of the encoder.
         seed: of weights and batches.
         workers, threads: data processes and torch threads; neither changes the batches.
+        timeout_minutes: how long one process of a distributed run waits for another.
         log_every, validate_every, checkpoint_every: in steps.
         validation_patches: patches per source in a validation.
         mse_weight: what the exported weights recommend.
@@ -76,11 +79,13 @@ class TrainConfig(SequenceSpec):
     subset_steps: int = 0
     subset_batches: int = 0
     epoch_steps: int = 0
+    freeze_batch_norm_after: int = -1
     precision: str = "float32"
     channels_last: bool = True
     seed: int = 0
     workers: int = 1
     threads: int = 0
+    timeout_minutes: int = 30
     log_every: int = 50
     validate_every: int = 1000
     checkpoint_every: int = 200
@@ -101,6 +106,7 @@ class TrainConfig(SequenceSpec):
                 raise ConfigError(f"{key}: got {getattr(self, key)!r}, expected one of {', '.join(values)}")
         lowest = {"n_times": 2, "n_classes": 2, "base_step": 1, "batch_size": 1, "steps": 1, "log_every": 1}
         lowest |= {"validate_every": 1, "checkpoint_every": 1, "workers": 0, "threads": 0, "seed": 0}
+        lowest |= {"timeout_minutes": 1, "freeze_batch_norm_after": -1}
         for key, low in lowest.items():
             if getattr(self, key) < low:
                 raise ConfigError(f"{key}: got {getattr(self, key)}, expected at least {low}")
