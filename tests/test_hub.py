@@ -76,38 +76,51 @@ def test_pushed_weights_come_back(server, published, tmp_path) -> None:
     assert all(d > 0 for d in local[1])
 
 
-def refused(server: HubServer, tmp_path: Path, folder: Path, repository: str, **environment: str) -> str:
-    before = dict(server.refs)
-    run = run_with_hub(
-        server.endpoint, tmp_path / "cache", "-m", "atmoloss", "push", str(folder), repository, **environment, **PLAIN
+PUSH = """
+import json, os, sys
+from atmoloss.cli import main
+for folder, repository, token in json.loads(sys.argv[1]):
+    os.environ["HF_TOKEN"] = token
+    assert main(["push", folder, repository]) == 1
+"""
+
+
+def refusals(server: HubServer, tmp_path: Path, *cases: tuple[Path, str, str], **environment: str) -> list[str]:
+    """Push folders to repositories with tokens; nothing may get there. Returns the line that each one says."""
+    arguments = json.dumps([(str(folder), repository, token) for folder, repository, token in cases])
+    run = run_with_hub(server.endpoint, tmp_path / "cache", "-c", PUSH, arguments, **environment, **PLAIN)
+    assert run.returncode == 0, run.stderr
+    lines = run.stderr.splitlines()
+    assert len(lines) == len(cases)
+    assert all(line.startswith("atmoloss: error: ") for line in lines)
+    assert server.refs == {}
+    return lines
+
+
+def test_refusals(server, published, tmp_path) -> None:
+    cut = Path(shutil.copytree(published, tmp_path / "cut"))
+    (cut / "model.safetensors").write_bytes((cut / "model.safetensors").read_bytes()[:-1])
+    unknown, foreign, missing, damaged = refusals(
+        server,
+        tmp_path,
+        (published, "owner/new", "hf_of_somebody_else"),
+        (published, "another/new", TOKEN),
+        (published, "owner/new", ""),
+        (cut, "owner/new", TOKEN),
     )
-    assert run.returncode == 1
-    (line,) = run.stderr.splitlines()
-    assert line.startswith("atmoloss: error: ")
-    assert server.refs == before
-    return line
+    assert "refuses to write to 'owner/new' (401), expected a token" in unknown
+    assert "refuses to write to 'another/new' (403)" in foreign
+    assert "permission for 'another'" in foreign
+    assert "found no Hugging Face token" in missing
+    assert "truncated or altered" in damaged
 
 
-def test_refusals_of_the_hub(server, published, tmp_path) -> None:
-    line = refused(server, tmp_path, published, "owner/new", HF_TOKEN="hf_of_somebody_else")
-    assert "refuses to write to 'owner/new' (401), expected a token" in line
-    line = refused(server, tmp_path, published, "another/new", HF_TOKEN=TOKEN)
-    assert "refuses to write to 'another/new' (403)" in line
-    assert "permission for 'another'" in line
-    asked = len(server.requests)
-    assert "found no Hugging Face token" in refused(server, tmp_path, published, "owner/new")
-    line = refused(server, tmp_path, published, "owner/new", HF_TOKEN=TOKEN, HF_HUB_OFFLINE="1")
+def test_no_connection(server, published, tmp_path) -> None:
+    (line,) = refusals(server, tmp_path, (published, "owner/new", TOKEN), HF_HUB_OFFLINE="1")
     assert "HF_HUB_OFFLINE is set" in line
-    assert len(server.requests) == asked
-
-
-def test_unreachable_and_damaged(server, published, tmp_path) -> None:
-    data = (published / "model.safetensors").read_bytes()
-    (published / "model.safetensors").write_bytes(data[:-1])
-    assert "truncated or altered" in refused(server, tmp_path, published, "owner/new", HF_TOKEN=TOKEN)
-    (published / "model.safetensors").write_bytes(data)
+    assert server.requests == []
     server.endpoint = "http://127.0.0.1:9"
-    line = refused(server, tmp_path, published, "owner/new", HF_TOKEN=TOKEN)
+    (line,) = refusals(server, tmp_path, (published, "owner/new", TOKEN))
     assert "'owner/new' could not be written" in line
 
 

@@ -111,7 +111,8 @@ def _comparable(config: dict[str, Any]) -> dict[str, Any]:
     """Leave out what may differ; data may have moved, the fingerprints tell whether they are the same."""
     plain = json.loads(json.dumps(config))  # tuples and lists are the same there
     for source in plain["sources"]:
-        del source["path"]
+        for key in ("path", "license", "attribution"):
+            source.pop(key, None)
     return {key: value for key, value in plain.items() if key not in _FREE}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -15,13 +16,19 @@ from atmoloss.errors import ConfigError, require
 
 @dataclasses.dataclass(frozen=True)
 class SourceConfig:
-    """One data source: ``path`` and ``level`` as in :func:`atmoloss.data.open_fields`, and its share."""
+    """One data source: ``path`` and ``level`` as in :func:`atmoloss.data.open_fields`, and its share.
+
+    ``license`` and ``attribution`` are texts for the model card: under what terms the data may be used, and
+    what those who use them must say. ERA5 has a default for both.
+    """
 
     name: str
     path: str
     level: float | None = None
     grid: float | None = None
     weight: float = 1.0
+    license: str = ""
+    attribution: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,19 +155,20 @@ RECIPES: dict[str, dict[str, Any]] = {
 
 
 def read_config(path: Path, overrides: Mapping[str, Any] | None = None) -> TrainConfig:
-    """Read a TOML file.
+    """Read a TOML file, or the configuration in the ``metrics.json`` of a weights folder, to train the same again.
 
     Args:
         path: of the file; relative source paths are relative to its folder.
         overrides: key to value, applied last.
 
     Raises:
-        ConfigError: not TOML, an unknown key, or a value of the wrong kind.
+        ConfigError: neither of them, an unknown key, or a value of the wrong kind.
     """
     toml: Any = require("tomllib", "train") if sys.version_info >= (3, 11) else require("tomli", "train")
     try:
-        raw = toml.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        text = path.read_text(encoding="utf-8")
+        raw = dict(json.loads(text)["config"]) if path.suffix == ".json" else toml.loads(text)
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"config: {path} cannot be read: {error}") from error
     for source in raw.get("sources", []):
         if isinstance(source, dict) and "://" not in str(source.get("path", "")):

@@ -136,7 +136,7 @@ def train(
     torch.set_flush_denormal(True)
     sources = open_sources(config)
     splits = split_by_date(sources, config.validation, config.test)
-    record = runs.describe(config, sources)
+    record = {**runs.describe(config, sources), "processes": team.size}
     team.check_equal("sources", record["data"])
     state = team.lead(lambda: runs.enter(folder, record, resume))
 
