@@ -37,6 +37,10 @@ _CONVERT = """\
 Read the checkpoint folder of the original AtmoDist code (Keras) and write a weights folder from it, with
 the original's normalisation. The published layers 148 and 196 become stage3 and stage4.
 """
+_PUSH = """\
+Write the files of a weights folder to a repository on the Hugging Face Hub, as one commit; afterwards
+load_extractor("OWNER/NAME", revision="COMMIT") reads them anywhere. The token is that of HF_TOKEN or `hf auth login`.
+"""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -69,6 +73,9 @@ def build_parser() -> argparse.ArgumentParser:
     _add_distance(add("distance", "atmoloss.commands:distance", "distances of fields in files", _DISTANCE))
     info = add("info", "atmoloss.commands:info", "describe weights: channels, architecture, scales, quality")
     info.add_argument("weights", metavar="WEIGHTS", help="bundled name, weights folder or Hub repository")
+    push = add("push", "atmoloss.commands:push", "publish a weights folder on the Hugging Face Hub", _PUSH)
+    push.add_argument("weights", metavar="WEIGHTS", help="bundled name or weights folder")
+    push.add_argument("repository", metavar="OWNER/NAME", help="Hub repository; made where there is none")
     return parser
 
 

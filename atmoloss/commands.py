@@ -1,4 +1,4 @@
-"""What the verbs ``distance``, ``info`` and ``convert-keras`` of the command do."""
+"""What the verbs ``distance``, ``info``, ``push`` and ``convert-keras`` of the command do."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from atmoloss import plotting
+from atmoloss import hub, plotting
 from atmoloss import weights as weights_folder
 from atmoloss.data import open_fields
 from atmoloss.distance import distance_matrix
@@ -263,6 +263,13 @@ def _metrics_lines(path: Path) -> list[tuple[str, str]]:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         return [("quality", f"{path.name} cannot be read: {error!r}")]
     return lines
+
+
+def push(arguments: argparse.Namespace) -> int:
+    """Run ``atmoloss push``."""
+    hub.check_push(arguments.repository)
+    hub.announce(arguments.repository, hub.push(weights_folder.resolve(arguments.weights), arguments.repository))
+    return 0
 
 
 def convert_keras(arguments: argparse.Namespace) -> int:

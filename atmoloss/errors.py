@@ -26,6 +26,10 @@ class ConfigError(AtmolossError, ValueError):
     """A training configuration has an unknown key or an impossible value."""
 
 
+class DistributedError(AtmolossError, RuntimeError):
+    """Another process of a distributed run is gone."""
+
+
 class MissingDependencyError(AtmolossError, ImportError):
     """An optional library is needed; the message names the extra that brings it."""
 

@@ -206,7 +206,7 @@ def fold_batch_norm(encoder: Encoder) -> Encoder:
 
 
 def _fold(conv: Conv, norm: nn.Module) -> Conv:
-    if not isinstance(norm, nn.BatchNorm2d):  # folded before
+    if not isinstance(norm, (nn.BatchNorm2d, nn.SyncBatchNorm)):  # folded before
         return conv
     assert norm.running_var is not None
     assert norm.running_mean is not None

@@ -17,11 +17,11 @@ from typing import Any
 
 from torch import Tensor
 
+from atmoloss import hub
 from atmoloss.errors import WeightsError
 
 FORMAT_VERSION = 1
-CONFIG_NAME = "config.json"
-TENSORS_NAME = "model.safetensors"
+CONFIG_NAME, TENSORS_NAME = hub.CONFIG_NAME, hub.TENSORS_NAME
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,27 +107,12 @@ def resolve(name_or_path: str | os.PathLike[str], revision: str | None = None) -
         if not (path / CONFIG_NAME).is_file():
             raise WeightsError(f"weights: folder {name!r} has no {CONFIG_NAME}; expected a weights folder")
         return path
-    if name.count("/") == 1 and not name.startswith((".", "/", "~")):
-        return _download(name, revision)
+    if hub.is_repository(name):
+        return hub.download(name, revision)
     raise WeightsError(
         f"weights: got {name!r}, expected a bundled name ({', '.join(known) or 'none found'}), an existing "
         "folder, or a Hub repository 'owner/name'"
     )
-
-
-def _download(repository: str, revision: str | None) -> Path:
-    from huggingface_hub import hf_hub_download  # only a Hub name pays for this import
-
-    try:
-        config = hf_hub_download(repository, CONFIG_NAME, revision=revision)
-        hf_hub_download(repository, TENSORS_NAME, revision=revision)
-    except Exception as error:  # the Hub client raises its own, requests' and OS errors
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise WeightsError(
-            f"weights: {repository!r} (revision {revision or 'main'}) is no local folder and could not be had "
-            f"from the Hub or its cache: {reason}"
-        ) from error
-    return Path(config).parent
 
 
 def read_info(folder: Path) -> WeightsInfo:

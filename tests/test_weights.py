@@ -1,13 +1,9 @@
 """The weights folder: found, verified, strict; the Hub is a local HTTP server."""
 
 import hashlib
-import http.server
 import json
 import os
 import shutil
-import subprocess
-import sys
-import threading
 from pathlib import Path
 
 import pytest
@@ -16,6 +12,7 @@ import torch
 from atmoloss import weights
 from atmoloss.errors import WeightsError
 from atmoloss.extractor import load_extractor
+from tests.hub_server import HubServer, files_of, run_with_hub
 
 
 @pytest.fixture
@@ -175,53 +172,17 @@ for name, revision in json.loads(sys.argv[1]):
 
 @pytest.fixture
 def hub(folder, tmp_path):
-    """The endpoints that hf_hub_download calls, for owner/tiny: ``main``, and ``v1`` with another name."""
+    """owner/tiny on a local server: ``main``, and ``v1`` with another name."""
     old = Path(shutil.copytree(folder, tmp_path / "v1"))
     edit(old, name="tiny-v1")
-    revisions = {"main": ("a" * 40, folder), "v1": ("b" * 40, old)}
-    requests: list[str] = []
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            requests.append(self.path)
-            parts = self.path.strip("/").split("/")  # owner/tiny/resolve/<revision>/<file>
-            known = {**revisions, **{commit: (commit, f) for commit, f in revisions.values()}}
-            if parts[:3] != ["owner", "tiny", "resolve"] or len(parts) != 5 or parts[3] not in known:
-                self.send_response(404)
-                self.send_header("X-Error-Code", "RevisionNotFound" if parts[:2] == ["owner", "tiny"] else "")
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-                return
-            commit, root = known[parts[3]]
-            data = (root / parts[4]).read_bytes()
-            self.send_response(200)
-            self.send_header("X-Repo-Commit", commit)
-            self.send_header("ETag", f'"{hashlib.sha256(data).hexdigest()}"')
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            if self.command == "GET":
-                self.wfile.write(data)
-
-        do_HEAD = do_GET  # noqa: N815
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}", requests
-    server.shutdown()
-    server.server_close()
+    with HubServer() as server:
+        server.add("owner/tiny", "v1", files_of(old))
+        server.add("owner/tiny", "main", files_of(folder))
+        yield server
 
 
 def load_from(endpoint: str, cache: Path, cases, **environment: str):
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "HUGGING")) and "proxy" not in k.lower()}
-    clean["PYTHONPATH"] = str(Path(weights.__file__).parents[1])
-    env = clean | {"HF_ENDPOINT": endpoint, "HF_HOME": str(cache), "OMP_NUM_THREADS": "1", **environment}
-    run = subprocess.run(
-        [sys.executable, "-c", LOAD, json.dumps(cases)], capture_output=True, text=True, env=env, cwd=cache.parent
-    )
+    run = run_with_hub(endpoint, cache, "-c", LOAD, json.dumps(cases), **environment)
     assert run.returncode == 0, run.stderr
     return [json.loads(line) for line in run.stdout.splitlines()]
 
@@ -234,7 +195,7 @@ def expected(folder):
 
 
 def test_hub_then_offline(hub, expected, tmp_path, one_sentence) -> None:
-    endpoint, requests = hub
+    endpoint, requests = hub.endpoint, hub.requests
     digest, value = expected
     cache = tmp_path / "cache"
     cases = [["owner/tiny", None], ["owner/tiny", "v1"], ["owner/tiny", "v9"], ["owner/none", None]]
@@ -249,7 +210,12 @@ def test_hub_then_offline(hub, expected, tmp_path, one_sentence) -> None:
 
     # Offline, as on a node of a cluster: the cache answers, nothing is asked.
     asked = len(requests)
-    cases = [["owner/tiny", None], ["owner/tiny", "v1"], ["owner/tiny", "b" * 40], ["owner/new", None]]
+    cases = [
+        ["owner/tiny", None],
+        ["owner/tiny", "v1"],
+        ["owner/tiny", hub.refs["owner/tiny", "v1"]],
+        ["owner/new", None],
+    ]
     *cached, (kind, message) = load_from(endpoint, cache, cases, HF_HUB_OFFLINE="1")
     assert cached == [main, v1, v1]
     assert kind == "WeightsError"
@@ -258,9 +224,8 @@ def test_hub_then_offline(hub, expected, tmp_path, one_sentence) -> None:
 
 
 def test_a_damaged_hub_cache_is_refused(hub, tmp_path) -> None:
-    endpoint, _ = hub
     cache = tmp_path / "cache"
-    load_from(endpoint, cache, [["owner/tiny", None]])
+    load_from(hub.endpoint, cache, [["owner/tiny", None]])
     (found,) = cache.glob("hub/models--owner--tiny/snapshots/*/model.safetensors")
     data = found.read_bytes()
     blob = found.resolve()
@@ -270,3 +235,17 @@ def test_a_damaged_hub_cache_is_refused(hub, tmp_path) -> None:
     ((kind, message),) = load_from("http://127.0.0.1:9", cache, [["owner/tiny", None]])
     assert kind == "WeightsError"
     assert "truncated or altered" in message
+
+
+def test_both_files_come_from_one_commit(hub, folder, tmp_path) -> None:
+    # Somebody pushes other weights between the two downloads.
+    other = Path(shutil.copytree(folder, tmp_path / "other"))
+    info, tensors = weights.load(other)
+    weights.save(other, info, {name: t + 1 for name, t in tensors.items()})
+    first = hub.refs["owner/tiny", "main"]
+    hub.after_config = lambda: hub.add("owner/tiny", "main", files_of(other))
+    ((name, _),) = load_from(hub.endpoint, tmp_path / "cache", [["owner/tiny", None]])
+    assert hub.refs["owner/tiny", "main"] != first
+    assert name == load_extractor(folder).info.id
+    ((name, _),) = load_from(hub.endpoint, tmp_path / "cache", [["owner/tiny", None]])
+    assert name == load_extractor(other).info.id

@@ -11,6 +11,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", metavar="DIR", help="run folder (default: runs/NAME)")
     parser.add_argument("--resume", action="store_true", help="continue the run in the run folder")
     parser.add_argument("--export", metavar="DIR", help="write the weights folder there (default: OUTPUT/weights)")
+    parser.add_argument("--push-to-hub", metavar="OWNER/NAME", help="publish the weights folder, as atmoloss push")
     parser.add_argument("--recipe", choices=("fast", "paper"), help="defaults to start from")
     parser.add_argument("--data", action="append", metavar="PATH", help="use this data instead; may be repeated")
     parser.add_argument("--variables", metavar="A,B", help="channels, e.g. u10,v10")

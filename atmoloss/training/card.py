@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from atmoloss.data.sources import FieldSource
 from atmoloss.errors import require
+from atmoloss.training.config import SourceConfig
 from atmoloss.weights import WeightsInfo, write_atomically
 
 _BASELINES = ("random weights", "MSE of fields", "MAE of fields", "MSE of winds", "MAE of winds", "SSIM of fields")
@@ -96,6 +101,80 @@ def best_baseline(scores: dict[str, Any]) -> tuple[str, float]:
     return name, others[name]
 
 
+# What ECMWF asks of those who use ERA5 (CC-BY): confluence.ecmwf.int, "How to acknowledge and cite a CDS entry".
+_ERA5_LICENSE = "CC-BY, Copernicus Climate Change Service"
+_ERA5_ATTRIBUTION = (
+    "Contains modified Copernicus Climate Change Service information {years}. Neither the European Commission nor "
+    "ECMWF is responsible for any use that may be made of the Copernicus information or data it contains."
+)
+
+
+def public_path(path: str) -> str:
+    """Return what others can use of a path: a URL as it is, of a file its name."""
+    return path if "://" in path else Path(path).name
+
+
+def describe_data(
+    configured: Sequence[SourceConfig], train: Sequence[FieldSource], hashes: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    """Return name, origin, share, dates, grid, SHA-256, licence and attribution of what weights were trained on.
+
+    Where neither is configured, sources with ERA5 in their name or path get what its licence asks for.
+
+    Args:
+        configured: sources of the configuration.
+        train: their training dates; sources that have none are left out.
+        hashes: fingerprint by name.
+    """
+    by_name = {source.name: source for source in configured}
+    out = []
+    for source in train:
+        asked = by_name[source.name]
+        days = source.times.astype("datetime64[D]")
+        first, last = (str(day)[:4] for day in (days.min(), days.max()))
+        era5 = re.search(r"era-?5(?!\d)", f"{asked.name} {asked.path}", re.IGNORECASE) is not None
+        attribution = _ERA5_ATTRIBUTION.format(years=first if first == last else f"{first}–{last}") if era5 else ""
+        out.append(
+            {
+                "name": source.name,
+                "path": public_path(asked.path),
+                "share": source.weight,
+                "level": source.level,
+                "grid_spacing": source.grid_spacing,
+                "n_times": len(source.times),
+                "dates": f"{days.min()}/{days.max()}",
+                "sha256": hashes[source.name],
+                "license": asked.license or (_ERA5_LICENSE if era5 else ""),
+                "attribution": asked.attribution or attribution,
+            }
+        )
+    return out
+
+
+def _data_line(s: Mapping[str, Any]) -> str:
+    parts = [
+        f"- {s['name']}, share {s['share']:g}: {s['path']}, {s['n_times']} times of {s['dates']}",
+        f"{s['grid_spacing']:.3g}°, sha256 {s['sha256'][:12]}…",
+        s["license"] or "licence not stated",
+    ]
+    return ", ".join(parts) + (f". {s['attribution']}" if s["attribution"] else "")
+
+
+# Of the identifiers that the Hub knows (hf.co/docs/hub/repositories-licenses) those that weights tend to have.
+_HUB_LICENSES = ("apache-2.0", "mit", "bsd-3-clause", "cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0")
+
+
+def _license_header(name: str) -> str:
+    """Return the lines of the card's metadata; the Hub refuses identifiers that it does not know."""
+    if name.lower() in _HUB_LICENSES:
+        return f"license: {name.lower()}"
+    return f"license: other\nlicense_name: {json.dumps(name or 'not-stated')}"
+
+
+def _commit(commit: str) -> str:
+    return f" (commit {commit[:12]}{' with changes' if commit.endswith('+') else ''})" if commit else ""
+
+
 def write_card(folder: Path, info: WeightsInfo, metrics: dict[str, Any]) -> None:
     """Write ``README.md``, a Hugging Face model card."""
     rows = []
@@ -122,16 +201,14 @@ def write_card(folder: Path, info: WeightsInfo, metrics: dict[str, Any]) -> None
     head += ["gap to it", "top-1", "top-3", "lag error"]
     channels = ", ".join(f"{c['name']} ({c['units'] or 'units of the data'})" for c in info.channels)
     layers = ", ".join(f"{n} × {w:.3g}" for n, w in info.layers.items())
-    hashes = metrics["origin"]["data"]
-    sources = "\n".join(
-        f"- {s['name']}, share {s['weight']:g}: {Path(s['path']).name}, sha256 {hashes[s['name']][:12]}…"
-        for s in config["sources"]
-    )
+    sources = "\n".join(_data_line(s) for s in metrics["training"])
+    processes, origin = metrics["processes"], metrics["origin"]
+    start = "atmoloss train" if processes == 1 else f"torchrun --nproc-per-node {processes} -m atmoloss.train"
     last = info.n_lag_classes * info.base_step_hours
     held = {split: ", ".join(config[split]) or "none" for split in ("validation", "test")}
     text = f"""---
 library_name: atmoloss
-license: {info.license.lower()}
+{_license_header(info.license)}
 tags: [weather, perceptual-loss, representation-learning]
 ---
 # {info.name}
@@ -163,7 +240,14 @@ fields has every other class only, and the head, trained mostly on such, prefers
 {sources}
 
 Held out of every source: validation {held["validation"]}; test {held["test"]}.
-GFS and HRRR: NOAA/NWS/NCEP, public domain (US Government work).
+The weights: {info.license or "no licence stated"}.
+
+## Train it again
+With the files named above in the folder of `metrics.json` (which holds the whole configuration):
+
+    {start} metrics.json --output runs/{info.name}
+
+Made with atmoloss {origin["atmoloss"]}{_commit(origin["git_commit"])} and torch {origin["torch"]}.
 
 ## What it does not measure
 Bias of a whole field (the mean over a patch is weak in the features), anything in channels it does not see,

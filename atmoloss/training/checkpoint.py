@@ -20,7 +20,16 @@ from atmoloss.weights import write_atomically
 
 RECORD, CHECKPOINT, METRICS = "run.json", "checkpoint.pt", "metrics.jsonl"
 # These may differ between a run and its continuation: they do not change what is computed.
-_FREE = ("workers", "threads", "log_every", "checkpoint_every", "tensorboard", "mse_weight", "license")
+_FREE = (
+    "workers",
+    "threads",
+    "timeout_minutes",
+    "log_every",
+    "checkpoint_every",
+    "tensorboard",
+    "mse_weight",
+    "license",
+)
 
 
 def git_commit(folder: Path) -> str:
@@ -64,13 +73,34 @@ def read_record(folder: Path) -> tuple[TrainConfig, dict[str, Any]]:
     return make_config(record["config"]), record
 
 
+def begin(folder: Path, resume: bool) -> None:
+    """Make the folder, or raise ``ConfigError`` where it holds a run that is not to be continued."""
+    if (folder / RECORD).is_file() and not resume:
+        raise ConfigError(f"output: {folder} already holds a run; expected --resume or another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def enter(folder: Path, record: dict[str, Any], resume: bool) -> dict[str, Any] | None:
+    """Write ``run.json``, or check that the run of the folder is the same; return its last checkpoint, if any.
+
+    Raises:
+        ConfigError: as :func:`check_same`.
+    """
+    if (folder / RECORD).is_file():
+        check_same(read_record(folder)[1], record)
+    else:
+        write_record(folder, record)
+    return load_checkpoint(folder) if resume else None
+
+
 def check_same(before: dict[str, Any], now: dict[str, Any]) -> None:
     """Raise ``ConfigError`` where a continued run would compute something else than it began."""
-    was, config = (_comparable(record["config"]) for record in (before, now))
+    # Through make_config: keys added since the run began have the defaults that it was computed with.
+    was, config = (_comparable(dataclasses.asdict(make_config(record["config"]))) for record in (before, now))
     for key, value in config.items():
-        if value != was.get(key):
+        if value != was[key]:
             raise ConfigError(
-                f"resume: {key} is {value!r}, but the run began with {was.get(key)!r}; expected the same, or a "
+                f"resume: {key} is {value!r}, but the run began with {was[key]!r}; expected the same, or a "
                 "new --output"
             )
     for name, fingerprint in now["data"].items():
@@ -82,7 +112,8 @@ def _comparable(config: dict[str, Any]) -> dict[str, Any]:
     """Leave out what may differ; data may have moved, the fingerprints tell whether they are the same."""
     plain = json.loads(json.dumps(config))  # tuples and lists are the same there
     for source in plain["sources"]:
-        del source["path"]
+        for key in ("path", "license", "attribution"):
+            source.pop(key, None)
     return {key: value for key, value in plain.items() if key not in _FREE}
 
 

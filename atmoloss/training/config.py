@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -15,13 +16,19 @@ from atmoloss.errors import ConfigError, require
 
 @dataclasses.dataclass(frozen=True)
 class SourceConfig:
-    """One data source: ``path`` and ``level`` as in :func:`atmoloss.data.open_fields`, and its share."""
+    """One data source: ``path`` and ``level`` as in :func:`atmoloss.data.open_fields`, and its share.
+
+    ``license`` and ``attribution`` are texts for the model card: under what terms the data may be used, and
+    what those who use them must say. ERA5 has a default for both.
+    """
 
     name: str
     path: str
     level: float | None = None
     grid: float | None = None
     weight: float = 1.0
+    license: str = ""
+    attribution: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,10 +58,13 @@ class TrainConfig(SequenceSpec):
             exported; 0 for none.
         subset_steps, subset_batches: first steps repeat that many batches (the original needs this start).
         epoch_steps: steps after which the ``sgd`` schedule looks at the mean loss.
+        freeze_batch_norm_after: step after which batch norm keeps its running statistics and uses them, so that
+            the network trains as it will ship and does not depend on who else is in the batch; −1: never.
         precision: ``"float32"`` or ``"bfloat16"`` (autocast of the encoder).
         channels_last: memory layout of the encoder.
         seed: of weights and batches.
         workers, threads: data processes and torch threads; neither changes the batches.
+        timeout_minutes: how long one process of a distributed run waits for another.
         log_every, validate_every, checkpoint_every: in steps.
         validation_patches: patches per source in a validation.
         mse_weight: what the exported weights recommend.
@@ -84,11 +94,13 @@ class TrainConfig(SequenceSpec):
     subset_steps: int = 0
     subset_batches: int = 0
     epoch_steps: int = 0
+    freeze_batch_norm_after: int = -1
     precision: str = "float32"
     channels_last: bool = True
     seed: int = 0
     workers: int = 1
     threads: int = 0
+    timeout_minutes: int = 30
     log_every: int = 50
     validate_every: int = 1000
     checkpoint_every: int = 200
@@ -109,6 +121,7 @@ class TrainConfig(SequenceSpec):
                 raise ConfigError(f"{key}: got {getattr(self, key)!r}, expected one of {', '.join(values)}")
         lowest = {"n_times": 2, "n_classes": 2, "base_step": 1, "batch_size": 1, "steps": 1, "log_every": 1}
         lowest |= {"validate_every": 1, "checkpoint_every": 1, "workers": 0, "threads": 0, "seed": 0}
+        lowest |= {"timeout_minutes": 1, "freeze_batch_norm_after": -1}
         for key, low in lowest.items():
             if getattr(self, key) < low:
                 raise ConfigError(f"{key}: got {getattr(self, key)}, expected at least {low}")
@@ -152,19 +165,20 @@ RECIPES: dict[str, dict[str, Any]] = {
 
 
 def read_config(path: Path, overrides: Mapping[str, Any] | None = None) -> TrainConfig:
-    """Read a TOML file.
+    """Read a TOML file, or the configuration in the ``metrics.json`` of a weights folder, to train the same again.
 
     Args:
         path: of the file; relative source paths are relative to its folder.
         overrides: key to value, applied last.
 
     Raises:
-        ConfigError: not TOML, an unknown key, or a value of the wrong kind.
+        ConfigError: neither of them, an unknown key, or a value of the wrong kind.
     """
     toml: Any = require("tomllib", "train") if sys.version_info >= (3, 11) else require("tomli", "train")
     try:
-        raw = toml.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        text = path.read_text(encoding="utf-8")
+        raw = dict(json.loads(text)["config"]) if path.suffix == ".json" else toml.loads(text)
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"config: {path} cannot be read: {error}") from error
     for source in raw.get("sources", []):
         if isinstance(source, dict) and "://" not in str(source.get("path", "")):

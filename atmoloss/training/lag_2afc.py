@@ -97,14 +97,18 @@ def tiles(source: FieldSource, size: int, latitude_band: tuple[float, float] = (
 
 
 def iterate_patches(
-    source: FieldSource, winds: FieldSource | None, size: int, limit: int | None = None
+    source: FieldSource,
+    winds: FieldSource | None,
+    size: int,
+    limit: int | None = None,
+    part: tuple[int, int] = (0, 1),
 ) -> Iterator[PatchFields]:
-    """Yield all times of one patch after the other; ``limit`` takes that many, evenly spread."""
+    """Yield all times of one patch after the other; ``limit`` and ``part`` as in :func:`measure_source`."""
     corners = tiles(source, size)
     if limit is not None and limit < len(corners):
         corners = [corners[int(k)] for k in np.linspace(0, len(corners) - 1, limit)]
     times = np.arange(len(source.times))
-    for row, column in corners:
+    for row, column in corners[part[0] :: part[1]]:
         patch = {"fields": torch.from_numpy(read_patch(source, times, row, column, size))}
         if winds is not None:
             patch["winds"] = torch.from_numpy(read_patch(winds, times, row, column, size))
@@ -119,6 +123,7 @@ def measure_source(
     size: int = 64,
     max_lag: int = 96,
     limit: int | None = None,
+    part: tuple[int, int] = (0, 1),
     progress: Callable[[str], None] | None = None,
 ) -> dict[str, Tally]:
     """Tally every measure on one source.
@@ -129,11 +134,15 @@ def measure_source(
         winds: the same times and grid as winds, for the measures that use them.
         size: rows and columns of the patches.
         max_lag: longest lag, hours.
-        limit: at most that many patches.
+        limit: at most that many patches, evenly spread.
+        part: (i, n): of these the i-th and every n-th after it, one of n processes' share.
         progress: called with a line per patch.
+
+    Returns:
+        Name → tally; nothing where the part holds no patch.
     """
     sums: dict[str, list[np.ndarray]] = {}
-    for number, patch in enumerate(iterate_patches(source, winds, size, limit)):
+    for number, patch in enumerate(iterate_patches(source, winds, size, limit, part)):
         for name, measure in measures.items():
             distances = measure(patch)
             if distances is None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -26,6 +27,7 @@ from atmoloss.normalization import LogNormalization
 from atmoloss.training import checkpoint as runs
 from atmoloss.training.baselines import extractor_measure
 from atmoloss.training.config import TrainConfig
+from atmoloss.training.distributed import ALONE, Team, fix_batch_norm
 from atmoloss.training.export import build_extractor
 from atmoloss.training.lag_2afc import measure_source
 from atmoloss.training.objective import SequenceObjective
@@ -96,8 +98,10 @@ def make_scheduler(config: TrainConfig, optimizer: torch.optim.Optimizer) -> Any
 class _Stream(torch.utils.data.Dataset[Any]):
     """Batches by step; the first ``subset_steps`` repeat a fixed set of ``subset_batches``."""
 
-    def __init__(self, config: TrainConfig, train: Sequence[FieldSource]) -> None:
-        self._batches = SequenceDataset(train, config.sequences, seed=config.seed, length=config.steps)
+    def __init__(self, config: TrainConfig, train: Sequence[FieldSource], team: Team = ALONE) -> None:
+        self._batches = SequenceDataset(
+            train, config.sequences, seed=config.seed, length=config.steps, rank=team.rank, world_size=team.size
+        )
         self._subset = (config.subset_steps, max(config.subset_batches, 1))
 
     def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
@@ -112,6 +116,7 @@ def train(
     *,
     resume: bool = False,
     device: str = "cpu",
+    team: Team | None = None,
     sources: Sequence[FieldSource] | None = None,
 ) -> None:
     """Train, or continue to train, into a run folder.
@@ -122,32 +127,33 @@ def train(
         resume: continue from the last checkpoint; the batches and, on one device, every number are those
             of a run that was never interrupted.
         device: of torch.
+        team: the processes that share the work, from :func:`atmoloss.training.distributed.join`; ``batch_size``
+            is that of all together. Only process 0 reads and writes ``folder``. Default: this process alone.
         sources: those of the configuration, where they have been opened before.
 
     Raises:
-        ConfigError: the folder already holds a run and ``resume`` is false, or the run it holds differs.
+        ConfigError: the folder already holds a run and ``resume`` is false, the run it holds differs, or
+            ``batch_size`` is no multiple of the number of processes.
     """
-    if (folder / runs.RECORD).is_file() and not resume:
-        raise ConfigError(f"output: {folder} already holds a run; expected --resume or another folder")
-    folder.mkdir(parents=True, exist_ok=True)
+    team = team or Team(device=device)
+    device = team.device
+    team.check_batch_size(config.batch_size)
+    team.lead(lambda: runs.begin(folder, resume))
     if config.threads:
         torch.set_num_threads(config.threads)
     torch.set_flush_denormal(True)
     sources = open_sources(config) if sources is None else sources
     splits = split_by_date(sources, config.validation, config.test)
-    record = runs.describe(config, sources)
-    if (folder / runs.RECORD).is_file():
-        runs.check_same(runs.read_record(folder)[1], record)
-    else:
-        runs.write_record(folder, record)
+    record = {**runs.describe(config, sources), "processes": team.size}
+    team.check_equal("sources", record["data"])
+    state = team.lead(lambda: runs.enter(folder, record, resume))
 
     model = build_model(config)
     optimizer = make_optimizer(config, model.to(device))
     scheduler = make_scheduler(config, optimizer)
-    state = runs.load_checkpoint(folder) if resume else None
     start, epoch_loss = 0, [0.0, 0.0]
     if state is None:
-        normalization = fit_normalization(config, splits["train"])
+        normalization = team.lead(lambda: fit_normalization(config, splits["train"]))
     else:
         start, epoch_loss = state["step"], state["epoch_loss"]
         model.load_state_dict(state["model"])
@@ -162,35 +168,44 @@ def train(
     if config.channels_last:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     objective = SequenceObjective(model, config).to(device)
+    wrapped = team.wrap(objective)
     loader = DataLoader(
-        _Stream(config, splits["train"]),
+        _Stream(config, splits["train"], team),
         batch_size=None,
         sampler=range(start, config.steps),
         num_workers=config.workers,
         prefetch_factor=4 if config.workers else None,
         pin_memory=device.startswith("cuda"),
     )
-    metrics = runs.MetricsLog(folder, start)
-    board = _tensorboard(folder) if config.tensorboard else None
-    bar = _Progress(start, config.steps)
+    metrics = runs.MetricsLog(folder, start) if team.leads else None
+    board = _tensorboard(folder) if config.tensorboard and team.leads else None
+    bar = _Progress(start, config.steps, shown=team.leads)
     sums: dict[str, float] = {}
     began = time.perf_counter()
 
     def report(step: int, values: dict[str, Any]) -> None:
+        if metrics is None:
+            return
         metrics.write(step=step, **values)
         bar.note(step, values)
         if board is not None:
             for name, value in _flat(values).items():
                 board.add_scalar(name, value, step)
 
-    for step, (fields, hours) in enumerate(loader, start + 1):
+    # Named, so that after an error its worker processes are ended when the error has been told, not before.
+    batches = enumerate(loader, start + 1)
+    for step, (fields, hours) in batches:
         model.train()
+        if 0 <= config.freeze_batch_norm_after < step:
+            fix_batch_norm(model)
         x = normalization(fields.flatten(0, 1).to(device, non_blocking=True))
         if config.channels_last:
             x = x.contiguous(memory_format=torch.channels_last)
         with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=config.precision == "bfloat16"):
-            out = objective(x, hours.to(device), torch.Generator().manual_seed((config.seed << 32) + step))
-        numbers = {name: value.item() for name, value in out.items()}
+            # Each process draws its own patterns, each step others.
+            generator = torch.Generator().manual_seed((config.seed << 32) + step * team.size + team.rank)
+            out = wrapped(x, hours.to(device), generator)
+        numbers = team.mean({name: value.item() for name, value in out.items()})
         if not math.isfinite(numbers["loss"]):
             raise ConfigError(f"training: the loss is {numbers['loss']} at step {step}; try a lower learning_rate")
         optimizer.zero_grad(set_to_none=True)
@@ -210,9 +225,16 @@ def train(
             values = {name: value / taken for name, value in sums.items()}
             report(step, {**values, "learning_rate": optimizer.param_groups[0]["lr"], "patches_per_second": rate})
             sums = {}
-        if step % config.validate_every == 0 or step == config.steps:
-            report(step, {"validation_2afc": validate(config, average or model, normalization, splits["validation"])})
-        if step % config.checkpoint_every == 0 or step == config.steps:
+        validates = step % config.validate_every == 0 or step == config.steps
+        saves = step % config.checkpoint_every == 0 or step == config.steps
+        if validates or saves:
+            team.average_buffers(model)
+            if average is not None:
+                team.average_buffers(average)
+        if validates:
+            shown = average or model
+            report(step, {"validation_2afc": validate(config, shown, normalization, splits["validation"], team)})
+        if saves and team.leads:
             saved = {
                 "step": step,
                 "epoch_loss": epoch_loss,
@@ -225,7 +247,8 @@ def train(
             }
             runs.save_checkpoint(folder, saved)
     bar.close()
-    metrics.close()
+    if metrics is not None:
+        metrics.close()
 
 
 @torch.no_grad()
@@ -263,20 +286,28 @@ def _advance(scheduler: Any, config: TrainConfig, step: int, epoch_loss: list[fl
 
 
 def validate(
-    config: TrainConfig, model: PretextModel, normalization: LogNormalization, sources: Sequence[FieldSource]
+    config: TrainConfig,
+    model: PretextModel,
+    normalization: LogNormalization,
+    sources: Sequence[FieldSource],
+    team: Team = ALONE,
 ) -> dict[str, float]:
-    """Return the lag 2AFC of the distance as it would ship, per validation source."""
+    """Return the lag 2AFC of the distance as it would ship, per validation source; the team shares the patches."""
     extractor = build_extractor(config, model, normalization)
     layers = None if isinstance(model.head, MetricHead) else [extractor.stages[-1]]
     measure = extractor_measure(extractor, layers)
     max_lag = config.base_step * config.n_classes
-    out = {}
-    for s in sources:
+    counted = np.zeros((len(sources), 2))
+    for i, s in enumerate(sources):
+        part = ((team.rank + i) % team.size, team.size)  # sources of one patch each go to different processes
         size = min(config.patch_sizes[0], len(s.latitude), len(s.longitude))
-        tally = measure_source(s, {"distance": measure}, size=size, max_lag=max_lag, limit=config.validation_patches)
-        if tally["distance"].total.sum():
-            out[s.name] = tally["distance"].share
-    return out
+        tallies = measure_source(
+            s, {"distance": measure}, size=size, max_lag=max_lag, limit=config.validation_patches, part=part
+        )
+        for tally in tallies.values():
+            counted[i] = tally.right.sum(), tally.total.sum()
+    counted = team.sum(counted)
+    return {s.name: float(right / total) for s, (right, total) in zip(sources, counted, strict=True) if total}
 
 
 def _tensorboard(folder: Path) -> Any:
@@ -297,10 +328,10 @@ def _flat(values: dict[str, Any]) -> dict[str, float]:
 class _Progress:
     """A bar on a terminal, lines elsewhere."""
 
-    def __init__(self, start: int, total: int) -> None:
+    def __init__(self, start: int, total: int, shown: bool = True) -> None:
         self._total = total
         self._bar: Any = None
-        if sys.stderr.isatty():
+        if shown and sys.stderr.isatty():
             self._bar = require("tqdm", "train").tqdm(initial=start, total=total, unit="step", dynamic_ncols=True)
         self.update: Callable[[], Any] = self._bar.update if self._bar is not None else (lambda: None)
 

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from atmoloss import hub
 from atmoloss.errors import ConfigError
 from atmoloss.training import checkpoint as runs
 from atmoloss.training.config import make_config, parse_overrides, read_config
+from atmoloss.training.distributed import join
 from atmoloss.training.loop import train
 from atmoloss.training.publish import publish
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Train, continue or export as the arguments of :func:`add_arguments` say; return the exit code."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    leads = os.environ.get("RANK", "0") == "0"
+    logging.basicConfig(level=logging.INFO if leads else logging.WARNING, format="%(message)s")
+    if arguments.push_to_hub and leads:
+        hub.check_push(arguments.push_to_hub)  # now, not after hours of training
     overrides = _overrides(arguments)
     output = None if arguments.output is None else Path(arguments.output)
     if arguments.config is not None:
@@ -34,10 +40,15 @@ def run(arguments: argparse.Namespace) -> int:
     output = output or Path("runs") / config.name
     only_export = arguments.config is None and not arguments.data and not arguments.resume
     if not only_export:
-        train(config, output, resume=arguments.resume, device=_device(arguments.device))
+        with join(_device(arguments.device), config.timeout_minutes) as team:
+            train(config, output, resume=arguments.resume, team=team)
+    if not leads:  # the export is the work of one process, and waits for none
+        return 0
     folder = Path(arguments.export) if arguments.export else output / "weights"
     publish(config, output, folder)
     print(f"weights written to {folder}")
+    if arguments.push_to_hub:
+        hub.announce(arguments.push_to_hub, hub.push(folder, arguments.push_to_hub))
     return 0
 
 

@@ -20,7 +20,7 @@ from atmoloss.extractor import load_extractor
 from atmoloss.heads import PretextModel
 from atmoloss.normalization import LogNormalization
 from atmoloss.training import checkpoint as runs
-from atmoloss.training.card import write_card, write_figures
+from atmoloss.training.card import describe_data, public_path, write_card, write_figures
 from atmoloss.training.config import TrainConfig
 from atmoloss.training.evaluate import evaluate_source, open_winds
 from atmoloss.training.export import build_extractor, build_info, lag_curves, scales_and_layers, tensors_of
@@ -106,6 +106,8 @@ def publish(config: TrainConfig, run: Path, folder: Path) -> None:
     metrics: dict[str, Any] = {
         "weights": info.id,
         "step": step,
+        "processes": record.get("processes", 1),
+        "training": describe_data(config.sources, splits["train"], record["data"]),
         "sources": entries,
         "lag_hours": [(k + 1) * config.base_step for k in range(config.n_classes)],
         "lag_curves": {
@@ -122,7 +124,7 @@ def publish(config: TrainConfig, run: Path, folder: Path) -> None:
 
 
 def _without_folder(source: dict[str, Any]) -> dict[str, Any]:
-    return {**source, "path": Path(source["path"]).name}  # where it lay is of no use to others
+    return {**source, "path": public_path(source["path"])}
 
 
 def _winds(config: TrainConfig, source: FieldSource) -> FieldSource | None:

@@ -357,7 +357,8 @@ def test_record_names_origin(raw_config, tmp_path):
     train(make_config({**raw_config, "steps": 2}), tmp_path / "run")
     config, record = runs.read_record(tmp_path / "run")
     assert config == make_config({**raw_config, "steps": 2})
-    assert set(record) == {"config", "atmoloss", "torch", "git_commit", "data"}
+    assert set(record) == {"config", "atmoloss", "torch", "git_commit", "data", "processes"}
+    assert record["processes"] == 1
     assert len(record["data"]["winds"]) == 64
     assert not list((tmp_path / "run").glob(".*"))  # no temporary file stays
 

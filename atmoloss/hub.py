@@ -1,0 +1,111 @@
+"""The Hugging Face Hub: weights folders from there, and to there. One commit holds the whole of a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from atmoloss.errors import WeightsError
+
+CONFIG_NAME = "config.json"
+TENSORS_NAME = "model.safetensors"
+# What a weights folder consists of; whatever else lies there stays where it is.
+_FILES = (CONFIG_NAME, TENSORS_NAME, "README.md", "metrics.json", "figures/*.png")
+
+
+def is_repository(name: str) -> bool:
+    """Whether a text has the form ``owner/name``."""
+    return name.count("/") == 1 and not name.startswith((".", "/", "~")) and not name.endswith("/")
+
+
+def download(repository: str, revision: str | None = None) -> Path:
+    """Return the cached folder of a repository's weights, from one commit; offline, what the cache has.
+
+    Args:
+        repository: ``"owner/name"``.
+        revision: commit, tag or branch.
+
+    Raises:
+        WeightsError: neither the Hub nor the cache can give it.
+    """
+    from huggingface_hub import hf_hub_download  # only a Hub name pays for this import
+
+    try:
+        config = Path(hf_hub_download(repository, CONFIG_NAME, revision=revision))
+        # The folder of the cache is named after the commit: a push in between cannot mix two sets of weights,
+        # and no further request is needed to learn what the revision is.
+        hf_hub_download(repository, TENSORS_NAME, revision=config.parent.name)
+    except Exception as error:  # the Hub client raises its own, its HTTP library's and OS errors
+        raise WeightsError(
+            f"weights: {repository!r} (revision {revision or 'main'}) is no local folder and could not be had "
+            f"from the Hub or its cache: {_first_line(error)}"
+        ) from error
+    return config.parent
+
+
+def check_push(repository: str) -> None:
+    """Raise ``WeightsError`` where a push cannot succeed: asks nothing of the network, good before hours of work."""
+    from huggingface_hub import constants, get_token
+
+    if not is_repository(repository):
+        raise WeightsError(f"push: got {repository!r}, expected a Hub repository 'owner/name'")
+    if constants.HF_HUB_OFFLINE:
+        raise WeightsError("push: HF_HUB_OFFLINE is set, expected a connection to the Hub")
+    if not get_token():
+        raise WeightsError(
+            "push: found no Hugging Face token, expected one with write permission in HF_TOKEN or from 'hf auth login'"
+        )
+
+
+def push(folder: Path, repository: str) -> str:
+    """Write a weights folder to a Hub repository as one commit; a new repository is made where there is none.
+
+    One commit, not ``upload_folder``, which may make several: no reader must find new metadata with old tensors.
+
+    Args:
+        folder: ``config.json``, ``model.safetensors`` and, where they exist, card, metrics and figures go;
+            other files do not.
+        repository: ``"owner/name"``.
+
+    Returns:
+        The commit, a ``revision`` of :func:`atmoloss.load_extractor`.
+
+    Raises:
+        WeightsError: no whole weights folder, no token, no permission, or no connection.
+    """
+    from huggingface_hub import CommitOperationAdd, HfApi
+
+    from atmoloss import weights  # which imports this module
+
+    check_push(repository)
+    info, _ = weights.load(folder)
+    files = sorted(path for pattern in _FILES for path in folder.glob(pattern))
+    operations = [CommitOperationAdd(path.relative_to(folder).as_posix(), path) for path in files]
+    api = HfApi()
+    try:
+        api.create_repo(repository, exist_ok=True)
+        commit = api.create_commit(repository, operations, commit_message=f"Weights {info.id}")
+    except Exception as error:  # as in download
+        raise WeightsError(_explain(repository, error)) from error
+    return str(commit.oid)
+
+
+def announce(repository: str, commit: str) -> None:
+    """Print what :func:`push` did and how to read it back."""
+    print(f"pushed to {repository}; load with load_extractor({repository!r}, revision={commit!r})")
+
+
+def _explain(repository: str, error: Exception) -> str:
+    response: Any = getattr(error, "response", None)
+    status = getattr(response, "status_code", None)
+    if status in (401, 403):
+        owner = repository.split("/")[0]
+        return (
+            f"push: the Hub refuses to write to {repository!r} ({status}), expected a token (HF_TOKEN or "
+            f"'hf auth login') with write permission for {owner!r}"
+        )
+    return f"push: {repository!r} could not be written: {_first_line(error)}"
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,0 +1,231 @@
+"""Several processes train one model: who they are, what they add up, and what they say when one is gone."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from inspect import signature
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from atmoloss.errors import AtmolossError, ConfigError, DistributedError
+
+_T = TypeVar("_T")
+# What gloo and the rendezvous store say when a process is gone, and the data loader when torchrun ends the job.
+_LOST = ("gloo", "Connection closed by peer", "Connection reset by peer", "Broken pipe", "DataLoader worker")
+
+
+@dataclasses.dataclass(frozen=True)
+class Team:
+    """The processes of one run; ``Team()`` is a process alone, for which every method is free.
+
+    Attributes:
+        rank: number of this process.
+        size: how many there are.
+        device: of torch, for this process.
+    """
+
+    rank: int = 0
+    size: int = 1
+    device: str = "cpu"
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes the files and the log."""
+        return self.rank == 0
+
+    def check_batch_size(self, batch_size: int) -> None:
+        """Raise ``ConfigError`` unless every process gets the same number of sequences of a batch.
+
+        Only then is the mean over processes of a mean over sequences the mean over the batch.
+        """
+        if batch_size % self.size:
+            raise ConfigError(
+                f"batch_size: got {batch_size}, expected a multiple of the {self.size} processes that share a batch"
+            )
+
+    def lead(self, work: Callable[[], _T]) -> _T:
+        """Let process 0 do ``work`` (with files, which only it need see) and give all its result, or its error.
+
+        Raises:
+            AtmolossError, OSError: what ``work`` raised, in every process.
+        """
+        if self.size == 1:
+            return work()
+        answer: list[Any] = [None, None]
+        if self.leads:
+            try:
+                answer[0] = work()
+            except (AtmolossError, OSError) as error:
+                answer[1] = error
+        dist.broadcast_object_list(answer, src=0, device=torch.device(self.device))
+        if answer[1] is not None:
+            raise answer[1]
+        result: _T = answer[0]
+        return result
+
+    def check_equal(self, what: str, mine: Any) -> None:
+        """Raise ``ConfigError`` in all processes where one has another ``mine`` than process 0."""
+        if self.size == 1:
+            return
+        all_of_them: list[Any] = [None] * self.size
+        dist.all_gather_object(all_of_them, mine)
+        for rank, other in enumerate(all_of_them):
+            if other != all_of_them[0]:
+                raise ConfigError(f"{what}: process {rank} has others than process 0; expected the same everywhere")
+
+    def sum(self, values: np.ndarray) -> np.ndarray:
+        """Return the element-wise sum over processes of a float64 array, in each of them."""
+        if self.size == 1:
+            return values
+        total = torch.as_tensor(values, dtype=torch.float64, device=self.device).clone()
+        dist.all_reduce(total)
+        return total.cpu().numpy()
+
+    def mean(self, numbers: Mapping[str, float]) -> dict[str, float]:
+        """Return the mean over processes of each number; all processes must give the same names in one order."""
+        total = self.sum(np.array(list(numbers.values()), np.float64))
+        return dict(zip(numbers, (total / self.size).tolist(), strict=True))
+
+    def wrap(self, objective: nn.Module) -> nn.Module:
+        """Return the module that synchronises gradients in its backward pass (their mean over processes).
+
+        On GPUs batch norm is synchronised, too: its layers are replaced inside ``objective``. On CPUs torch
+        cannot; every process normalises with the statistics of its share of the batch.
+        """
+        if self.size == 1:
+            return objective
+        cuda = self.device.startswith("cuda")
+        if cuda:
+            objective = nn.SyncBatchNorm.convert_sync_batchnorm(objective)  # type: ignore[no-untyped-call]
+        ddp = nn.parallel.DistributedDataParallel
+        options: dict[str, Any] = {"device_ids": [torch.device(self.device)]} if cuda else {}
+        # Buffers are averaged where they are used, see average_buffers, instead of sent around each step.
+        # torch 2.13 renamed the option.
+        renamed = "forward_sync_buffers" in signature(ddp).parameters
+        options["forward_sync_buffers" if renamed else "broadcast_buffers"] = False
+        return ddp(objective, **options)
+
+    @torch.no_grad()
+    def average_buffers(self, module: nn.Module) -> None:
+        """Replace the running statistics of batch norm by their mean over processes.
+
+        They are exponential means of linear updates: averaging late gives what averaging each step would.
+        """
+        if self.size > 1:
+            for buffer in module.buffers():
+                if buffer.is_floating_point():
+                    dist.all_reduce(buffer)
+                    buffer /= self.size
+
+
+ALONE = Team()
+
+
+@contextlib.contextmanager
+def join(device: str, timeout_minutes: float = 30.0) -> Iterator[Team]:
+    """Join the processes that ``torchrun`` started; without it, be alone.
+
+    Args:
+        device: ``"cpu"`` (gloo), or ``"cuda"`` (nccl): process i of a node then takes its i-th GPU.
+        timeout_minutes: how long one process waits for another before the run counts as broken.
+
+    Raises:
+        ConfigError: a device that several processes cannot share work on, or fewer GPUs than processes.
+        DistributedError: inside the block, when another process is gone or the job is terminated.
+    """
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1 or "RANK" not in os.environ:
+        yield Team(device=device)
+        return
+    rank, device = int(os.environ["RANK"]), _own_device(device)
+    backend = "nccl" if device.startswith("cuda") else "gloo"
+    with _termination_as_error(), _loss_as_error():
+        dist.init_process_group(backend, timeout=datetime.timedelta(minutes=timeout_minutes))
+        yield Team(rank, size, device)
+        # Not after an error: it could wait for the process that is gone.
+        dist.destroy_process_group()
+
+
+def _own_device(device: str) -> str:
+    kind = torch.device(device).type
+    if kind not in ("cpu", "cuda"):
+        raise ConfigError(f"device: got {device!r}, expected cpu or cuda for several processes")
+    if kind == "cpu":
+        return device
+    local, available = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    if local >= available:
+        raise ConfigError(f"device: process {local} of this node has no GPU of its own; expected at most {available}")
+    torch.cuda.set_device(local)
+    return f"cuda:{local}"
+
+
+def _gone(reason: str) -> DistributedError:
+    return DistributedError(
+        f"training: another process of the run is gone or the job was terminated ({reason}); continue from the "
+        "last checkpoint with --resume, with any number of processes"
+    )
+
+
+@contextlib.contextmanager
+def _loss_as_error() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        text = str(error).strip() or type(error).__name__
+        if isinstance(error, AtmolossError) or not (
+            isinstance(error, dist.DistError) or any(word in text for word in _LOST)
+        ):
+            raise
+        _keep_calm()
+        raise _gone(text.splitlines()[0]) from error
+
+
+@contextlib.contextmanager
+def _termination_as_error() -> Iterator[None]:
+    """torchrun ends the processes that remain with SIGTERM: say why instead of dying silently."""
+    process = os.getpid()
+
+    def terminated(*_: object) -> None:
+        if os.getpid() != process:  # a data worker that inherited this handler
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGTERM)
+            return
+        _keep_calm()
+        raise _gone("SIGTERM")
+
+    before = _set_handler("SIGTERM", terminated)
+    yield
+    _set_handler("SIGTERM", before)  # not after an error, see _keep_calm
+
+
+def _keep_calm() -> None:
+    """Give this process the time to say what happened; torchrun kills it after 30 s.
+
+    torchrun sends SIGTERM to it and to its data workers, at whose end torch would raise an error anywhere.
+    """
+    for name in ("SIGTERM", "SIGCHLD"):
+        _set_handler(name, lambda *_: None)  # SIG_IGN would make Python complain of a signal on its way
+
+
+def _set_handler(name: str, handler: Any) -> Any:
+    # Windows lacks some, and Python lets only the main thread set any.
+    if hasattr(signal, name) and threading.current_thread() is threading.main_thread():
+        return signal.signal(getattr(signal, name), handler)
+    return None
+
+
+def fix_batch_norm(module: nn.Module) -> None:
+    """Let batch norm use its running statistics, and keep them, until the next ``module.train()``."""
+    for norm in module.modules():
+        if isinstance(norm, (nn.BatchNorm2d, nn.SyncBatchNorm)):
+            norm.eval()

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from atmoloss.cli import main
+from atmoloss.data.sources import FieldSource
+from atmoloss.errors import ConfigError
+from atmoloss.training import checkpoint as runs
+from atmoloss.training.card import _license_header, describe_data, public_path
+from atmoloss.training.config import SourceConfig, make_config, read_config
+from atmoloss.training.loop import train
+
+
+def source(name: str, first: str, days: int) -> FieldSource:
+    times = np.datetime64(first, "ns") + np.arange(days) * np.timedelta64(24, "h")
+    return FieldSource(
+        name, ("u",), np.zeros((days, 1, 2, 3), np.float32), times, np.zeros(days, int),
+        np.array([1.0, 0.5]), np.array([0.0, 0.5, 1.0]), 2.0, "850",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("gs://gcp-public-data-arco-era5/ar/full_37-1h-0p25deg-chunk-1.zarr-v3", True),
+        ("/data/ERA5_winds.nc", True),
+        ("/data/era-5.zarr", True),
+        ("/data/gfs.nc", False),
+        ("/data/camera51.nc", False),
+    ],
+)
+def test_era5_is_attributed_as_its_licence_asks(path, says):
+    fields = source("a", "2022-12-30", 4)
+    (entry,) = describe_data([SourceConfig("a", path)], [fields], {"a": "0" * 64})
+    wanted = "Contains modified Copernicus Climate Change Service information 2022–2023. Neither the European"
+    assert entry["attribution"].startswith(wanted) == says
+    assert ("CC-BY" in entry["license"]) == says
+    assert entry["dates"] == "2022-12-30/2023-01-02"
+    assert (entry["share"], entry["grid_spacing"], entry["n_times"], entry["level"]) == (2.0, 0.5, 4, "850")
+    own = SourceConfig("a", path, license="mine", attribution="ours")
+    (entry,) = describe_data([own], [fields], {"a": "0" * 64})
+    assert (entry["license"], entry["attribution"]) == ("mine", "ours")
+
+
+def test_paths_and_licences_for_others():
+    assert public_path("/home/me/winds.nc") == "winds.nc"
+    assert public_path("s3://bucket/winds.zarr") == "s3://bucket/winds.zarr"
+    assert _license_header("Apache-2.0") == "license: apache-2.0"
+    assert _license_header('My "own": 1') == 'license: other\nlicense_name: "My \\"own\\": 1"'
+
+
+def test_terms_of_the_data_may_change_after_training(raw_config, tmp_path):
+    raw = {**raw_config, "steps": 2, "checkpoint_every": 1}
+    train(make_config(raw), tmp_path / "run")
+    raw["sources"] = [{**raw["sources"][0], "license": "CC0", "attribution": "Somebody."}]
+    train(make_config(raw), tmp_path / "run", resume=True)
+    raw["sources"] = [{**raw["sources"][0], "weight": 2.0}]
+    with pytest.raises(ConfigError, match="sources is"):
+        train(make_config(raw), tmp_path / "run", resume=True)
+
+
+def test_the_card_says_where_it_comes_from_and_its_command_gives_the_same_weights(
+    raw_config, winds_file, tmp_path, monkeypatch
+):
+    raw = {**raw_config, "steps": 3, "validate_every": 3}
+    raw["sources"] = [{**raw["sources"][0], "license": "CC0-1.0", "attribution": "Drawn by chance."}]
+    config = make_config(raw)
+    train(config, tmp_path / "run")
+    assert main(["train", "--output", str(tmp_path / "run"), "--export", str(tmp_path / "weights")]) == 0
+    card = (tmp_path / "weights" / "README.md").read_text()
+    record = runs.read_record(tmp_path / "run")[1]
+    line = next(line for line in card.splitlines() if line.startswith("- winds, share 1: winds.nc, "))
+    assert "32 times of 2026-01-01/2026-01-08" in line
+    assert f"sha256 {record['data']['winds'][:12]}" in line
+    assert line.endswith("CC0-1.0. Drawn by chance.")
+    assert "validation 2026-01-09/2026-01-10; test 2026-01-11/2026-01-12" in card
+    assert card.startswith("---\nlibrary_name: atmoloss\nlicense: apache-2.0\n")
+    assert "## What it does not measure" in card
+
+    (command,) = (line.split() for line in card.splitlines() if line.startswith("    atmoloss train "))
+    assert command == ["atmoloss", "train", "metrics.json", "--output", "runs/tiny"]
+    (tmp_path / "weights" / "winds.nc").symlink_to(winds_file)
+    monkeypatch.chdir(tmp_path / "weights")
+    train(read_config(Path(command[2])), Path(command[4]))
+    first, again = (runs.load_checkpoint(folder) for folder in (tmp_path / "run", Path(command[4])))
+    assert all(torch.equal(first["model"][k], again["model"][k]) for k in first["model"])
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"config": 3}', "{"])
+def test_other_json_is_no_configuration(content, tmp_path):
+    (tmp_path / "x.json").write_text(content)
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_config(tmp_path / "x.json")
+
+
+def test_metrics_json_of_bundled_weights_is_a_configuration():
+    path = Path(__file__).resolve().parents[2] / "weights" / "default" / "metrics.json"
+    config = read_config(path)
+    assert config.name == "default"
+    assert config.steps == json.loads(path.read_text())["step"]

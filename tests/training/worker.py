@@ -1,0 +1,46 @@
+"""One process of the runs in test_distributed.py, started by torch.distributed.run.
+
+python worker.py train CONFIG.json FOLDER [--resume] [--stop-after STEP]   trains, and exports nothing
+python worker.py command ARGUMENTS…                                       the command line, pid in rank<i>.pid
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import torch
+
+torch.set_num_threads(1)
+
+
+def train(config: str, folder: str, *options: str) -> int:
+    from atmoloss.training import checkpoint, loop
+    from atmoloss.training.config import make_config
+    from atmoloss.training.distributed import join
+
+    if "--stop-after" in options:
+        last, save = int(options[options.index("--stop-after") + 1]), checkpoint.save_checkpoint
+
+        def save_and_stop(where, state):
+            save(where, state)
+            if state["step"] == last:
+                os._exit(3)
+
+        checkpoint.save_checkpoint = save_and_stop
+    # Another folder for each process: only that of process 0 may come to be.
+    where = Path(folder) / f"as-seen-by-{os.environ.get('RANK', '0')}"
+    with join("cpu", timeout_minutes=1) as team:
+        loop.train(make_config(json.loads(Path(config).read_text())), where, resume="--resume" in options, team=team)
+    return 0
+
+
+def command(*arguments: str) -> int:
+    from atmoloss.cli import main
+
+    Path(f"rank{os.environ['RANK']}.pid").write_text(str(os.getpid()))
+    return main(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit({"train": train, "command": command}[sys.argv[1]](*sys.argv[2:]))
