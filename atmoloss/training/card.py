@@ -12,6 +12,7 @@ import numpy as np
 
 from atmoloss.data.sources import FieldSource
 from atmoloss.errors import require
+from atmoloss.networks import Encoder
 from atmoloss.training.config import SourceConfig
 from atmoloss.weights import WeightsInfo, write_atomically
 
@@ -205,6 +206,9 @@ def write_card(folder: Path, info: WeightsInfo, metrics: dict[str, Any]) -> None
     processes, origin = metrics["processes"], metrics["origin"]
     start = "atmoloss train" if processes == 1 else f"torchrun --nproc-per-node {processes} -m atmoloss.train"
     last = info.n_lag_classes * info.base_step_hours
+    encoder = Encoder(**info.encoder)
+    fields = ", ".join(f"{stage} {cells}" for stage, cells in encoder.receptive_fields.items())
+    smallest = max(encoder.smallest_input(stage) for stage in encoder.strides)
     held = {split: ", ".join(config[split]) or "none" for split in ("validation", "test")}
     text = f"""---
 library_name: atmoloss
@@ -219,6 +223,9 @@ Features whose distances measure how far apart two states of the atmosphere are 
 - Channels, in this order: {channels}.
 - Trained on grids of {", ".join(f"{g:.3g}°" for g in info.grid_spacings)}, patches of {info.patch_sizes} cells,
   lags to {last} h in steps of {info.base_step_hours} h. Other spacings: check with `atmoloss evaluate` first.
+- Receptive field: {fields} cells; outside a field it sees zeros (or wraps, `periodic=True`). Any size from {smallest}
+  rows and columns works, and is on the same scale; how much distances depend on the size of what was encoded:
+  `benchmarks/pretext/size_consistency.py`.
 - Recommended layers: {layers}; `mse_weight` {info.mse_weight:g}.
 - {metrics["step"]} steps; configuration and data fingerprints: `metrics.json`.
 

@@ -100,8 +100,7 @@ def check_same(before: dict[str, Any], now: dict[str, Any]) -> None:
     for key, value in config.items():
         if value != was[key]:
             raise ConfigError(
-                f"resume: {key} is {value!r}, but the run began with {was[key]!r}; expected the same, or a "
-                "new --output"
+                f"resume: {key} is {value!r}, but the run began with {was[key]!r}; expected the same, or a new --output"
             )
     for name, fingerprint in now["data"].items():
         if before["data"].get(name) != fingerprint:

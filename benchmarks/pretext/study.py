@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tomllib
 import torch
 
 from atmoloss.data.sources import FieldSource, split_by_date
@@ -31,6 +30,11 @@ from atmoloss.training.export import build_extractor
 from atmoloss.training.loop import open_sources, train
 from atmoloss.training.publish import load_model, write_weights
 from atmoloss.weights import write_atomically
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"

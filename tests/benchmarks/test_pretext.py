@@ -1,0 +1,88 @@
+"""The benchmarks' own arithmetic: what a verdict rests on is tested on fields with known answers."""
+
+import importlib.util
+import math
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+
+FOLDER = Path(__file__).parents[2] / "benchmarks" / "pretext"
+
+
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"pretext_{name}", FOLDER / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    sys.path.insert(0, str(FOLDER))  # they import one another, as scripts do
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(FOLDER))
+    return module
+
+
+def test_spectrum_of_a_wave_is_a_line_at_its_wavenumber():
+    probe = load("loss_probe")
+    y, x = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
+    wave = torch.cos(2 * math.pi * (6 * x + 8 * y) / 64)[None]
+    spectra = probe.power_spectra(3 + wave)
+    for name, k in (("radial", 10), ("zonal", 6), ("meridional", 8)):
+        assert spectra[name].argmax() + 1 == k
+        assert spectra[name][k - 1] == pytest.approx(spectra[name].sum(), rel=1e-9)
+
+
+def test_probe_finds_each_fault_and_passes_what_is_sound():
+    faults = load("loss_probe").faults
+    mse = np.linspace(1.0, 0.0, 32)
+    sound = np.sqrt(mse)
+    assert faults(sound, mse) == []
+    too_much = sound.copy()
+    too_much[1] = 1.6
+    assert [text.split(":")[0] for text in faults(too_much, None)] == ["wavenumber 2"]
+    lattice = np.full(32, 0.05)
+    lattice[15] = 0.2
+    assert "peak" in faults(lattice, None)[0]
+    lattice[15] = 0.09  # below what counts as visible
+    assert faults(lattice, None) == []
+    at_the_end = np.full(32, 0.05)
+    at_the_end[31] = 0.2
+    assert "wavenumber 32" in faults(at_the_end, None)[0]
+    assert "no closer" in faults(mse * 0.99, mse)[0]
+    overshoot = np.where((mse > 0.3) & (mse < 0.9), 1 + (1 - mse) * 1.1, mse)
+    assert any("no closer" in text for text in faults(overshoot, mse))
+
+
+def test_shortcut_triples():
+    shortcuts = load("shortcuts")
+    lags = np.arange(6, 97, 6)
+    a, b = lags[:, None], lags[None, :]
+    same, other = shortcuts.same_time_of_day(a, b), shortcuts.other_time_of_day(a, b)
+    assert set((b - a)[same]) == {24, 48, 72}
+    assert set((b - a)[other]) == {18, 30, 42, 54, 66, 78, 90}
+    assert not (same & other).any()
+    assert shortcuts.everything(a, b).sum() == len(lags) * (len(lags) - 1) / 2
+
+
+def test_study_arms_are_configurations():
+    study = load("study")
+    names = [study.config_of(arm, 0).name for arm in study.STUDY["arms"]]
+    assert names == list(study.STUDY["arms"])
+    simulated = {s.name: s.weight for s in study.config_of("sources-simulated", 0).sources}
+    assert [name for name, weight in simulated.items() if weight] == ["speedy-T85-sigma0.883"]
+
+
+def test_log_spectra_tell_roughness_and_not_place():
+    controls = load("controls")
+    rng = torch.Generator().manual_seed(0)
+    x = torch.randn(1, 2, 64, 64, generator=rng)
+    smooth = torch.nn.functional.avg_pool2d(torch.nn.functional.pad(x, (2, 2, 2, 2), "circular"), 5, 1)
+    rough_spectrum, smooth_spectrum = controls.log_spectra(x), controls.log_spectra(smooth)
+    assert rough_spectrum.shape == (1, 2, 32)
+    assert (rough_spectrum[..., 20:] - smooth_spectrum[..., 20:]).mean() > 3
+    assert (rough_spectrum[..., 1:4] - smooth_spectrum[..., 1:4]).abs().mean() < 1
