@@ -3,11 +3,12 @@ WORKERS ?= 2
 VENV    := .venv
 BIN     := $(VENV)/bin
 STAMP   := $(VENV)/.installed
+SIM     := .venv-sim
 # One torch thread per worker: two workers with two threads each would fight over two cores.
 PYTEST  := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadgroup
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint format build clean
+.PHONY: help demo test test-all test-sim lint format build clean
 
 help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' Makefile
@@ -27,6 +28,15 @@ test: lint  ## lint, then all tests but the slow ones
 test-all: lint  ## lint, then all tests
 	$(PYTEST) -m '' --timeout 1800
 
+$(SIM)/.installed: examples/simulation/requirements.txt
+	$(PYTHON) -m venv $(SIM)
+	$(SIM)/bin/python -m pip install -q --disable-pip-version-check -r examples/simulation/requirements.txt
+	@touch $@
+
+# JAX stays out of .venv, torch out of .venv-sim; one test lets the Python of .venv read what .venv-sim wrote.
+test-sim: $(STAMP) $(SIM)/.installed  ## the simulation of examples/simulation, in its own environment (JAX)
+	ATMOLOSS_PYTHON=$(CURDIR)/$(BIN)/python $(SIM)/bin/python -m pytest -q examples/simulation
+
 lint: $(STAMP)  ## ruff check, ruff format --check, mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -40,5 +50,5 @@ build: $(STAMP)  ## sdist, and the wheel from it, into dist/
 	$(BIN)/python -m build --no-isolation
 
 clean:  ## remove .venv and whatever else these targets make
-	rm -rf $(VENV) dist build demo-output .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(SIM) dist build demo-output .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
