@@ -267,7 +267,8 @@ def _lazy(field: xr.DataArray, chunks: dict[str, int], cells: int) -> xr.DataArr
     """Put a large variable into dask chunks where dask is installed, any other stays as it is."""
     count = int(np.prod([field.sizes[d] for d in chunks]))
     if field.chunks is None and chunks and 4 * cells * count > _EAGER_BYTES and importlib.util.find_spec("dask"):
-        return field.chunk(chunks)
+        chunked: xr.DataArray = field.chunk(chunks)
+        return chunked
     return field
 
 
