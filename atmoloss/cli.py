@@ -97,7 +97,9 @@ def _add_prepare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--time-chunk", type=int, default=16, metavar="N", help="times per chunk (default: %(default)s)"
     )
-    parser.add_argument("--space-chunk", type=int, default=64, metavar="N", help="rows and columns per chunk, roughly")
+    parser.add_argument(
+        "--space-chunk", type=int, default=128, metavar="N", help="rows and columns per chunk, roughly (default: 128)"
+    )
     parser.add_argument(
         "--storage",
         action="append",

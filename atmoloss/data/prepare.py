@@ -67,7 +67,7 @@ class PrepareOptions:
     dates: tuple[str, ...] = ()
     every: int | None = None
     time_chunk: int = 16
-    space_chunk: int = 64
+    space_chunk: int = 128
     shard_bytes: int = 2**27
 
     def __post_init__(self) -> None:
@@ -124,16 +124,17 @@ def prepare(
     """
     root = Path(out).absolute()
     plan, axes, index = _plan(_absolute(source), options, storage_options)
-    if store.is_store(root) and not (root / store.PROGRESS).is_dir():
+    if store.is_complete(root):
         done = store.read_store(root)
         if done.record["plan"] != plan:
             raise DataError(f"out: {root} holds a store made of something else; expected a new folder")
+        shutil.rmtree(root / store.PROGRESS, ignore_errors=True)  # killed while it tidied up
         return done
     _start(root, plan, axes, index)
     job = _Job(root, storage_options)
     missing = [unit for unit in range(job.layout.n_shards) if not job.record(unit).is_file()]
     with _bar(job.layout.n_shards, len(missing), progress) as advance:
-        for _ in _run(root, missing, storage_options, scheduler, workers):
+        for _ in _run(job.identity, missing, storage_options, scheduler, workers):
             advance()
     _finish(job)
     return store.read_store(root)
@@ -216,7 +217,8 @@ def _start(root: Path, plan: dict[str, Any], axes: dict[str, np.ndarray], index:
                 "command as before, or a new folder"
             )
         return
-    if root.exists() and any(p.name != store.PROGRESS for p in root.iterdir()):
+    # With the folder but without a plan it was killed right here, before anything was worth keeping.
+    if root.exists() and any(root.iterdir()) and not folder.is_dir():
         raise DataError(f"out: {root} exists and is no unfinished store, expected a new folder")
     layout = _layout(plan)
     needed = len(plan["attributes"]) * sum(layout.shard_bytes(s) for s in range(layout.n_shards))
@@ -256,7 +258,8 @@ class _Job:
 
     def __init__(self, root: Path, storage_options: dict[str, Any] | None) -> None:
         self.root, self._storage = root, storage_options
-        self.plan = json.loads((root / store.PROGRESS / _PLAN).read_text())
+        text = (root / store.PROGRESS / _PLAN).read_bytes()
+        self.plan, self.identity = json.loads(text), (root, hashlib.sha256(text).hexdigest())
         options: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in self.plan["options"].items()}
         self.options = PrepareOptions(**options)
         self.layout = _layout(self.plan)
@@ -280,10 +283,11 @@ class _Job:
 _job: _Job | None = None
 
 
-def _write_unit(root: Path, unit: int, storage_options: dict[str, Any] | None) -> int:
-    """Write one shard of every variable and record it; runs in any process."""
+def _write_unit(identity: tuple[Path, str], unit: int, storage_options: dict[str, Any] | None) -> int:
+    """Write one shard of every variable and record it; runs in any process, which keeps the source open."""
     global _job
-    if _job is None or _job.root != root:
+    root = identity[0]
+    if _job is None or _job.identity != identity:  # a worker may outlive a store, and a folder its plan
         _job = _Job(root, storage_options)
     job, layout = _job, _job.layout
     names = job.options.variables
@@ -329,14 +333,18 @@ def _whole(path: Path) -> Iterator[Any]:
 
 
 def _run(
-    root: Path, units: Sequence[int], storage_options: dict[str, Any] | None, scheduler: str | None, workers: int | None
+    identity: tuple[Path, str],
+    units: Sequence[int],
+    storage_options: dict[str, Any] | None,
+    scheduler: str | None,
+    workers: int | None,
 ) -> Iterator[int]:
     """Write units here or by dask; yields each as it is done."""
     if not units:
         return
     if scheduler is None and workers == 0:
         for unit in units:
-            yield _write_unit(root, unit, storage_options)
+            yield _write_unit(identity, unit, storage_options)
         return
     distributed = require("distributed", "data")
     with contextlib.ExitStack() as stack:
@@ -354,7 +362,7 @@ def _run(
         else:
             client = stack.enter_context(distributed.Client(scheduler))
         # Not pure: what a unit did is on disk, a result that dask remembers means nothing.
-        futures = [client.submit(_write_unit, root, unit, storage_options, pure=False) for unit in units]
+        futures = [client.submit(_write_unit, identity, unit, storage_options, pure=False) for unit in units]
         try:
             for future in distributed.as_completed(futures):
                 yield future.result()

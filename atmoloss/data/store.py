@@ -2,7 +2,7 @@
 
 A store is a Zarr v3 group with one array (time, latitude, longitude) per variable, float32 in physical units,
 which xarray and :func:`atmoloss.data.open_fields` read like any other. Every shard is one file: all of the
-grid for some hundred times. Inside it lie chunks of a run of consecutive times of about 64 × 64 cells,
+grid for some hundred times. Inside it lie chunks of a run of consecutive times of about 128 × 128 cells,
 uncompressed, so that any patch of any time is found at a known place of the file and read with a few
 ``read`` calls. Why so: ``benchmarks/loading/results/layout.md`` (fields derived from winds shrink by a tenth
 when compressed, and decoding them, or zarr-python's own work per chunk, costs a hundred times the reading).
@@ -121,7 +121,7 @@ class Layout:
 
 
 def choose_layout(
-    shape: tuple[int, int, int], time_chunk: int = 16, space_chunk: int = 64, shard_bytes: int = 2**27
+    shape: tuple[int, int, int], time_chunk: int = 16, space_chunk: int = 128, shard_bytes: int = 2**27
 ) -> Layout:
     """Lay out an array (T, H, W): chunks of about the size asked for, with little overhang, and shards of them.
 
@@ -290,12 +290,17 @@ class Store:
         )
 
 
+def is_complete(path: Path) -> bool:
+    """Say whether a folder is a prepared store whose metadata, written last, are there."""
+    return _KEY in _attributes(path)
+
+
 def is_store(path: Any) -> bool:
     """Say whether a path is a prepared store, complete or not."""
     if "://" in str(path):
         return False
     folder = Path(path)
-    return (folder / PROGRESS).is_dir() or _KEY in _attributes(folder)
+    return (folder / PROGRESS).is_dir() or is_complete(folder)
 
 
 def _attributes(folder: Path) -> dict[str, Any]:

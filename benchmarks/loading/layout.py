@@ -99,7 +99,7 @@ def measure(source: FieldSource, draws: list[Draw], time_chunk: int, space_chunk
         out["read_mb"] = fields.bytes_read / len(draws) / 2e6  # read twice
         touched = np.mean([chunks_touched(layout, *d) for d in draws]) * len(source.channels)
         out["chunks"], out["chunk_mb"] = touched, touched * layout.chunk_bytes / 1e6
-        out["cold_ms"] = median_ms(ours, draws[:40], lambda: empty_cache(root))
+        out["cold_ms"] = median_ms(ours, draws[:20], lambda: empty_cache(root))
         if (time_chunk, space_chunk) in ZARR:
             arrays = [zarr.open_array(root / name, mode="r") for name in source.channels]
 
@@ -159,7 +159,7 @@ def main() -> None:
         f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the "
         f"start; torch {torch.__version__}, zarr {zarr.__version__}, Python {platform.python_version()}.",
         "",
-        "| chunk (time × rows × columns) | read MB | chunks | their MB | CPU ms | warm ms | cold ms | zarr-python, CPU ms |",
+        "| chunk (time, rows, columns) | read MB | chunks | their MB | CPU ms | warm ms | cold ms | zarr CPU ms |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for time_chunk, space_chunk in LAYOUTS:

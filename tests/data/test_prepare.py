@@ -142,6 +142,27 @@ def test_a_complete_store_is_left_alone(source, made):
         prepare(source, made.path, dataclasses.replace(SMALL, every=6), workers=0)
 
 
+def test_kills_before_the_plan_and_after_the_metadata(source, made, tmp_path, monkeypatch):
+    from atmoloss.data import prepare as module
+
+    def die(*_, **__):
+        raise KeyboardInterrupt
+
+    out = tmp_path / "store"
+    with monkeypatch.context() as patch:
+        patch.setattr(module.store, "write_axis", die)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(source, out, SMALL, workers=0)
+    assert is_store(out)
+    with monkeypatch.context() as patch:
+        patch.setattr(module.shutil, "rmtree", die)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(source, out, SMALL, workers=0)
+    (out / PROGRESS / "plan.json").unlink()
+    assert prepare(source, out, SMALL, workers=0).record == made.record
+    assert files(out) == files(made.path)
+
+
 def test_dates_every_level_and_a_chosen_wind(tmp_path):
     data = winds()
     upper = data.rename(u10="u", v10="v").expand_dims(level=[500, 850]).copy()

@@ -70,9 +70,9 @@ def test_zarr_reads_the_same(stored):
 
 
 @pytest.mark.parametrize(
-    ("shape", "chunk"), [((1000, 721, 1440), (16, 66, 66)), ((7, 181, 360), (7, 61, 60)), ((40, 5, 9), (16, 5, 9))]
+    ("shape", "chunk"), [((1000, 721, 1440), (16, 121, 131)), ((7, 181, 360), (7, 181, 120)), ((40, 5, 9), (16, 5, 9))]
 )
-def test_chunks_of_about_64_cells_with_little_overhang(shape, chunk):
+def test_chunks_of_about_128_cells_with_little_overhang(shape, chunk):
     layout = choose_layout(shape)
     assert layout.chunk == chunk
     covered = np.prod([n * c for n, c in zip(layout.grid, chunk[1:], strict=True)])
