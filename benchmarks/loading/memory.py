@@ -82,12 +82,36 @@ def children() -> list[str]:
     return Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
 
 
+def processor_seconds(pid: str) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def measure_loader(stream: SequenceDataset, workers: int) -> dict[str, float]:
+    """Drain the loader alone: memory of the workers, and their processor time per batch."""
+    loader = iter(DataLoader(stream, batch_size=None, num_workers=workers, prefetch_factor=4))
+    for _ in range(2):
+        next(loader)
+    pids, peak = children(), 0.0
+    start = sum(map(processor_seconds, pids))
+    for _ in range(len(stream) - 4 * workers - 4):
+        next(loader)
+        peak = max(peak, sum(resident(pid) for pid in pids))
+    spent = sum(map(processor_seconds, pids)) - start
+    return {"workers_mb": peak, "per_worker_mb": peak / workers, "cpu_seconds_per_batch": spent / (len(stream) - 6)}
+
+
 def measure(config: TrainConfig, root: Path, steps: int, workers: int) -> dict[str, object]:
     before = resident()
     source = open_source(str(root), "synthetic", config.variables)
     train = split_by_date([source], ["1970-01-01/1970-01-04"], [])["train"]
     stream = SequenceDataset(train, config.sequences, seed=0, length=2 * steps + 8)
     opened = resident() - before
+    size = sum(p.stat().st_size for p in root.rglob("0")) / 1e9
+    alone = SequenceDataset(train, config.sequences, seed=1, length=64)
+    data_side = {"opening_mb": opened, **measure_loader(alone, max(workers, 1))}
+    if not steps:
+        return {"store_gb": size, "data_side": data_side}
 
     model = build_model(config).train()
     optimizer = make_optimizer(config, model)
@@ -132,20 +156,19 @@ def measure(config: TrainConfig, root: Path, steps: int, workers: int) -> dict[s
         whole.append((clock() - start) / n)
         waits.append(waited / n)
     seconds = {"bare_step": statistics.median(bare), "step": statistics.median(whole), "wait": statistics.median(waits)}
-    per_worker = peak / max(workers, 1)
     return {
-        "store_gb": sum(p.stat().st_size for p in root.rglob("0")) / 1e9,
+        "store_gb": size,
         "seconds": {**seconds, "reading_a_batch_alone": read_seconds},
         "waiting_share": seconds["wait"] / seconds["step"],
         "throughput_of_bare": seconds["bare_step"] / seconds["step"],
-        "data_side_mb": {"opening": opened, "workers": peak, "per_worker": per_worker},
+        "data_side": {**data_side, "workers_while_training_mb": peak},
     }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gb", default="0.5,4", help="sizes of the stores (default: %(default)s)")
-    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--steps", type=int, default=40, help="training steps; 0: only the data side")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--config", type=Path, help="TOML whose network and batches are used")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "memory.json")
