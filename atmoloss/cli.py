@@ -23,6 +23,7 @@ examples:
   atmoloss distance yesterday.nc today.nc            one number per common time
   atmoloss distance week.nc --matrix --plot week.png all times against each other
   atmoloss info default                              what the bundled weights are
+  atmoloss prepare era5.zarr store --level 850       lay large data out for training
   atmoloss train config.toml --set steps=2000        train weights of your own
 
 Exit code 0: done; 1: an error, in one line on stderr (--debug shows where); 2: wrong usage.
@@ -32,6 +33,11 @@ Print the AtmoDist distance of the fields of A from those of B: a mean squared d
 zero for equal fields; no root is taken. A and B are files or URLs in any layout that atmoloss.data.open_fields
 reads (netCDF, Zarr, GRIB), on one grid. Fields of the same time are compared, or, if there is one time
 in each, these two. With --matrix every time of A is compared with every time of B, or of A if there is no B.
+"""
+_PREPARE = """\
+Read SOURCE (anything that atmoloss.data.open_fields reads: netCDF, Zarr, GRIB, spherical harmonics, URLs), derive
+divergence and vorticity where it has none, and write the folder OUT that training reads without loading it into
+memory. Interrupted or killed, the same command continues. docs/scale.md has commands for public ERA5 stores.
 """
 _CONVERT = """\
 Read the checkpoint folder of the original AtmoDist code (Keras) and write a weights folder from it, with
@@ -70,6 +76,7 @@ def build_parser() -> argparse.ArgumentParser:
     convert.add_argument("source", metavar="SRC", help="folder of the original's checkpoint")
     convert.add_argument("destination", metavar="DST", help="weights folder to write")
     convert.add_argument("--name", help="of the weights (default: that of SRC)")
+    _add_prepare(add("prepare", "atmoloss.commands:prepare", "write a training store of data of any size", _PREPARE))
     _add_distance(add("distance", "atmoloss.commands:distance", "distances of fields in files", _DISTANCE))
     info = add("info", "atmoloss.commands:info", "describe weights: channels, architecture, scales, quality")
     info.add_argument("weights", metavar="WEIGHTS", help="bundled name, weights folder or Hub repository")
@@ -77,6 +84,36 @@ def build_parser() -> argparse.ArgumentParser:
     push.add_argument("weights", metavar="WEIGHTS", help="bundled name or weights folder")
     push.add_argument("repository", metavar="OWNER/NAME", help="Hub repository; made where there is none")
     return parser
+
+
+def _add_prepare(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", metavar="SOURCE", help="file, folder, URL or glob of netCDF files")
+    parser.add_argument("out", metavar="OUT", help="folder to write; may hold an unfinished run of the same command")
+    parser.add_argument("--variables", metavar="A,B", default="divergence,vorticity", help="(default: %(default)s)")
+    parser.add_argument("--level", type=float, help="level to take, hPa for pressure levels")
+    parser.add_argument("--grid", type=float, metavar="DEGREES", help="grid spacing for spherical harmonics")
+    parser.add_argument("--winds", metavar="U,V", help="derive from these where SOURCE has several winds, e.g. u10,v10")
+    parser.add_argument(
+        "--dates", action="append", default=[], metavar="FROM/TO", help="only these days, both included; repeatable"
+    )
+    parser.add_argument("--every", metavar="HOURS", help="only times at multiples of that after 00 UTC, e.g. 6h")
+    parser.add_argument("--scheduler", metavar="ADDRESS", help="a running dask scheduler (default: a local cluster)")
+    parser.add_argument(
+        "--workers", type=int, help="processes of the local cluster (default: one per core; 0: no dask)"
+    )
+    parser.add_argument(
+        "--time-chunk", type=int, default=16, metavar="N", help="times per chunk (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--space-chunk", type=int, default=128, metavar="N", help="rows and columns per chunk, roughly (default: 128)"
+    )
+    parser.add_argument(
+        "--storage",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="option of the file system of a URL, e.g. token=anon; repeatable",
+    )
 
 
 def _add_distance(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""What the verbs ``distance``, ``info``, ``push`` and ``convert-keras`` of the command do."""
+"""What the verbs ``prepare``, ``distance``, ``info``, ``push`` and ``convert-keras`` of the command do."""
 
 from __future__ import annotations
 
@@ -30,6 +30,59 @@ if TYPE_CHECKING:
 
 # Cells encoded at a time: the activations of the bundled encoder are then about 200 MB.
 _BATCH_CELLS = 2**20
+
+
+def prepare(arguments: argparse.Namespace) -> int:
+    """Run ``atmoloss prepare``."""
+    from atmoloss.data.prepare import PrepareOptions
+    from atmoloss.data.prepare import prepare as write
+
+    every = None
+    if arguments.every is not None:
+        text = arguments.every.lower().removesuffix("h").strip()
+        if not text.isdigit():
+            raise InputError(f"--every: got {arguments.every!r}, expected hours, e.g. 6 or 6h")
+        every = int(text)
+    storage = {}
+    for item in arguments.storage:
+        key, equals, value = item.partition("=")
+        if not equals:
+            raise InputError(f"--storage: got {item!r}, expected KEY=VALUE")
+        storage[key] = value
+    options = PrepareOptions(
+        variables=_names(arguments.variables),
+        level=arguments.level,
+        grid=arguments.grid,
+        winds=_names(arguments.winds or ""),
+        dates=tuple(arguments.dates),
+        every=every,
+        time_chunk=arguments.time_chunk,
+        space_chunk=arguments.space_chunk,
+    )
+    store = write(
+        arguments.source,
+        arguments.out,
+        options,
+        scheduler=arguments.scheduler,
+        workers=arguments.workers,
+        storage_options=storage or None,
+        progress=sys.stderr.isatty(),
+    )
+    (t, h, w), n = store.layout.shape, len(store.variables)
+    size = n * sum(store.layout.shard_bytes(shard) for shard in range(store.layout.n_shards))
+    first, last = _text(store.times.min()), _text(store.times.max())
+    print(
+        f"{store.path}: {', '.join(store.variables)}; {t} times from {first} to {last}; {h}x{w} points; {_size(size)}"
+    )
+    return 0
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _size(size: int) -> str:
+    return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
 
 
 def distance(arguments: argparse.Namespace) -> int:

@@ -25,6 +25,9 @@ _EAGER_BYTES = 2**30
 # Work on time blocks of about this size: bounds the memory of float64 decoding and of derivatives.
 _BLOCK_BYTES = 2**26
 
+Keep = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""From the times (datetime64) and runs of a source to the indices of those to read, ascending."""
+
 
 def open_fields(
     path_or_url: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | xr.Dataset,
@@ -73,7 +76,6 @@ def open_fields(
             unknown, an ensemble, or missing values.
         MissingDependencyError: a library of the extra ``data`` or ``grib`` is not installed.
     """
-    xarray = require("xarray", "data")
     names = (variables,) if isinstance(variables, str) else tuple(variables)
     if not names or not all(isinstance(name, str) for name in names):
         raise DataError(f"variables: got {variables!r}, expected at least one name")
@@ -81,7 +83,35 @@ def open_fields(
     if not number and missing not in ("error", "ignore"):
         raise DataError(f"missing: got {missing!r}, expected 'error', 'ignore' or a finite fill value")
     datasets = open_datasets(path_or_url, storage_options, engine)
-    attrs = datasets[0].attrs
+    out = read_fields(datasets, names, level, grid=grid, missing=missing)
+    if not isinstance(path_or_url, require("xarray", "data").Dataset):
+        if any(field.chunks for field in out.data_vars.values()):
+            out.set_close(lambda: _close(datasets))
+        else:
+            _close(datasets)
+    return out
+
+
+def read_fields(
+    datasets: Sequence[xr.Dataset],
+    names: Sequence[str],
+    level: float | None = None,
+    *,
+    grid: float | None = None,
+    missing: str | float = "error",
+    keep: Keep | None = None,
+) -> xr.Dataset:
+    """Do what :func:`open_fields` says with datasets that are open and stay so.
+
+    Args:
+        datasets: that read lazily.
+        names, level, grid, missing: see :func:`open_fields`.
+        keep: chooses the times; nothing of the others is read, counted or derived.
+
+    Raises:
+        DataError: see :func:`open_fields`.
+    """
+    xarray = require("xarray", "data")
     readable = [part for d in datasets for part in (spectral.unpack(d) if spectral.is_packed(d) else [d])]
     fields: dict[str, xr.DataArray] = {}
     derived: xr.DataArray | None = None
@@ -89,10 +119,10 @@ def open_fields(
         source = conventions.find_variable(readable, name, level)
         wanted = conventions.quantity(name)
         if source is not None:
-            field = _checked(_regular(source, name, level, grid), missing)
+            field = _checked(_regular(source, name, level, grid, keep), missing)
         elif wanted is not None and wanted.units == "s-1":
             if derived is None:
-                derived = _derive(readable, name, level, missing)
+                derived = _derive(readable, name, level, missing, keep)
             channel = int(wanted is conventions.VARIABLES["vorticity"])
             field = _checked(derived.isel(channel=channel), missing)
             field.attrs |= {"units": "s-1", "derived_from": derived.attrs["derived_from"]}
@@ -105,12 +135,7 @@ def open_fields(
         out: xr.Dataset = xarray.merge(fields.values(), join="exact", compat="equals", combine_attrs="override")
     except (ValueError, xarray.MergeError) as error:
         raise DataError(f"variables: {names} do not share times and grid ({error})") from error
-    out.attrs = dict(attrs)
-    if not isinstance(path_or_url, xarray.Dataset):
-        if any(field.chunks for field in fields.values()):
-            out.set_close(lambda: _close(datasets))
-        else:
-            _close(datasets)
+    out.attrs = dict(datasets[0].attrs)
     return out
 
 
@@ -124,7 +149,9 @@ def _present(datasets: Sequence[xr.Dataset]) -> str:
     return "expected one of those present: " + ", ".join(sorted({str(v) for d in datasets for v in d.data_vars}))
 
 
-def _regular(source: xr.DataArray, name: str, level: float | None, grid: float | None) -> xr.DataArray:
+def _regular(
+    source: xr.DataArray, name: str, level: float | None, grid: float | None, keep: Keep | None = None
+) -> xr.DataArray:
     """Bring one variable to float32 (time, latitude, longitude) with exactly the promised axes."""
     wanted = conventions.quantity(name)
     if wanted is not None:
@@ -139,25 +166,28 @@ def _regular(source: xr.DataArray, name: str, level: float | None, grid: float |
         space, (latitude, longitude) = _axes(field)
     outer = [str(d) for d in field.dims if d not in space]
     cells = latitude.size * longitude.size
-    count = int(np.prod([field.sizes[d] for d in outer]))
     stored = field.encoding.get("preferred_chunks", {})
     # Whole chunks of the file: a chunk that holds many times must not be decoded once for each block.
     block = max(1, _BLOCK_BYTES // (8 * cells), *(int(stored.get(d, 1)) for d in outer))
-    if field.chunks is None and outer and 4 * cells * count > _EAGER_BYTES and importlib.util.find_spec("dask"):
-        field = field.chunk({outer[0]: block, **dict.fromkeys(outer[1:], 1)})
+    if len(outer) > 1:  # stacking two dimensions reads them, unless dask holds them
+        field = _lazy(field, {outer[0]: block, **dict.fromkeys(outer[1:], 1)}, cells)
     field = fold_time(field, outer, space)
+    if keep is not None:
+        index = keep(field["time"].values, field["run"].values)
+        field = field.isel(time=_as_slice(index))
+    field = _lazy(field, {"time": block}, cells)
     shape = {"latitude": latitude.size, "longitude": longitude.size}
     if lmax is not None:
-        transform = partial(spectral.to_grid, lmax=lmax, nlat=latitude.size, nlon=longitude.size)
-        field = _blockwise(transform, [field], space, shape, block)
+        transform: Callable[[np.ndarray], np.ndarray] = partial(
+            spectral.to_grid, lmax=lmax, nlat=latitude.size, nlon=longitude.size
+        )
     else:
         rows = conventions.latitude_order(latitude)
         columns, longitude = conventions.longitude_order(longitude)
         latitude = latitude[rows]
-        order = dict(zip(space, (rows, columns), strict=True))
-        field = field.isel({d: o for d, o in order.items() if not np.array_equal(o, np.arange(field.sizes[d]))})
         shape["longitude"] = longitude.size
-        field = _blockwise(_float32, [field], space, shape, block)
+        transform = partial(_ordered, rows=_as_slice(rows), columns=_as_slice(columns))
+    field = _blockwise(transform, [field], space, shape, block)
     out: xr.DataArray = field.rename(source.name).assign_coords(latitude=latitude, longitude=longitude)
     out.attrs = {k: v for k, v in source.attrs.items() if k in ("standard_name", "long_name", "units")}
     for axis, units in (("latitude", "degrees_north"), ("longitude", "degrees_east")):
@@ -209,17 +239,42 @@ def _blockwise(
     out = np.empty((count, *sizes.values()), dtype=np.float32)
     for start in range(0, count, block):
         part = slice(start, start + block)
-        out[part] = function(*(array.isel(time=part).values for array in inputs))
+        # Transposed when read: on a file that reads lazily it would make xarray fetch point by point.
+        read = (array.isel(time=part).load().transpose("time", *core).values for array in inputs)
+        out[part] = function(*read)
     coords = {name: inputs[0].coords[name] for name in ("time", "run")}
     result = xarray.DataArray(out, dims=("time", *sizes), coords=coords)
     return result
 
 
-def _float32(block: np.ndarray) -> np.ndarray:
-    return block.astype(np.float32, copy=False)
+def _ordered(block: np.ndarray, rows: Any, columns: Any) -> np.ndarray:
+    """Turn (T, H, W) as stored into float32 with latitude descending and longitude ascending."""
+    return np.ascontiguousarray(block[:, rows][:, :, columns], dtype=np.float32)
 
 
-def _derive(datasets: Sequence[xr.Dataset], name: str, level: float | None, missing: str | float) -> xr.DataArray:
+def _as_slice(index: np.ndarray) -> Any:
+    """Return evenly spaced indices as a slice, which every file format reads fast; others as they are."""
+    if not index.size:
+        return slice(0, 0)
+    step = int(index[1] - index[0]) if index.size > 1 else 1
+    if step == 0 or not np.array_equal(index, index[0] + step * np.arange(index.size)):
+        return index
+    end = int(index[-1]) + (1 if step > 0 else -1)
+    return slice(int(index[0]), end if end >= 0 else None, step)
+
+
+def _lazy(field: xr.DataArray, chunks: dict[str, int], cells: int) -> xr.DataArray:
+    """Put a large variable into dask chunks where dask is installed, any other stays as it is."""
+    count = int(np.prod([field.sizes[d] for d in chunks]))
+    if field.chunks is None and chunks and 4 * cells * count > _EAGER_BYTES and importlib.util.find_spec("dask"):
+        chunked: xr.DataArray = field.chunk(chunks)
+        return chunked
+    return field
+
+
+def _derive(
+    datasets: Sequence[xr.Dataset], name: str, level: float | None, missing: str | float, keep: Keep | None
+) -> xr.DataArray:
     """Return divergence and vorticity (time, channel, latitude, longitude) of the one wind that fits."""
     pairs = {}
     # The winds at fixed heights have no level: with one asked for only u and v can be meant.
@@ -235,7 +290,7 @@ def _derive(datasets: Sequence[xr.Dataset], name: str, level: float | None, miss
             "with only one of these winds"
         )
     ((label, components),) = pairs.items()
-    wind = [_regular(component, "u", level, None) for component in components]
+    wind = [_regular(component, "u", level, None, keep) for component in components]
     if missing == "error":
         wind = [_checked(component, missing) for component in wind]
     first, second = wind

@@ -96,15 +96,15 @@ class SequenceDataset(Dataset[SequenceBatch]):
         if len(channels) != 1:
             raise DataError(f"sources: have channels {sorted(channels)}, expected the same in each")
         self.spec, self.seed, self.length, self.rank, self.world_size = spec, seed, length, rank, world_size
-        drawable = [(s, valid_anchors(s, spec)) for s in sources if s.weight > 0]
-        drawable = [(s, anchors) for s, anchors in drawable if len(anchors)]
+        drawable = [(s, Lags(s, spec)) for s in sources if s.weight > 0]
+        drawable = [(s, lags) for s, lags in drawable if len(lags.anchors)]
         if not drawable:
             raise DataError(
                 f"sources: none has {spec.n_times} times within {spec.n_classes * spec.base_step} h of each "
                 f"other at multiples of {spec.base_step} h"
             )
         self.sources = [s for s, _ in drawable]
-        self._anchors = [anchors for _, anchors in drawable]
+        self._lags = [lags for _, lags in drawable]
         self._rows = [{size: _first_rows(s, size, spec) for size in _drawn_sizes(s, spec)} for s in self.sources]
         weights = np.array([s.weight for s in self.sources])
         self._shares = weights / weights.sum()
@@ -128,8 +128,9 @@ class SequenceDataset(Dataset[SequenceBatch]):
         spec = self.spec
         which = rng.choice(len(self.sources), p=self._shares)
         source = self.sources[which]
-        anchor = int(rng.choice(self._anchors[which]))
-        later = _partners(source, anchor, spec)
+        lags = self._lags[which]
+        anchor = int(rng.choice(lags.anchors))
+        later = lags.partners(anchor)
         times = np.sort(np.append(rng.choice(later, spec.n_times - 1, replace=False), anchor))
         block = 1
         if spec.coarsen != (1,):
@@ -172,17 +173,35 @@ def smooth_patch(patch: np.ndarray, sigma: float) -> np.ndarray:
     return np.asarray(matrix @ patch @ matrix.T)
 
 
-def _partners(source: FieldSource, anchor: int, spec: SequenceSpec) -> np.ndarray:
-    """Indices of the times that lie one to K base steps after the anchor, in its run."""
-    lag = source.hours - source.hours[anchor]
-    fits = (lag > 0) & (lag <= spec.n_classes * spec.base_step) & (lag % spec.base_step == 0)
-    return np.flatnonzero(fits & (source.run == source.run[anchor]))
+class Lags:
+    """Which times of a source can stand in a sequence together; near-linear in their number.
+
+    Attributes:
+        anchors: indices of the times after which enough others follow for a sequence, ascending.
+    """
+
+    def __init__(self, source: FieldSource, spec: SequenceSpec) -> None:
+        longest = spec.n_classes * spec.base_step
+        hours = source.hours - source.hours.min()
+        # Only times of one run at the same hour modulo the base step can be partners. Such groups are strung
+        # together, further apart than the longest lag, so that one sorted search serves all of them.
+        groups = np.stack((source.run, source.hours % spec.base_step), 1)
+        group = np.unique(groups, axis=0, return_inverse=True)[1].reshape(-1)
+        place = group * (int(hours.max()) + longest + 1) + hours
+        self._order = np.argsort(place, kind="stable")
+        ordered = place[self._order]
+        self._first = np.searchsorted(ordered, place, "right")
+        self._end = np.searchsorted(ordered, place + longest, "right")
+        self.anchors = np.flatnonzero(self._end - self._first >= spec.n_times - 1)
+
+    def partners(self, anchor: int) -> np.ndarray:
+        """Return the indices of the times one to K base steps after a time, in its run, ascending."""
+        return np.sort(self._order[self._first[anchor] : self._end[anchor]])
 
 
 def valid_anchors(source: FieldSource, spec: SequenceSpec) -> np.ndarray:
     """Indices of the times after which enough others follow for a sequence."""
-    enough = [len(_partners(source, t, spec)) >= spec.n_times - 1 for t in range(len(source.times))]
-    return np.flatnonzero(enough)
+    return Lags(source, spec).anchors
 
 
 def _drawn_sizes(source: FieldSource, spec: SequenceSpec) -> list[int]:

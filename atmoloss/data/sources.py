@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from atmoloss.data.reading import open_fields
+from atmoloss.data.store import is_store, read_store
 from atmoloss.errors import DataError
 from atmoloss.winds import is_periodic
 
@@ -23,8 +25,8 @@ class FieldSource:
     Attributes:
         name: for messages and reports.
         channels: canonical variable names, in order.
-        values: (T, C, H, W) physical units; anything that numpy can index along T and slice along H, W
-            (an array, a memory map, a Zarr array), float32 or float16.
+        values: (T, C, H, W) physical units, float32 or float16; anything indexed by an array of times and
+            slices of rows and columns: an array, a memory map, the fields of a prepared store.
         times: (T,) valid times, ``datetime64``, ascending within a run.
         run: (T,) forecast run of each time; pairs never cross runs.
         latitude: (H,) degrees north, descending.
@@ -72,10 +74,17 @@ class FieldSource:
         )
 
     def fingerprint(self) -> str:
-        """SHA-256 over names, grid, times and a thinned sample of the values: what a run was trained on."""
+        """SHA-256 over names, grid, times and a thinned sample of the values: what a run was trained on.
+
+        A prepared store brings a hash of all its values, made when it was written.
+        """
         digest = hashlib.sha256(repr((self.channels, self.values.shape)).encode())
         for axis in (self.times.astype("int64"), self.latitude, self.longitude, self.run):
             digest.update(np.ascontiguousarray(axis).tobytes())
+        known = getattr(self.values, "fingerprint", None)
+        if known is not None:
+            digest.update(known.encode())
+            return digest.hexdigest()
         for i in np.linspace(0, len(self.times) - 1, min(len(self.times), 16)).astype(int):
             digest.update(np.ascontiguousarray(self.values[int(i)], dtype=np.float32).tobytes())
         return digest.hexdigest()
@@ -95,10 +104,8 @@ class _TimeSubset:
 
     def __getitem__(self, key: Any) -> np.ndarray:
         time, rest = (key[0], key[1:]) if isinstance(key, tuple) else (key, ())
-        picked = self._index[time]
-        keys = [(int(i), *rest) for i in np.atleast_1d(picked)]
-        read = [np.asarray(self._values[key]) for key in keys]
-        return read[0] if np.ndim(picked) == 0 else np.stack(read)
+        inner = (self._index[time], *rest)
+        return np.asarray(self._values[inner])
 
 
 def source_from_dataset(
@@ -122,6 +129,46 @@ def source_from_dataset(
         longitude=dataset["longitude"].values.astype(np.float64),
         weight=weight,
         level=level,
+    )
+
+
+def open_source(
+    path: str,
+    name: str,
+    variables: Sequence[str],
+    level: float | None = None,
+    *,
+    grid: float | None = None,
+    weight: float = 1.0,
+) -> FieldSource:
+    """Open a source for training: a prepared store stays on disk, everything else is read into memory.
+
+    Args:
+        path: what :func:`atmoloss.data.open_fields` reads, or a folder that ``atmoloss prepare`` has written.
+        name: for messages and reports.
+        variables, level, grid: see :func:`atmoloss.data.open_fields`; a prepared store has one level.
+        weight: relative share of the training sequences.
+
+    Raises:
+        DataError: a source that cannot be read or lacks a variable or level, or a store that is not complete.
+    """
+    text = "" if level is None else f"{level:g}"
+    if not is_store(path):
+        return source_from_dataset(open_fields(path, variables, level, grid=grid), name, weight, text)
+    stored = read_store(path)
+    has = stored.record["level"]
+    if level is not None and level != has:
+        raise DataError(f"level: got {level:g} for {name}, but {path} was prepared with level {has}")
+    return FieldSource(
+        name=name,
+        channels=tuple(variables),
+        values=stored.fields(variables),
+        times=stored.times,
+        run=stored.run,
+        latitude=stored.latitude,
+        longitude=stored.longitude,
+        weight=weight,
+        level="" if has is None else f"{has:g}",
     )
 
 

@@ -25,13 +25,15 @@ _UNITS = {
 def fold_time(field: xr.DataArray, outer: Sequence[str], space: Sequence[str]) -> xr.DataArray:
     """Stack all dimensions but those of space into ``time``, sorted by run, then valid time.
 
+    One time dimension alone stays lazy, and where it stood.
+
     Args:
         field: with dimensions ``outer`` and ``space`` in any order.
         outer: time and forecast dimensions, none to two; others must have size 1.
-        space: the dimensions to keep, in the order of the result.
+        space: the dimensions to keep.
 
     Returns:
-        (time, *space) with no coordinates but ``time`` (valid time, datetime64[ns]) and ``run`` (int64).
+        time and space, in any order, with no coordinates but ``time`` (valid time, datetime64[ns]) and ``run`` (int64).
 
     Raises:
         DataError: no time, a dimension that is neither time nor forecast step, times that occur twice
@@ -55,14 +57,14 @@ def fold_time(field: xr.DataArray, outer: Sequence[str], space: Sequence[str]) -
             f"time: {valid[index]} occurs more than once in {field.name!r}, expected distinct times or a "
             "coordinate forecast_reference_time that tells the runs apart"
         )
-    field = field.drop_vars(list(field.coords)).transpose(*keep, *space)
+    field = field.drop_vars(list(field.coords))
     if not keep:
         field = field.expand_dims("time")
     elif len(keep) == 1:
         field = field.rename({keep[0]: "time"})
     else:
         # A dimension may be called time already, and xarray refuses to stack it into its own name.
-        stacked = field.stack(_stacked=keep, create_index=False)
+        stacked = field.transpose(*keep, *space).stack(_stacked=keep, create_index=False)
         field = stacked.rename(_stacked="time").transpose("time", *space)
     field = field.assign_coords(time=("time", valid), run=("time", runs))
     order = np.lexsort((valid, runs))

@@ -17,9 +17,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from atmoloss import __version__
-from atmoloss.data import open_fields
 from atmoloss.data.sequences import SequenceDataset
-from atmoloss.data.sources import FieldSource, source_from_dataset, split_by_date
+from atmoloss.data.sources import FieldSource, open_source, split_by_date
 from atmoloss.errors import ConfigError, require
 from atmoloss.heads import MetricHead, PretextModel, build_head
 from atmoloss.networks import build_encoder
@@ -37,7 +36,7 @@ _NORMALISATION_BATCHES = 64
 
 
 def open_sources(config: TrainConfig) -> list[FieldSource]:
-    """Read every source of the configuration into memory.
+    """Open every source of the configuration: prepared stores lazily, others into memory.
 
     Raises:
         ConfigError: no sources.
@@ -47,9 +46,7 @@ def open_sources(config: TrainConfig) -> list[FieldSource]:
         raise ConfigError("sources: got none, expected at least one table [[sources]] with name and path")
     out = []
     for s in config.sources:
-        dataset = open_fields(s.path, config.variables, s.level, grid=s.grid)
-        level = "" if s.level is None else f"{s.level:g}"
-        out.append(source_from_dataset(dataset, s.name, s.weight, level))
+        out.append(open_source(s.path, s.name, config.variables, s.level, grid=s.grid, weight=s.weight))
         log.info("%s: %d times, %s", s.name, len(out[-1].times), "x".join(map(str, out[-1].values.shape[2:])))
     return out
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atmoloss.data.sequences import (
+    Lags,
     SequenceDataset,
     SequenceSpec,
     mirror_sign,
@@ -61,6 +63,52 @@ def test_only_pairs_that_exist(seed, count, index, n_runs):
     times = (batch.fields[:, :, 0, 0, 0] / 1e5).floor().long().numpy()
     assert (run[times] == run[times[:, :1]]).all()
     assert (source.hours[times] == batch.hours.numpy()).all()
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    count=st.integers(1, 60),
+    n_runs=st.integers(1, 4),
+    n_times=st.integers(2, 5),
+    n_classes=st.integers(2, 12),
+    base_step=st.sampled_from([1, 3, 5]),
+)
+def test_partners_and_anchors_are_those_of_the_definition(seed, count, n_runs, n_times, n_classes, base_step):
+    rng = np.random.default_rng(seed)
+    run = np.sort(rng.integers(0, n_runs, count))
+    hours = np.concatenate(
+        [np.sort(rng.choice(range(-50, 120), (run == r).sum(), replace=False)) for r in range(n_runs)]
+    )
+    source = make_source(hours, run=run, shape=(5, 6))
+    spec = SequenceSpec(n_times=n_times, n_classes=n_classes, base_step=base_step)
+    lags = Lags(source, spec)
+    enough = []
+    for anchor in range(count):
+        lag = source.hours - source.hours[anchor]
+        fits = (lag > 0) & (lag <= n_classes * base_step) & (lag % base_step == 0) & (run == run[anchor])
+        np.testing.assert_array_equal(lags.partners(anchor), np.flatnonzero(fits))
+        if fits.sum() >= n_times - 1:
+            enough.append(anchor)
+    np.testing.assert_array_equal(lags.anchors, enough)
+    np.testing.assert_array_equal(valid_anchors(source, spec), enough)
+
+
+def test_forty_years_are_searched_at_once():
+    n = 40 * 1461
+    source = dataclasses.replace(
+        make_source(np.arange(8)),
+        values=np.broadcast_to(np.float32(0), (n, 2, 40, 60)),
+        times=np.datetime64("1980-01-01", "ns") + 6 * np.timedelta64(1, "h") * np.arange(n),
+        run=np.zeros(n, int),
+    )
+    start = time.process_time()
+    lags = Lags(source, SequenceSpec())
+    for anchor in range(0, n - 100, 97):
+        assert len(lags.partners(anchor)) == 16
+    assert len(lags.anchors) == n - 3
+    # 0.05 s on a quiet core; comparing all times with all takes a minute.
+    assert time.process_time() - start < 5
 
 
 def test_same_place_and_no_wrap_on_a_regional_grid():

@@ -1,0 +1,202 @@
+"""Training from a prepared store: memory of the data side, and the share of loading in a step.
+
+    python benchmarks/loading/memory.py --gb 0.5,4 --steps 40
+
+Builds synthetic stores (0.25° global, two variables) in a temporary folder, one after the other, and trains the
+network of the configuration (default: the defaults of ``TrainConfig``) on each: first on one batch again and
+again (the bare network), then from the loader. Memory is what the data side adds: anonymous and shared pages
+of the workers and the growth of the main process when it opens the source; pages of files that the kernel
+may drop are not counted. It must not depend on the size of the store. Results: ``results/memory.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from atmoloss.data import store
+from atmoloss.data.sequences import SequenceDataset
+from atmoloss.data.sources import open_source, split_by_date
+from atmoloss.training.config import TrainConfig, make_config, read_config
+from atmoloss.training.loop import build_model, fit_normalization, make_optimizer
+from atmoloss.training.objective import SequenceObjective
+
+NAMES = ("divergence", "vorticity")
+
+
+def build(root: Path, gigabytes: float) -> None:
+    """Write a store of about that size; every time differs, none costs much to make."""
+    h, w = 721, 1440
+    n_times = max(64, round(gigabytes * 1e9 / (8 * h * w)))
+    layout = store.choose_layout((n_times, h, w))
+    base = np.random.default_rng(0).standard_normal((2, h, w), dtype=np.float32) * 3e-5
+    for c, name in enumerate(NAMES):
+        (root / name).mkdir(parents=True)
+        (root / name / "zarr.json").write_text(json.dumps(layout.metadata({"units": "s-1"})))
+        for shard in range(layout.n_shards):
+            path = store.shard_path(root, name, shard)
+            path.parent.mkdir(parents=True)
+            times, ct = layout.times(shard), layout.chunk[0]
+            with open(path, "wb") as file:
+                for start in range(times.start, times.stop, ct):
+                    part = range(start, min(start + ct, times.stop))
+                    file.write(layout.encode(np.stack([np.roll(base[c], 2 * t, 1) for t in part])))
+                file.write(layout.footer(shard))
+    axes = {
+        "time": 6 * 3600 * np.arange(n_times),
+        "run": np.zeros(n_times, np.int64),
+        "latitude": 90 - 0.25 * np.arange(h),
+        "longitude": 0.25 * np.arange(w),
+    }
+    for name, values in axes.items():
+        store.write_axis(root / name, values, [name], {})
+    record = {
+        "shape": layout.shape,
+        "chunk": layout.chunk,
+        "shard_times": layout.shard_times,
+        "variables": NAMES,
+        "level": None,
+        "fingerprint": "0" * 64,
+    }
+    (root / "zarr.json").write_text(json.dumps(store.finish_store(root, record, {})))
+
+
+def resident(pid: int | str = "self") -> float:
+    """Resident memory of a process in MB, without pages of files."""
+    status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    return sum(int(status[key].split()[0]) for key in ("RssAnon", "RssShmem")) / 1e3
+
+
+def children() -> list[str]:
+    return Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+
+
+def processor_seconds(pid: str) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def measure_loader(stream: SequenceDataset, workers: int) -> dict[str, float]:
+    """Drain the loader alone: memory of the workers, and their processor time per batch."""
+    loader = iter(DataLoader(stream, batch_size=None, num_workers=workers, prefetch_factor=4))
+    for _ in range(2):
+        next(loader)
+    pids, peak = children(), 0.0
+    start = sum(map(processor_seconds, pids))
+    for _ in range(len(stream) - 4 * workers - 4):
+        next(loader)
+        peak = max(peak, sum(resident(pid) for pid in pids))
+    spent = sum(map(processor_seconds, pids)) - start
+    return {"workers_mb": peak, "per_worker_mb": peak / workers, "cpu_seconds_per_batch": spent / (len(stream) - 6)}
+
+
+def measure(config: TrainConfig, root: Path, steps: int, workers: int) -> dict[str, object]:
+    before = resident()
+    source = open_source(str(root), "synthetic", config.variables)
+    train = split_by_date([source], ["1970-01-01/1970-01-04"], [])["train"]
+    stream = SequenceDataset(train, config.sequences, seed=0, length=2 * steps + 8)
+    opened = resident() - before
+    size = sum(p.stat().st_size for p in root.rglob("0")) / 1e9
+    alone = SequenceDataset(train, config.sequences, seed=1, length=64)
+    data_side = {"opening_mb": opened, **measure_loader(alone, max(workers, 1))}
+    if not steps:
+        return {"store_gb": size, "data_side": data_side}
+
+    model = build_model(config).train()
+    optimizer = make_optimizer(config, model)
+    normalization = fit_normalization(config, train)
+    objective = SequenceObjective(
+        model, config.n_times, config.base_step, config.ranking_weight, config.ranking_temperature
+    )
+
+    def step(batch) -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bfloat16"):
+            loss = objective(normalization(batch.fields.flatten(0, 1)), batch.hours)["loss"]
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+
+    batch, clock = stream[0], time.perf_counter
+    start = clock()
+    for i in range(8):
+        stream[i + 1]
+    read_seconds = (clock() - start) / 8
+    for _ in range(2):
+        step(batch)
+
+    # Alternating rounds: what else the machine does hits both alike.
+    loader = iter(DataLoader(stream, batch_size=None, num_workers=workers, prefetch_factor=4 if workers else None))
+    for _ in range(2):
+        step(next(loader))
+    bare, whole, waits, peak = [], [], [], 0.0
+    for round_ in range(0, steps, 4):
+        n = min(4, steps - round_)
+        start = clock()
+        for _ in range(n):
+            step(batch)
+        bare.append((clock() - start) / n)
+        start, waited = clock(), 0.0
+        for _ in range(n):
+            asked = clock()
+            item = next(loader)
+            waited += clock() - asked
+            step(item)
+            peak = max(peak, sum(resident(pid) for pid in children()))
+        whole.append((clock() - start) / n)
+        waits.append(waited / n)
+    seconds = {"bare_step": statistics.median(bare), "step": statistics.median(whole), "wait": statistics.median(waits)}
+    return {
+        "store_gb": size,
+        "seconds": {**seconds, "reading_a_batch_alone": read_seconds},
+        "waiting_share": seconds["wait"] / seconds["step"],
+        "throughput_of_bare": seconds["bare_step"] / seconds["step"],
+        "data_side": {**data_side, "workers_while_training_mb": peak},
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--gb", default="0.5,4", help="sizes of the stores (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=40, help="training steps; 0: only the data side")
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--config", type=Path, help="TOML whose network and batches are used")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "memory.json")
+    arguments = parser.parse_args()
+    raw = {"sources": [{"name": "synthetic", "path": "-"}]}
+    config = read_config(arguments.config) if arguments.config else make_config({**raw, "variables": list(NAMES)})
+    torch.set_flush_denormal(True)
+    results = []
+    for size in map(float, arguments.gb.split(",")):
+        root = Path(tempfile.mkdtemp(prefix="atmoloss-memory-"))
+        try:
+            build(root, size)
+            results.append(measure(config, root, arguments.steps, arguments.workers))
+            print(json.dumps(results[-1], indent=1), flush=True)
+        finally:
+            shutil.rmtree(root)
+    report = {
+        "command": f"benchmarks/loading/memory.py --gb {arguments.gb} --steps {arguments.steps} "
+        f"--workers {arguments.workers}",
+        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
+        "load": os.getloadavg()[0],
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "batch": f"{config.batch_size} x {config.n_times} x {config.patch_sizes}, {config.encoder}",
+        "results": results,
+    }
+    arguments.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
