@@ -13,8 +13,11 @@ from torch import Tensor
 from atmoloss.distance import distance_matrix
 from atmoloss.errors import require
 from atmoloss.extractor import Extractor
+from atmoloss.loss import AtmoDistLoss
 from atmoloss.networks import Encoder
 from atmoloss.training.lag_2afc import Measure, PatchFields
+
+_ENCODED_AT_A_TIME = 64
 
 
 def squared_distances(features: Tensor) -> Tensor:
@@ -109,7 +112,35 @@ def extractor_measure(extractor: Extractor, layers: Sequence[str] | None = None)
     elif not extractor.info.layers:
         options |= {"layers": extractor.stages, "scale": "none"}
 
-    return lambda patch: distance_matrix(patch["fields"], weights=extractor, batch_size=64, **options)
+    return lambda patch: distance_matrix(patch["fields"], weights=extractor, batch_size=_ENCODED_AT_A_TIME, **options)
+
+
+def stage_measures(extractor: Extractor) -> dict[str, Measure]:
+    """Return ``"distance"``, as :func:`extractor_measure`, and ``"<stage> alone"``; each patch is encoded once.
+
+    The distance is the sum of the stages' mean squared differences times layer weight and scale.
+    """
+    factors = AtmoDistLoss(extractor).factors if extractor.info.layers else dict.fromkeys(extractor.stages, 1.0)
+    last: list[Any] = [None, {}]  # the patch that all measures are asked for in turn
+
+    @torch.no_grad()
+    def stages(patch: PatchFields) -> dict[str, Tensor]:
+        if last[0] is not patch:
+            blocks = torch.split(patch["fields"], _ENCODED_AT_A_TIME)
+            parts = [extractor(block) for block in blocks]
+            rows = {n: torch.cat([part[n].flatten(1) for part in parts]) for n in extractor.stages}
+            last[:] = patch, {n: squared_distances(f) / f.shape[1] for n, f in rows.items()}
+        out: dict[str, Tensor] = last[1]
+        return out
+
+    def alone(stage: str) -> Measure:
+        return lambda patch: stages(patch)[stage]
+
+    def distance(patch: PatchFields) -> Tensor:
+        of_stage = stages(patch)
+        return torch.stack([factor * of_stage[n] for n, factor in factors.items()]).sum(0)
+
+    return {"distance": distance, **{f"{stage} alone": alone(stage) for stage in extractor.stages}}
 
 
 def random_extractor(extractor: Extractor, fields: Tensor, seed: int = 0) -> Extractor:

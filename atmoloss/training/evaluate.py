@@ -20,7 +20,13 @@ from atmoloss.errors import DataError
 from atmoloss.extractor import Extractor, load_extractor
 from atmoloss.heads import PretextModel
 from atmoloss.normalization import LogNormalization
-from atmoloss.training.baselines import extractor_measure, pixel_measures, random_extractor, ssim_measure
+from atmoloss.training.baselines import (
+    extractor_measure,
+    pixel_measures,
+    random_extractor,
+    ssim_measure,
+    stage_measures,
+)
 from atmoloss.training.export import load_pretext
 from atmoloss.training.lag_2afc import Measure, bootstrap, measure_source, tiles
 from atmoloss.weights import write_atomically
@@ -63,9 +69,7 @@ def lag_2afc(
     Returns:
         name → ``value``, ``interval`` and, for all but ``"distance"``, ``gap`` (interval of "distance" minus it).
     """
-    measures: dict[str, Measure] = {"distance": extractor_measure(extractor)}
-    for stage in extractor.stages:
-        measures[f"{stage} alone"] = extractor_measure(extractor, [stage])
+    measures: dict[str, Measure] = stage_measures(extractor)
     if baselines:
         row, column = tiles(source, size)[0]
         times = np.linspace(0, len(source.times) - 1, min(16, len(source.times))).astype(int)

@@ -116,13 +116,12 @@ def measure(config: TrainConfig, root: Path, steps: int, workers: int) -> dict[s
     model = build_model(config).train()
     optimizer = make_optimizer(config, model)
     normalization = fit_normalization(config, train)
-    objective = SequenceObjective(
-        model, config.n_times, config.base_step, config.ranking_weight, config.ranking_temperature
-    )
+    objective = SequenceObjective(model, config)
+    generator = torch.Generator().manual_seed(0)
 
     def step(batch) -> None:
         with torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bfloat16"):
-            loss = objective(normalization(batch.fields.flatten(0, 1)), batch.hours)["loss"]
+            loss = objective(normalization(batch.fields.flatten(0, 1)), batch.hours, generator)["loss"]
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()

@@ -1,10 +1,19 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
-from atmoloss.training.baselines import absolute_distances, pixel_measures, squared_distances, ssim_measure
+from atmoloss import distance_matrix
+from atmoloss.training.baselines import (
+    absolute_distances,
+    pixel_measures,
+    squared_distances,
+    ssim_measure,
+    stage_measures,
+)
 from atmoloss.training.lag_2afc import Tally, bootstrap, measure_source, tally_anchors, tiles
 from tests.data.test_sequences import make_source
 
@@ -87,3 +96,24 @@ def test_ssim_matches_torchmetrics_and_ranks_noise():
     fields = torch.cat([x, x + 0.1 * torch.randn_like(x), x + torch.randn_like(x)])
     d = ssim_measure(lambda f: f)({"fields": fields})
     assert 0 < d[0, 1] < d[0, 2] < 2
+
+
+@pytest.mark.parametrize("scaled", [True, False])
+def test_stage_measures_are_the_shipped_distances(extractor, scaled):
+    layers = {name: 0.1 * (i + 1) for i, name in enumerate(extractor.stages)} if scaled else {}
+    scales = {name: 2.0 + i for i, name in enumerate(extractor.stages)} if scaled else {}
+    extractor = extractor.sharing(False)  # the fixture is shared
+    extractor.info = dataclasses.replace(extractor.info, layers=layers, layer_scales=scales)
+    fields = 3e-5 * torch.randn(5, 2, 40, 40)
+    measures = stage_measures(extractor)
+    for patch in ({"fields": fields}, {"fields": 2 * fields}):  # another patch is not mistaken for the last
+        options = {} if scaled else {"layers": dict.fromkeys(extractor.stages, 1.0), "scale": "none"}
+        expected = {"distance": distance_matrix(patch["fields"], weights=extractor, validate=False, **options)}
+        for name in extractor.stages:
+            options = {"layers": (name,), "scale": "none", "validate": False}
+            expected[f"{name} alone"] = distance_matrix(patch["fields"], weights=extractor, **options)
+        assert list(measures) == list(expected)
+        for name, matrix in expected.items():
+            torch.testing.assert_close(
+                measures[name](patch).float(), matrix, rtol=1e-4, atol=1e-6 * float(matrix.max())
+            )
