@@ -27,8 +27,10 @@ from torch import Tensor, nn
 from atmoloss.data.sequences import SequenceDataset, read_patch
 from atmoloss.data.sources import FieldSource, split_by_date
 from atmoloss.extractor import Extractor
+from atmoloss.layers import Context
 from atmoloss.normalization import LogNormalization
 from atmoloss.training.baselines import (
+    absolute_distances,
     extractor_measure,
     pixel_measures,
     random_extractor,
@@ -102,6 +104,26 @@ def log_spectra(x: Tensor) -> Tensor:
     inside = (k > 0) & (k <= n)
     total = torch.zeros(*x.shape[:2], n).index_add_(-1, k[inside] - 1, power[..., inside])
     return total.clamp_min(1e-12).log()
+
+
+def flow_share_measures(normalise: LogNormalization) -> dict[str, Measure]:
+    """Return what of the winds' skill the patch itself holds.
+
+    The wind that the vorticity and divergence of the patch imply (Biot–Savart, nothing outside), and the true wind
+    without its mean over the patch, which no vorticity or divergence inside can tell.
+    """
+    implied = Context(len(normalise.constants()["mean"]), 256)
+
+    def of_implied(patch: PatchFields) -> Tensor:
+        x = normalise(patch["fields"])
+        return absolute_distances(implied(x)[:, x.shape[1] :].flatten(1))
+
+    def without_mean(patch: PatchFields) -> Tensor | None:
+        if "winds" not in patch:
+            return None
+        return absolute_distances((patch["winds"] - patch["winds"].mean((-2, -1), keepdim=True)).flatten(1))
+
+    return {"MAE of the wind that the patch implies": of_implied, "MAE of winds without their mean": without_mean}
 
 
 def spectrum_measure(normalise: LogNormalization) -> Measure:

@@ -38,6 +38,7 @@ PATCH, FACTOR = 64, 4
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 TOO_MUCH, PEAK, VISIBLE = 1.5, 3.0, 0.1
 UNRESOLVED = (0.3, 0.9)
+Criterion = Callable[[Tensor, Tensor], Tensor]
 
 
 class Generator(nn.Module):
@@ -85,7 +86,7 @@ def draw_patches(source: FieldSource, n: int, seed: int) -> Tensor:
 
 
 def train(
-    criterion: Callable[[Tensor, Tensor], Tensor],
+    criterion: Criterion,
     fine: Tensor,
     normalization: Any,
     steps: int,
@@ -109,6 +110,20 @@ def train(
         if step % max(steps // 4, 1) == 0:
             print(f"    step {step}: {loss.item():.4f}", file=sys.stderr)
     return model.eval()
+
+
+def squared_error(normalization: Any, fine: Tensor) -> Criterion:
+    """Return the mean squared error of normalised fields."""
+    truth = normalization(fine)
+    return lambda made, chosen: (normalization(made) - truth[chosen]).square().mean()
+
+
+@torch.no_grad()
+def content(loss: AtmoDistLoss, fine: Tensor) -> Criterion:
+    """Return the loss, the targets encoded once."""
+    parts = [loss.features(part) for part in fine.split(64)]
+    cached = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    return lambda made, chosen: loss(made, {name: f[chosen] for name, f in cached.items()})
 
 
 def power_spectra(fields: Tensor) -> dict[str, np.ndarray]:
@@ -158,18 +173,10 @@ def probe(
     }
     mse_ratios: dict[str, np.ndarray] = {}
     for name in ("MSE", *weights):
-        plain = name == "MSE"
-        loss = AtmoDistLoss(weights[0] if plain else name, mse_weight=1.0 if plain else mse_weight)
+        loss = AtmoDistLoss(weights[0] if name == "MSE" else name, mse_weight=mse_weight)
         normalization = loss.extractor.normalization
-        with torch.no_grad():
-            parts = [loss.features(part) for part in known.split(64)]
-        cached = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
+        criterion = squared_error(normalization, known) if name == "MSE" else content(loss, known)
         began = time.perf_counter()
-
-        def criterion(made: Tensor, chosen: Tensor, loss: Any = loss, cached: Any = cached) -> Tensor:
-            value: Tensor = loss(made, {key: f[chosen] for key, f in cached.items()})
-            return value
-
         model = train(criterion, known, normalization, steps, seed=seed)
         with torch.no_grad():
             made = model(normalization(F.avg_pool2d(unknown, FACTOR)))
