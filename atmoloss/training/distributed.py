@@ -220,7 +220,7 @@ def _keep_calm() -> None:
 def _set_handler(name: str, handler: Any) -> Any:
     # Windows lacks some, and Python lets only the main thread set any.
     if hasattr(signal, name) and threading.current_thread() is threading.main_thread():
-        return signal.signal(getattr(signal, name), handler)
+        return signal.signal(getattr(signal, name), signal.SIG_DFL if handler is None else handler)
     return None
 
 

@@ -30,7 +30,7 @@ def train(config: str, folder: str, *options: str) -> int:
         checkpoint.save_checkpoint = save_and_stop
     # Another folder for each process: only that of process 0 may come to be.
     where = Path(folder) / f"as-seen-by-{os.environ.get('RANK', '0')}"
-    with join("cpu", timeout_minutes=1) as team:
+    with join("cpu", timeout_minutes=6) as team:
         loop.train(make_config(json.loads(Path(config).read_text())), where, resume="--resume" in options, team=team)
     return 0
 
