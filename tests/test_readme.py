@@ -16,7 +16,9 @@ from atmoloss.training.card import best_baseline
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-METRICS = json.loads((ROOT / "weights" / "default" / "metrics.json").read_text(encoding="utf-8"))
+METRICS, WINDS = (
+    json.loads((ROOT / "weights" / name / "metrics.json").read_text(encoding="utf-8")) for name in ("default", "winds")
+)
 
 
 def test_code_runs():
@@ -37,14 +39,17 @@ def test_table_is_that_of_the_weights():
         for cells in [[cell.strip(" *") for cell in line.strip("|").split("|")]]
     }
     tested = [s for s in METRICS["sources"] if s["split"] == "test"]
+    of_winds = {s["name"]: s["lag_2afc"]["distance"] for s in WINDS["sources"] if s["split"] == "test"}
     assert rows.keys() == {s["name"] for s in tested}
     for source in tested:
         scores = source["lag_2afc"]
         low, high = scores["distance"]["interval"]
+        winds = of_winds[source["name"]]
         name, value = best_baseline(scores)
         gap = scores[name]["gap"]
         assert rows[source["name"]] == [
             f"{scores['distance']['value']:.3f} ({low:.3f}–{high:.3f})",
+            "{:.3f} ({:.3f}–{:.3f})".format(winds["value"], *winds["interval"]),
             f"{scores['random weights']['value']:.3f}",
             f"{scores['MSE of fields']['value']:.3f}",
             f"{scores['MAE of winds']['value']:.3f}" if "MAE of winds" in scores else "–",
