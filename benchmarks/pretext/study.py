@@ -94,9 +94,18 @@ def _with_weight(source: FieldSource, weight: float) -> FieldSource:
     return dataclasses.replace(source, weight=weight)
 
 
-def value_of(scores: dict[str, float]) -> float:
-    """Return the distance's score; of heads without one, that of the best single stage."""
-    return scores["distance"]
+def values_of(row: dict[str, Any]) -> list[float]:
+    """Return the distance's score per source; for heads that define no distance, those of the best single stage."""
+    of_source = [row["scores"][name] for name in SHORT]
+    if make_config(_plain(row["config"])).head == "metric":
+        return [scores["distance"] for scores in of_source]
+    stages = [name for name in of_source[0] if name != "distance"]
+    best = max(stages, key=lambda stage: sum(scores[stage] for scores in of_source))
+    return [scores[best] for scores in of_source]
+
+
+def _plain(config: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in config.items() if key not in ("about", "shares")}
 
 
 _sources: list[FieldSource] = []
@@ -115,20 +124,20 @@ def read_results() -> list[dict[str, Any]]:
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """Return the Markdown table: means over seeds, arms in the order of study.toml."""
     lines = [
-        "| arm | what | seeds | " + " | ".join(SHORT.values()) + " | mean | Mflop per cell | s |",
-        "|---|---|---|" + "---|" * (len(SHORT) + 3),
+        "| arm | what | seeds | " + " | ".join(SHORT.values()) + " | mean | Mflop per cell |",
+        "|---|---|---|" + "---|" * (len(SHORT) + 2),
     ]
     for arm, entry in STUDY["arms"].items():
         mine = [r for r in rows if r["arm"] == arm]
         if not mine:
             continue
-        values = np.array([[value_of(r["scores"][s]) for s in SHORT] for r in mine])
+        values = np.array([values_of(r) for r in mine])
         cells = [f"{m:.3f}" for m in values.mean(0)]
         mean = values.mean(1)
         spread = f" ± {mean.std(ddof=1):.3f}" if len(mine) > 1 else ""
         lines.append(
             f"| {arm} | {entry['about']} | {len(mine)} | {' | '.join(cells)} | {mean.mean():.3f}{spread} | "
-            f"{mine[0]['mflop_per_cell']:.3f} | {np.mean([r['seconds'] for r in mine]):.0f} |"
+            f"{mine[0]['mflop_per_cell']:.3f} |"
         )
     return "\n".join(lines) + "\n"
 
