@@ -35,7 +35,7 @@ $(SIM)/.installed: examples/simulation/requirements.txt
 
 # JAX stays out of .venv, torch out of .venv-sim; one test lets the Python of .venv read what .venv-sim wrote.
 test-sim: $(STAMP) $(SIM)/.installed  ## the simulation of examples/simulation, in its own environment (JAX)
-	ATMOLOSS_PYTHON=$(CURDIR)/$(BIN)/python $(SIM)/bin/python -m pytest -q examples/simulation
+	ATMOLOSS_PYTHON=$(CURDIR)/$(BIN)/python $(SIM)/bin/python -m pytest -q --timeout 1800 examples/simulation
 
 lint: $(STAMP)  ## ruff check, ruff format --check, mypy
 	$(BIN)/ruff check .

@@ -215,7 +215,7 @@ def test_killed_run_continues_to_the_same_file(output: Path, tmp_path: Path):
     command = [sys.executable, str(Path(simulate.__file__)), str(path), *ARGUMENTS]
     process = subprocess.Popen(command)
     reached = tmp_path / "killed.nc.work" / "day00000.npz"
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + 900
     while not reached.exists() and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
