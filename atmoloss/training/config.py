@@ -42,6 +42,8 @@ class TrainConfig(SequenceSpec):
         variables: channels, any names that ``open_fields`` finds in every source.
         validation, test: periods ``"YYYY-MM-DD/YYYY-MM-DD"`` held out of all sources.
         encoder, encoder_options: preset of ``atmoloss.networks`` and arguments that override it.
+        initial_weights: weights (bundled name, folder or Hub repository) whose encoder, head and normalisation the run
+            starts from; they must have this configuration's architecture and channels. Empty: random ones.
         head: ``"metric"``, ``"difference"`` or ``"published"``.
         optimizer: ``"adamw"`` (one-cycle schedule) or ``"sgd"`` (Hoffmann & Lessig: momentum 0.9, each
             tensor's gradient clipped on its own, rate divided by ten when the loss stalls).
@@ -80,6 +82,7 @@ class TrainConfig(SequenceSpec):
     test: tuple[str, ...] = ()
     encoder: str = "resnet_aa"
     encoder_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    initial_weights: str = ""
     head: str = "metric"
     optimizer: str = "adamw"
     steps: int = 2000

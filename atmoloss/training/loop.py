@@ -17,11 +17,13 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from atmoloss import __version__
+from atmoloss import weights as weights_folder
 from atmoloss.data.sequences import SequenceDataset
 from atmoloss.data.sources import FieldSource, open_source, split_by_date
 from atmoloss.errors import ConfigError, require
+from atmoloss.extractor import load_strictly
 from atmoloss.heads import MetricHead, PretextModel, build_head
-from atmoloss.networks import build_encoder
+from atmoloss.networks import Encoder, build_encoder
 from atmoloss.normalization import LogNormalization
 from atmoloss.training import checkpoint as runs
 from atmoloss.training.baselines import extractor_measure
@@ -59,6 +61,35 @@ def build_model(config: TrainConfig) -> PretextModel:
     if config.head == "published":
         head["input_size"] = [config.patch_sizes[0]] * 2
     return PretextModel(encoder, build_head(head, encoder))
+
+
+def load_initial(config: TrainConfig, model: PretextModel) -> LogNormalization | None:
+    """Load the configuration's ``initial_weights`` into ``model`` and return their normalisation.
+
+    Raises:
+        ConfigError: weights of another architecture or other channels.
+        WeightsError: weights that cannot be read.
+    """
+    if not config.initial_weights:
+        return None
+    info, tensors = weights_folder.load(weights_folder.resolve(config.initial_weights))
+    # Through the constructor: what older weights do not say has its default.
+    found = {
+        "variables": list(info.channel_names),
+        "encoder": Encoder(**info.encoder).architecture,
+        "head": info.head,
+    }
+    expected = {
+        "variables": list(config.variables),
+        "encoder": model.encoder.architecture,
+        "head": model.head.architecture,
+    }
+    for key, value in expected.items():
+        if found[key] != value:
+            raise ConfigError(f"initial_weights: {info.id} have {key} {found[key]}, expected {value}")
+    load_strictly(model.encoder, tensors, "encoder.", info.id)
+    load_strictly(model.head, tensors, "head.", info.id)
+    return LogNormalization(**info.normalization)
 
 
 def fit_normalization(config: TrainConfig, train: Sequence[FieldSource]) -> LogNormalization:
@@ -150,7 +181,7 @@ def train(
     scheduler = make_scheduler(config, optimizer)
     start, epoch_loss = 0, [0.0, 0.0]
     if state is None:
-        normalization = team.lead(lambda: fit_normalization(config, splits["train"]))
+        normalization = load_initial(config, model) or team.lead(lambda: fit_normalization(config, splits["train"]))
     else:
         start, epoch_loss = state["step"], state["epoch_loss"]
         model.load_state_dict(state["model"])
