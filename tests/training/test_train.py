@@ -21,8 +21,18 @@ from atmoloss.training import checkpoint as runs
 from atmoloss.training.artefacts import degrade
 from atmoloss.training.config import TrainConfig, make_config
 from atmoloss.training.export import gains_of, scales_and_layers
-from atmoloss.training.loop import build_model, clip_gradients, make_optimizer, make_scheduler, train, update_average
+from atmoloss.training.loop import (
+    build_model,
+    clip_gradients,
+    load_initial,
+    make_optimizer,
+    make_scheduler,
+    open_sources,
+    train,
+    update_average,
+)
 from atmoloss.training.objective import SequenceObjective
+from atmoloss.training.publish import load_model, write_weights
 
 
 def weights_of(folder: Path) -> dict[str, torch.Tensor]:
@@ -63,6 +73,25 @@ def test_resume_gives_the_same_weights(more, raw_config, tmp_path):
 
     assert losses(tmp_path / "whole") == losses(tmp_path / "parts")
     assert [step for step, _ in losses(tmp_path / "whole")] == [2, 4, 6]
+
+
+def test_starts_from_weights_of_the_same_architecture_only(raw_config, tmp_path):
+    config = make_config({**raw_config, "steps": 2, "validate_every": 2})
+    train(config, tmp_path / "first")
+    trained, normalization, _ = load_model(config, tmp_path / "first")
+    sources = open_sources(config)
+    write_weights(config, trained, normalization, sources, sources, tmp_path / "weights")
+    again = make_config({**raw_config, "seed": 5, "initial_weights": str(tmp_path / "weights")})
+    model = build_model(again)
+    constants = load_initial(again, model)
+    assert constants is not None
+    assert constants.constants() == pytest.approx(normalization.constants())
+    expected = trained.state_dict()
+    assert all(torch.equal(t, expected[n]) for n, t in model.state_dict().items() if t.is_floating_point())
+    other = make_config({**raw_config, "initial_weights": str(tmp_path / "weights"), "head": "difference"})
+    with pytest.raises(ConfigError, match=r"initial_weights: tiny@.* have head"):
+        load_initial(other, build_model(other))
+    assert load_initial(config, model) is None
 
 
 def test_kill_loses_at_most_one_interval(raw_config, tmp_path):
