@@ -3,7 +3,7 @@
     python benchmarks/pretext/loss_probe.py default [MORE WEIGHTS …] [--json FILE] [--plot FILE]
 
 The generator gets area means of 4×4 cells of 64×64 patches of 1° divergence and vorticity, on dates of the
-training split. It is trained three minutes with ``AtmoDistLoss(weights)`` as a user gets it, and once with the
+training split. It is trained some minutes with ``AtmoDistLoss(weights)`` as a user gets it, and once with the
 mean squared error of the same normalised fields: same start, batches and schedule. On other dates the
 power spectra of what it makes are divided by those of the truth: over the modulus of the wavenumber, and along
 each axis alone, since a pattern on a lattice is a single wavenumber of one axis. A loss passes when, for both channels,
@@ -244,7 +244,7 @@ def main() -> int:
     parser.add_argument("--data", type=Path, default=SHARED / "gfs_1p00_10m_2026_train.nc")
     parser.add_argument("--train", default="2026-03-24/2026-04-09", help="dates of the generator's training")
     parser.add_argument("--check", default="2026-07-15/2026-07-18", help="dates whose spectra are examined")
-    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--steps", type=int, default=800)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--mse-weight", type=float, help="instead of what the weights recommend")
     parser.add_argument("--json", type=Path)
