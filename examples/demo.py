@@ -204,7 +204,7 @@ def main() -> None:
     print(f"{len(fields)} fields of {fields.shape[-2]}x{fields.shape[-1]} points; weights {extractor.info.id}")
 
     compare_distances(fields, hours, extractor, arguments.output)
-    train_upsamplers(fields, extractor, 24 if arguments.quick else arguments.steps, arguments.output)
+    train_upsamplers(fields, extractor, 80 if arguments.quick else arguments.steps, arguments.output)
     print(f"\n{time.perf_counter() - start:.0f} s. Pictures:")
     for path in sorted(arguments.output.glob("*.png")):
         print(f"  {path}")
