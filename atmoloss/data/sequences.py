@@ -204,11 +204,15 @@ def valid_anchors(source: FieldSource, spec: SequenceSpec) -> np.ndarray:
     return Lags(source, spec).anchors
 
 
+def rows_inside(source: FieldSource, latitude_band: tuple[float, float]) -> np.ndarray:
+    """Say of each row, (H,) bool, whether it lies in a band of latitude (degrees, both ends included)."""
+    south, north = latitude_band
+    return np.asarray((source.latitude >= south - 1e-6) & (source.latitude <= north + 1e-6))
+
+
 def _drawn_sizes(source: FieldSource, spec: SequenceSpec) -> list[int]:
     """Cells per side that patches of this source are cut with: every size × block that fits, and every size."""
-    south, north = spec.latitude_band
-    inside = np.count_nonzero((source.latitude >= south - 1e-6) & (source.latitude <= north + 1e-6))
-    room = min(int(inside), len(source.longitude))
+    room = min(int(rows_inside(source, spec.latitude_band).sum()), len(source.longitude))
     blocks = [f for f in spec.coarsen if f == 1 or f * max(spec.patch_sizes) <= room] or [1]
     return [size * f for size in spec.patch_sizes for f in blocks]
 
@@ -220,8 +224,7 @@ def _first_rows(source: FieldSource, size: int, spec: SequenceSpec) -> np.ndarra
         raise DataError(
             f"patch_sizes: {size} does not fit into {source.name} with {len(lat)}x{len(source.longitude)} points"
         )
-    south, north = spec.latitude_band
-    inside = (lat >= south - 1e-6) & (lat <= north + 1e-6)
+    inside = rows_inside(source, spec.latitude_band)
     first = np.flatnonzero(inside[: len(lat) - size + 1] & inside[size - 1 :])
     if not len(first):
         raise DataError(f"latitude_band: {spec.latitude_band} holds no {size}-row patch of {source.name}")

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from atmoloss.data.sequences import read_patch
+from atmoloss.data.sequences import read_patch, rows_inside
 from atmoloss.data.sources import FieldSource
 
 PatchFields = dict[str, Tensor]
@@ -85,8 +85,7 @@ def bootstrap(
 
 def tiles(source: FieldSource, size: int, latitude_band: tuple[float, float] = (-80.0, 80.0)) -> list[tuple[int, int]]:
     """Corners (row, column) of the fewest evenly spread patches that cover the band."""
-    south, north = latitude_band
-    inside = np.flatnonzero((source.latitude >= south - 1e-6) & (source.latitude <= north + 1e-6))
+    inside = np.flatnonzero(rows_inside(source, latitude_band))
     first, count = (int(inside[0]), len(inside)) if len(inside) >= size else (0, len(source.latitude))
 
     def starts(length: int) -> list[int]:

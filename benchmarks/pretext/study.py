@@ -23,7 +23,6 @@ import numpy as np
 import torch
 
 from atmoloss.data.sources import FieldSource, split_by_date
-from atmoloss.networks import build_encoder
 from atmoloss.training.config import TrainConfig, make_config, read_config
 from atmoloss.training.evaluate import lag_2afc
 from atmoloss.training.export import build_extractor
@@ -63,7 +62,7 @@ def run_arm(arm: str, seed: int, runs: Path, sources: Sequence[FieldSource]) -> 
     """Train and measure one arm."""
     config = config_of(arm, seed)
     weights = {s.name: s.weight for s in config.sources}
-    sources = [_with_weight(s, weights[s.name]) for s in sources]
+    sources = [dataclasses.replace(s, weight=weights[s.name]) for s in sources]
     folder = runs / f"{arm}-{seed}"
     began = time.perf_counter()
     train(config, folder, resume=(folder / "run.json").is_file(), sources=sources)
@@ -77,7 +76,7 @@ def run_arm(arm: str, seed: int, runs: Path, sources: Sequence[FieldSource]) -> 
         size = min(64, len(source.latitude), len(source.longitude))
         found = lag_2afc(extractor, source, size=size, baselines=False)
         scores[source.name] = {name: round(entry["value"], 4) for name, entry in found.items()}
-    encoder = build_encoder(config.encoder, **config.encoder_options)
+    encoder = model.encoder
     return {
         "arm": arm,
         "seed": seed,
@@ -90,22 +89,14 @@ def run_arm(arm: str, seed: int, runs: Path, sources: Sequence[FieldSource]) -> 
     }
 
 
-def _with_weight(source: FieldSource, weight: float) -> FieldSource:
-    return dataclasses.replace(source, weight=weight)
-
-
 def values_of(row: dict[str, Any]) -> list[float]:
     """Return the distance's score per source; for heads that define no distance, those of the best single stage."""
     of_source = [row["scores"][name] for name in SHORT]
-    if make_config(_plain(row["config"])).head == "metric":
+    if row["config"].get("head", "metric") == "metric":
         return [scores["distance"] for scores in of_source]
     stages = [name for name in of_source[0] if name != "distance"]
     best = max(stages, key=lambda stage: sum(scores[stage] for scores in of_source))
     return [scores[best] for scores in of_source]
-
-
-def _plain(config: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in config.items() if key not in ("about", "shares")}
 
 
 _sources: list[FieldSource] = []
