@@ -122,7 +122,7 @@ class Encoder(nn.Module):
         """Encode normalised (N, C, H, W); only what ``stages`` (default: all) need is computed."""
         wanted = tuple(self.stages) if stages is None else stages
         out: dict[str, Tensor] = {}
-        x = self.pool(F.relu(self.stem_bn(self.stem(self.context(x)))))
+        x = self.pool(F.relu_(self.stem_bn(self.stem(self.context(x)))))
         for name, stage in self.stages.items():
             x = stage(x)
             if name in wanted:
