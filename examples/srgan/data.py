@@ -103,11 +103,11 @@ class PatchDataset(Dataset[PatchBatch]):
 
 
 def _first_rows(source: FieldSource, spec: PatchSpec) -> np.ndarray:
-    size, inside = spec.patch_size, rows_inside(source, spec.latitude_band)
-    first = np.flatnonzero(inside[: len(inside) - size + 1] & inside[size - 1 :])
-    if size > len(source.longitude) or size > len(inside) or not len(first):
+    size, inside = spec.patch_size, np.flatnonzero(rows_inside(source, spec.latitude_band))
+    first = inside[: max(0, len(inside) - size + 1)]  # rows inside the band are consecutive
+    if size > len(source.longitude) or not len(first):
         raise DataError(
-            f"patch_size: {size} does not fit into {source.name} with {inside.sum()}x{len(source.longitude)} points "
+            f"patch_size: {size} does not fit into {source.name} with {len(inside)}x{len(source.longitude)} points "
             f"inside latitude_band {spec.latitude_band}"
         )
     return first
