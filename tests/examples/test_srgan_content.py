@@ -4,19 +4,16 @@ import dataclasses
 
 import pytest
 import torch
-
-from atmoloss import AtmoDistLoss
-from atmoloss.data.sources import source_from_dataset, split_by_date
-from atmoloss.errors import ConfigError, DataError, InputError
-from atmoloss.normalization import LogNormalization
-from tests.tolerances import assert_close
-
-pytest.importorskip("xarray")
 from srgan import measures
 from srgan.config import make_config
 from srgan.content import CONTENTS, RandomVgg, calibrate, make_content, make_normalization
 
+from atmoloss import AtmoDistLoss
 from atmoloss.data import open_fields
+from atmoloss.data.sources import source_from_dataset, split_by_date
+from atmoloss.errors import ConfigError, DataError, InputError
+from atmoloss.normalization import LogNormalization
+from tests.tolerances import assert_close
 
 
 @pytest.fixture(scope="module")

@@ -3,13 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from srgan.data import PatchDataset, PatchSpec, coarsen
 
 from atmoloss.data.sources import FieldSource
 from atmoloss.errors import DataError, InputError
 from tests.tolerances import assert_close
-
-pytest.importorskip("xarray")
-from srgan.data import PatchDataset, PatchSpec, coarsen
 
 
 def labelled(columns: int = 36, step: float = 10.0, name: str = "globe", weight: float = 1.0) -> FieldSource:

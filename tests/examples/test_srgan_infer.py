@@ -3,7 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from srgan.data import coarsen
+from srgan.infer import coarse_axes, fine_axes, main, super_resolve
+from srgan.models import Generator
+from srgan.store import StoredGenerator, load_generator, save_generator
 
+from atmoloss.data import open_fields
 from atmoloss.data.sources import FieldSource
 from atmoloss.errors import DataError
 from atmoloss.normalization import ORIGINAL_NORMALIZATION, LogNormalization
@@ -11,13 +16,6 @@ from tests.tolerances import assert_close
 
 xr = pytest.importorskip("xarray")
 pytest.importorskip("h5netcdf")
-from srgan.data import coarsen
-from srgan.infer import coarse_axes, fine_axes, main, super_resolve
-from srgan.models import Generator
-from srgan.store import StoredGenerator, load_generator, save_generator
-
-from atmoloss.data import open_fields
-
 COARSE_LATITUDE, COARSE_LONGITUDE = np.arange(87.0, -90, -6), 6.0 * np.arange(60)
 ROUNDING = 1e-4  # of float32 in about twenty layers, through an exponential; a seam is of order one
 

@@ -6,12 +6,10 @@ import numpy as np
 import pytest
 import scipy.fft
 import torch
-
-from tests.tolerances import assert_close
-
-pytest.importorskip("xarray")
 from srgan import measures
 from srgan.content import Facl
+
+from tests.tolerances import assert_close
 
 MEASURES = [
     measures.mse,

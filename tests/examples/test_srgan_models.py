@@ -6,12 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from srgan import measures, models
 
 from atmoloss.errors import InputError
 from tests.tolerances import assert_close
-
-pytest.importorskip("xarray")
-from srgan import measures, models
 
 SMALL = Path(__file__).parents[1] / "parity" / "small"
 TOLERANCE = 2e-5  # of the largest value; another padding or a wrong sub-pixel order is off by order one

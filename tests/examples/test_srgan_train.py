@@ -8,14 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-
-from atmoloss.data.sources import split_by_date
-from atmoloss.errors import ConfigError, WeightsError
-from atmoloss.normalization import LogNormalization
-from atmoloss.training import checkpoint as runs
-from atmoloss.training.loop import open_sources
-
-pytest.importorskip("h5netcdf")
 from srgan import gan as gan_module
 from srgan.config import make_config, read_config
 from srgan.content import ContentLoss
@@ -24,6 +16,12 @@ from srgan.gan import Gan
 from srgan.measures import mse
 from srgan.store import load_generator
 from srgan.train import main, pair, run
+
+from atmoloss.data.sources import split_by_date
+from atmoloss.errors import ConfigError, WeightsError
+from atmoloss.normalization import LogNormalization
+from atmoloss.training import checkpoint as runs
+from atmoloss.training.loop import open_sources
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
