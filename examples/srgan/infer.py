@@ -42,7 +42,7 @@ def super_resolve(
     """Return the fine field of coarse ones, both in physical units.
 
     Args:
-        stored: the generator.
+        stored: the generator, on any device; everything else is done on the CPU.
         coarse: (N, C, h, w), area averages.
         latitude: (h,) degrees north of the middles of cells, descending, regular.
         longitude: (w,) degrees east, ascending, regular.
@@ -52,6 +52,7 @@ def super_resolve(
         (N, C, 4 h, 4 w) on the grid of :func:`fine_axes` before what lies beyond a pole is cut off.
     """
     reach = stored.generator.reach
+    device = next(stored.generator.parameters()).device
     x = coarse
     above = x[..., :0, :]
     halo = 0
@@ -64,7 +65,7 @@ def super_resolve(
         x = x[..., torch.arange(-halo, x.shape[-1] + halo) % x.shape[-1]]
     first, height = above.shape[-2], coarse.shape[-2]
     width = FACTOR * coarse.shape[-1]
-    x = stored.normalization(x)
+    x = stored.normalization(x).to(device)
     parts = []
     for start in range(0, height, rows):
         end = min(start + rows, height)
@@ -72,13 +73,14 @@ def super_resolve(
         made = stored.generator(x[..., low:high, :].contiguous(memory_format=torch.channels_last))
         top, left = FACTOR * (first + start - low), FACTOR * halo
         parts.append(made[..., top : top + FACTOR * (end - start), left : left + width])
-    return stored.normalization.inverse(torch.cat(parts, -2))
+    return stored.normalization.inverse(torch.cat(parts, -2).cpu())
 
 
 def _pole_sign(variable: str) -> float:
     """Return −1 for components of a vector, which turn round on the way over a pole."""
-    name = variable.lower()
-    return -1.0 if name[0] in "uv" and (len(name) == 1 or name[1:].isdigit()) else 1.0
+    known = quantity(variable)
+    names = known.standard_names if known else ()
+    return -1.0 if any(word in name for name in names for word in ("eastward", "northward")) else 1.0
 
 
 def _beyond_pole(x: Tensor, latitude: np.ndarray, reach: int, variables: Sequence[str]) -> Tensor:
@@ -193,9 +195,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--coarsen", action="store_true", help="the data are fine: average 4x4 cells first")
     parser.add_argument("--level", type=float, help="level to take from the data")
     parser.add_argument("--dates", action="append", default=[], metavar="FROM/TO", help="only these days; repeatable")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda")
     args = parser.parse_args(arguments)
     try:
         stored = load_generator(args.generator)
+        stored.generator.to(args.device)
         source = open_source(args.data, Path(args.data).name, stored.variables, args.level)
         if args.dates:
             source = source.select(in_periods(source.times, parse_periods(args.dates)))
