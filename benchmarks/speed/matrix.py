@@ -1,0 +1,60 @@
+"""What does a matrix of distances cost, against calling the pairwise distance in a loop?
+
+    python benchmarks/speed/matrix.py [--fields 256] [--size 256]      # results/matrix.md
+
+The loop is timed on a sample of its pairs, since all of them would take hours; both give the same numbers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+import torch
+from timing import machine
+
+from atmoloss import atmodist_distance, distance_matrix
+from atmoloss.weights import write_atomically
+
+HERE = Path(__file__).resolve().parent
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--fields", type=int, default=256)
+    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--pairs", type=int, default=40, help="pairs of the loop that are timed")
+    arguments = parser.parse_args()
+    n = arguments.fields
+    torch.manual_seed(0)
+    fields = 3e-5 * torch.randn(n, 2, arguments.size, arguments.size)
+    distance_matrix(fields[:4])
+    atmodist_distance(fields[:1], fields[1:2])
+    began = time.perf_counter()
+    matrix = distance_matrix(fields)
+    whole = time.perf_counter() - began
+    pairs = torch.randint(n, (arguments.pairs, 2)).tolist()
+    began = time.perf_counter()
+    with torch.no_grad():
+        found = torch.cat([atmodist_distance(fields[i : i + 1], fields[j : j + 1]) for i, j in pairs])
+    loop = (time.perf_counter() - began) / len(pairs) * n * (n - 1) / 2
+    expected = torch.stack([matrix[i, j] for i, j in pairs])
+    error = float(((found - expected).abs() / expected.abs().max()).max())
+    about = ", ".join(f"{k} {v}" for k, v in machine(torch.device("cpu")).items())
+    values = f"{whole:.1f} | {loop:.0f} (from {len(pairs)} pairs) | {loop / whole:.0f} | {error:.1e}"
+    lines = [f"`python benchmarks/speed/matrix.py`: {about}.", ""]
+    lines += [
+        "| fields | size | matrix, s | loop over half of the pairs, s | ratio | largest difference |",
+        "|---" * 6 + "|",
+    ]
+    lines += [f"| {n} | {arguments.size}² | {values} |"]
+    text = "\n".join(lines) + "\n"
+    print(text)
+    write_atomically(HERE / "results" / "matrix.md", text.encode())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
