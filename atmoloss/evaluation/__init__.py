@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from atmoloss.evaluation.lattice import grid_artefacts, lattice_power
     from atmoloss.evaluation.moment_maps import moment_errors, moments
     from atmoloss.evaluation.pixel import pixel_errors
+    from atmoloss.evaluation.report import write_report
     from atmoloss.evaluation.results import Evaluation
     from atmoloss.evaluation.spectra import kinetic_energy_spectrum, log_spectral_distance, power_spectrum
     from atmoloss.evaluation.variogram import semivariance, semivariogram
@@ -31,6 +32,7 @@ _MODULES = {
     "lattice": ("grid_artefacts", "lattice_power"),
     "moment_maps": ("moment_errors", "moments"),
     "pixel": ("pixel_errors",),
+    "report": ("write_report",),
     "results": ("Evaluation",),
     "spectra": ("kinetic_energy_spectrum", "log_spectral_distance", "power_spectrum"),
     "variogram": ("semivariance", "semivariogram"),
@@ -56,6 +58,7 @@ __all__ = [
     "semivariance",
     "semivariogram",
     "tails",
+    "write_report",
 ]
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -111,8 +111,7 @@ def evaluate_fields(
         "n_times": len(times),
         "first_time": _text(times.min()),
         "last_time": _text(times.max()),
-        "grid": f"{grid.latitude.size} x {grid.longitude.size}, {grid.step[0]:.4g} x {grid.step[1]:.4g} degrees, "
-        f"{grid.latitude[0]:g} to {grid.latitude[-1]:g} north, {grid.longitude[0]:g} to {grid.longitude[-1]:g} east",
+        "grid": str(grid),
         "spectrum": None if degree is None else "spherical" if grid.geometry else "planar",
         "unresolved_from_degree": float(unresolved_from),
         "energy_from": None if degree is None else wind_pair(names),
@@ -223,9 +222,10 @@ def _differences(
                 continue
             for metric in METRICS:
                 if metric in samples[variable, a]:
-                    gap = samples[variable, a][metric] - samples[variable, b][metric]
-                    bounds = _bounds(blocks, gap)
-                    out.append(Difference(variable, metric, a, b, *bounds, units=METRICS[metric].units or unit))
+                    of = METRICS[metric]
+                    distance = [of.from_ideal(samples[variable, model][metric]) for model in (a, b)]
+                    bounds = _bounds(blocks, distance[0] - distance[1])
+                    out.append(Difference(variable, metric, a, b, *bounds, units=of.units or unit))
     return out
 
 

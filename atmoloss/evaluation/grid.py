@@ -40,6 +40,11 @@ class Grid:
     geometry: str | None
     missing_poles: tuple[bool, bool]
 
+    def __str__(self) -> str:
+        (north, south), (west, east) = self.latitude[[0, -1]], self.longitude[[0, -1]]
+        span = f"{_degrees(north, 'NS')} to {_degrees(south, 'NS')}, {_degrees(west, 'EW')} to {_degrees(east, 'EW')}"
+        return f"{self.latitude.size} × {self.longitude.size} points, {self.step[0]:.4g}° × {self.step[1]:.4g}°, {span}"
+
     @property
     def row_weights(self) -> np.ndarray:
         """Share of the covered area that each row has, (H,), sum 1."""
@@ -49,6 +54,10 @@ class Grid:
     def spacing_km(self) -> float:
         """Distance between two rows, kilometres."""
         return float(np.deg2rad(self.step[0]) * EARTH_RADIUS / 1e3)
+
+
+def _degrees(value: float, letters: str) -> str:
+    return f"{abs(value):.5g}°{letters[int(value < 0)] if value else ''}"
 
 
 def row_areas(latitude: np.ndarray) -> np.ndarray:

@@ -7,6 +7,8 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 if TYPE_CHECKING:
     import xarray as xr
 
@@ -16,38 +18,73 @@ KINETIC_ENERGY = "kinetic_energy"
 
 @dataclasses.dataclass(frozen=True)
 class Metric:
-    """A score: how to name it, its unit (``None``: that of the field), and what the truth would get.
+    """A score: how to name it, its unit (``None``: that of the field), what the truth would get, and what it is.
 
-    ``scale`` says how distance from the ideal is judged: by difference, or by ratio (2 is as far from 1 as 0.5).
+    ``scale`` says how the distance from the ideal is judged: by the difference; by the ratio (2 is as far from 1 as
+    0.5); or by the ratio where it exceeds the ideal only.
     """
 
     label: str
     units: str | None
     ideal: float
-    scale: Literal["difference", "ratio"] = "difference"
+    meaning: str
+    scale: Literal["difference", "ratio", "excess"] = "difference"
 
-    def badness(self, value: float) -> float:
-        """Return how far a value is from the ideal; infinity for NaN."""
-        if self.scale == "ratio":
-            return abs(math.log(value / self.ideal)) if value > 0 else math.inf
-        return math.inf if math.isnan(value) else abs(value - self.ideal)
+    def from_ideal(self, values: Any) -> np.ndarray:
+        """Return how far values are from the ideal, ≥ 0; for ratios the natural logarithm."""
+        if self.scale == "difference":
+            return np.abs(np.asarray(values) - self.ideal)
+        logarithm = np.log(np.asarray(values) / self.ideal)
+        return np.abs(logarithm) if self.scale == "ratio" else np.maximum(logarithm, 0.0)
 
 
 METRICS: Mapping[str, Metric] = {
-    "rmse": Metric("RMSE", None, 0.0),
-    "mae": Metric("MAE", None, 0.0),
-    "ssim": Metric("SSIM", "1", 1.0),
-    "log_spectral_distance": Metric("log-spectral distance, unresolved degrees", "dB", 0.0),
-    "unresolved_power": Metric("power / truth, unresolved degrees", "1", 1.0, "ratio"),
-    "semivariogram": Metric("semivariogram, rms of log ratio to truth", "1", 0.0),
-    "lower_tail": Metric("0.1th percentile, error relative to distance from median", "%", 0.0),
-    "upper_tail": Metric("99.9th percentile, error relative to distance from median", "%", 0.0),
-    "city_wasserstein": Metric("Wasserstein-1 at cities, mean", None, 0.0),
-    "mean_map": Metric("map of the time mean, RMS error", None, 0.0),
-    "std_map": Metric("map of the standard deviation, RMS error", None, 0.0),
-    "grid_scale_power": Metric("power / truth, shortest octave of the grid", "1", 1.0, "ratio"),
-    "peak_2": Metric("artefact at 2 grid steps, ratio to neighbours", "1", 1.0, "ratio"),
-    "peak_4": Metric("artefact at 4 grid steps, ratio to neighbours", "1", 1.0, "ratio"),
+    "rmse": Metric("RMSE", None, 0.0, "root of the area-weighted mean squared difference at each pixel and time"),
+    "mae": Metric("MAE", None, 0.0, "area-weighted mean absolute difference"),
+    "ssim": Metric("SSIM", "1", 1.0, "structural similarity, Gaussian window of 1.5 pixels, mean over area and times"),
+    "log_spectral_distance": Metric(
+        "Log-spectral distance",
+        "dB",
+        0.0,
+        "root mean square over unresolved degrees of 10 log10 of the ratio of the time-mean power spectra",
+    ),
+    "unresolved_power": Metric(
+        "Unresolved power / truth", "1", 1.0, "power summed over the unresolved degrees, over the truth's", "ratio"
+    ),
+    "semivariogram": Metric(
+        "Semivariogram error", "1", 0.0, "root mean square over distances of ln of the ratio of the semivariograms"
+    ),
+    "lower_tail": Metric(
+        "0.1th percentile error",
+        "%",
+        0.0,
+        "how much farther from the truth's median the percentile lies, in percent of the truth's distance from it",
+    ),
+    "upper_tail": Metric(
+        "99.9th percentile error", "%", 0.0, "the same for the upper tail; negative: too weak extremes"
+    ),
+    "city_wasserstein": Metric(
+        "Wasserstein-1 at cities", None, 0.0, "distance of the distributions over time at a city, mean over cities"
+    ),
+    "mean_map": Metric("Mean map error", None, 0.0, "area-weighted RMS difference of the maps of the time mean"),
+    "std_map": Metric(
+        "Standard deviation map error", None, 0.0, "the same for the maps of the standard deviation over time"
+    ),
+    "grid_scale_power": Metric(
+        "Grid-scale power / truth",
+        "1",
+        1.0,
+        "power of waves of 2 to 4 grid steps along rows or columns, whichever is larger, over the truth's",
+        "ratio",
+    ),
+    "peak_2": Metric(
+        "Artefact at 2 steps",
+        "1",
+        1.0,
+        "how far the ratio to the truth at 2 grid steps (checkerboard) stands out from that beside it",
+        "excess",
+    ),
+    "peak_4": Metric("Artefact at 4 steps", "1", 1.0, "the same at 4 grid steps", "excess"),
 }
 """Every score, in the order of the tables; ``docs/evaluation.md`` defines them."""
 
@@ -67,7 +104,10 @@ class Score:
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """A score of ``model`` minus that of ``other``, over the same draws of blocks."""
+    """How much farther from the ideal a score of ``model`` is than that of ``other``, over the same draws of blocks.
+
+    In the units of the score, of ratios the difference of the logarithms; negative: ``model`` is nearer to the truth.
+    """
 
     variable: str
     metric: str
