@@ -205,9 +205,11 @@ def cities(evaluation: Evaluation, variable: str) -> Plot | None:
     for ax in axes[0]:
         ax.remove()
     top = figure.add_subplot(gs[0, :])
+    marks = {"marker": "o", "markersize": 3} if data.sizes["city"] < 20 else {}
     for model in models:
         values = np.sort(distances.sel(model=model).values)
-        top.plot(np.arange(1, values.size + 1), values, label=model, **style(models, model))
+        top.plot(np.arange(1, values.size + 1), values, label=model, **marks, **style(models, model))
+    top.xaxis.get_major_locator().set_params(integer=True)
     top.set(
         xlabel="cities, sorted for each model", ylabel=f"Wasserstein-1 [{unit}]", xlim=(1, values.size), ylim=(0, None)
     )
