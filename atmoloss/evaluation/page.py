@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Sequence
 from html import escape
 
-from atmoloss.evaluation.figures import Plot
+from atmoloss.evaluation.drawing import Plot
 
 Cell = tuple[str, bool]
 """Text, and whether it is bold."""
