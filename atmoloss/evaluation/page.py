@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Sequence
 from html import escape
 
-from atmoloss.evaluation.figures import Plot
+from atmoloss.evaluation.drawing import Plot
 
 Cell = tuple[str, bool]
 """Text, and whether it is bold."""
@@ -25,11 +25,11 @@ nav a { margin-right: .9rem; white-space: nowrap; }
 a { color: #0057a3; }
 .scroll { overflow-x: auto; margin: 1rem 0 1.4rem; }
 table { border-collapse: collapse; min-width: min(100%, 40rem); font-size: .88rem; font-variant-numeric: tabular-nums; }
-caption { text-align: left; padding-bottom: .4rem; color: #333; max-width: 46rem; }
+caption { text-align: left; padding-bottom: .4rem; color: #333; max-width: min(46rem, calc(100vw - 2rem)); }
 th, td { padding: .28rem .9rem .28rem .3rem; text-align: left; vertical-align: top; white-space: nowrap; }
 thead th { border-top: 1.5px solid #1a1a1a; border-bottom: 1px solid #1a1a1a; }
 tbody tr:last-child > * { border-bottom: 1.5px solid #1a1a1a; }
-tbody th { font-weight: 400; }
+tbody th { font-weight: 400; white-space: normal; min-width: 7rem; }
 tbody tr:nth-child(even) > * { background: #f6f6f6; }
 figure { margin: 1.2rem 0 1.8rem; }
 figure img { display: block; width: 100%; max-width: 52rem; height: auto; }

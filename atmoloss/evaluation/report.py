@@ -13,9 +13,9 @@ from urllib.parse import quote
 import numpy as np
 
 from atmoloss.errors import InputError
-from atmoloss.evaluation import figures
+from atmoloss.evaluation import figures, maps
 from atmoloss.evaluation.cities import compare_cities
-from atmoloss.evaluation.figures import Plot, pretty_name, raised, readable
+from atmoloss.evaluation.drawing import Plot, pretty_name, raised, readable
 from atmoloss.evaluation.page import Cell, Code, Item, Note, Section, Table, Terms, to_html, to_markdown
 from atmoloss.evaluation.results import KINETIC_ENERGY, METRICS, Difference, Evaluation, Score
 from atmoloss.weights import write_atomically
@@ -120,12 +120,12 @@ def _variable(evaluation: Evaluation, variable: str, period: str) -> list[Item]:
     if "spectrum" in evaluation.curves[variable]:
         items.append(figures.spectrum(evaluation, variable))
     items.append(figures.distances_and_tails(evaluation, variable))
-    plot = figures.cities(evaluation, variable)
+    plot = maps.cities(evaluation, variable)
     if plot is not None:
         items.append(plot)
         if len(evaluation.models) > 1:
             items.append(_city_table(evaluation, variable, period))
-    return [*items, figures.moment_maps(evaluation, variable), figures.example(evaluation, variable)]
+    return [*items, maps.moment_maps(evaluation, variable), maps.example(evaluation, variable)]
 
 
 def _score_table(scores: Sequence[Score], models: Sequence[str], variable: str, period: str) -> Table:

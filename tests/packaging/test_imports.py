@@ -29,8 +29,9 @@ def test_the_public_names_load_torch_and_nothing_heavier() -> None:
     assert not (loaded - modules_after("import torch")) & HEAVY
 
 
-def test_the_package_alone_loads_no_torch() -> None:
-    assert not modules_after("import atmoloss") & (HEAVY | {"torch"})
+@pytest.mark.parametrize("package", ["atmoloss", "atmoloss.evaluation"])
+def test_the_package_alone_loads_no_torch(package: str) -> None:
+    assert not modules_after(f"import {package}") & (HEAVY | {"torch"})
 
 
 @pytest.mark.parametrize("module", ["atmoloss", "atmoloss.train"])
