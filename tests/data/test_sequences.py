@@ -16,6 +16,7 @@ from atmoloss.data.sequences import (
     mirror_sign,
     read_patch,
     smooth_patch,
+    turn_patch,
     valid_anchors,
 )
 from atmoloss.data.sources import FieldSource, parse_periods, split_by_date
@@ -271,3 +272,21 @@ def test_coarsening_leaves_small_grids_as_they_are() -> None:
     mixed = SequenceDataset([source], spec, seed=0, length=1)[0]
     for batch in (plain, mixed):
         assert ((batch.fields[..., 1:] - batch.fields[..., :-1]).abs() == 1).all()
+
+
+@pytest.mark.parametrize("quarters", range(4))
+def test_vorticity_of_a_turned_wind_is_the_turned_vorticity(quarters) -> None:
+    def derivatives(winds):  # on a plane, rows from north to south
+        u, v = winds[:, 0], winds[:, 1]
+        (u_y, u_x), (v_y, v_x) = (np.gradient(c, axis=(-2, -1)) for c in (u, v))
+        return np.stack((u_x - v_y, v_x + u_y), 1)
+
+    winds = np.random.default_rng(0).normal(size=(2, 2, 8, 8))
+    found = derivatives(turn_patch(winds, quarters, ("u10", "v10")))
+    expected = turn_patch(derivatives(winds), quarters, ("divergence", "vorticity"))
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+
+
+def test_half_a_wind_is_not_turned() -> None:
+    with pytest.raises(DataError, match="turn: got channels"):
+        turn_patch(np.zeros((1, 1, 4, 4)), 1, ("u",))
