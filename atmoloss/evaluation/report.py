@@ -143,8 +143,9 @@ def _score_table(scores: Sequence[Score], models: Sequence[str], variable: str, 
         for model in models:
             cells.append((_interval(own[model], factor), len(models) > 1 and distance[model] == best))
         rows.append(cells)
+    bold = "; bold: nearest to the ideal" * (len(models) > 1)
     return Table(
-        f"Scores of {_of(variable)}, value [95 % interval]{'; bold: nearest to the ideal' * (len(models) > 1)}. {period}.",
+        f"Scores of {_of(variable)}, value [95 % interval]{bold}. {period}.",
         ("score", "unit", "ideal", *models),
         rows,
     )
