@@ -90,8 +90,9 @@ class BlockBootstrap:
         value = samples[:1]
         if self.n_blocks < 2:
             return np.concatenate((value, np.full((2, *samples.shape[1:]), np.nan)))
-        shift = value - np.median(samples[1:], axis=0)
-        return np.concatenate((value, percentile_interval(samples[1:], level) + shift))
+        with np.errstate(invalid="ignore"):  # infinite scores have no interval
+            shift = value - np.median(samples[1:], axis=0)
+            return np.concatenate((value, percentile_interval(samples[1:], level) + shift))
 
 
 def bootstrap_mean(

@@ -66,7 +66,7 @@ def readable(values: Any, units: str) -> tuple[float, str]:
     finite = finite[np.isfinite(finite)]
     largest = float(finite.max()) if finite.size else 0.0
     unit = "" if units == "1" else pretty_units(units)
-    if largest == 0 or 1e-3 <= largest < 1e4:
+    if largest == 0 or 1e-2 <= largest < 1e4:
         return 1.0, unit
     exponent = math.floor(math.log10(largest))
     return 10.0**-exponent, f"10{raised(exponent)} {unit}".strip()

@@ -87,15 +87,16 @@ def evaluate_fields(
     samples: dict[tuple[str, str], dict[str, np.ndarray]] = {}
     for name, model in itertools.product(sums, models):
         of_truth, of_model = sums[name][TRUTH], sums[name][model]
-        if name == KINETIC_ENERGY:
-            assert degree is not None
-            spectra = [blocks.means(s["spectrum"]) for s in (of_truth, of_model)]
-            samples[name, model] = spectral_scores(spectra[0], spectra[1], degree, unresolved_from)
-        else:
-            samples[name, model] = field_scores(
-                of_truth, of_model, blocks,
-                row_weights=grid.row_weights, edges=edges[name], degree=degree, unresolved_from=unresolved_from,
-            )  # fmt: skip
+        with np.errstate(divide="ignore", invalid="ignore"):  # a model without any power has infinite decibels
+            if name == KINETIC_ENERGY:
+                assert degree is not None
+                spectra = [blocks.means(s["spectrum"]) for s in (of_truth, of_model)]
+                samples[name, model] = spectral_scores(spectra[0], spectra[1], degree, unresolved_from)
+            else:
+                samples[name, model] = field_scores(
+                    of_truth, of_model, blocks,
+                    row_weights=grid.row_weights, edges=edges[name], degree=degree, unresolved_from=unresolved_from,
+                )  # fmt: skip
     if not sums[names[0]][TRUTH]["cities"].size:
         notes.append("No city of the list lies on the grid.")
     units = {n: units_of(truth[n]) for n in names} | {KINETIC_ENERGY: "m2 s-2"}
@@ -176,12 +177,11 @@ def _aligned(
 
 
 def _degrees(field: xr.DataArray) -> tuple[np.ndarray | None, str]:
-    """Return the degrees of the spectrum of a field, or ``None`` and why there is none."""
+    """Return the degrees of the spectrum of a field, or ``None`` and why its grid has none."""
+    empty = field.isel(time=[0]).copy(data=np.zeros((1, *field.shape[1:])))
     try:
-        return power_spectrum(field.isel(time=[0]))["degree"].values, ""
+        return power_spectrum(empty)["degree"].values, ""
     except InputError as error:
-        if "latitude" not in str(error):  # missing values are no matter of the grid
-            raise
         return None, f"No spectra: {error}."
 
 

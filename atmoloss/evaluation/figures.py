@@ -41,7 +41,7 @@ def spectrum(evaluation: Evaluation, variable: str) -> Plot:
     right.set_ylim(0, min(2.5, max(1.3, 1.15 * _nanmax(data["spectrum_ratio"].values[..., use]))))
     left.set_ylabel(f"power per degree [{pretty_units(data['spectrum'].attrs['units'])}]")
     right.set_ylabel("ratio to truth")
-    left.legend(frameon=False, loc="lower left")
+    left.legend(frameon=False)
     return to_plot(
         figure,
         f"spectrum_{variable}.svg",

@@ -85,9 +85,12 @@ def _sections(evaluation: Evaluation, sources: Sequence[tuple[str, str]], comman
     period = f"{s['n_times']} times from {first} to {last} UTC"
     intro: list[Item] = [
         f"{', '.join(evaluation.models)} against the truth: {period}, {s['grid']}.",
-        f"Intervals: 95 %, bootstrap over {s['n_blocks']} blocks of {s['block_days']:g} days "
-        f"({s['n_bootstrap']} draws, the same for every model).",
     ]
+    if s["n_blocks"] > 1:
+        intro.append(
+            f"Intervals: 95 %, bootstrap over {s['n_blocks']} blocks of {s['block_days']:g} d "
+            f"({s['n_bootstrap']} draws, the same for every model)."
+        )
     if s["spectrum"] is not None:
         degree = s["unresolved_from_degree"]
         intro.append(
@@ -140,8 +143,9 @@ def _score_table(scores: Sequence[Score], models: Sequence[str], variable: str, 
         for model in models:
             cells.append((_interval(own[model], factor), len(models) > 1 and distance[model] == best))
         rows.append(cells)
+    bold = "; bold: nearest to the ideal" * (len(models) > 1)
     return Table(
-        f"Scores of {_of(variable)}, value [95 % interval]; bold: nearest to the ideal. {period}.",
+        f"Scores of {_of(variable)}, value [95 % interval]{bold}. {period}.",
         ("score", "unit", "ideal", *models),
         rows,
     )

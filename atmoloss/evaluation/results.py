@@ -34,7 +34,8 @@ class Metric:
         """Return how far values are from the ideal, ≥ 0; for ratios the natural logarithm."""
         if self.scale == "difference":
             return np.abs(np.asarray(values) - self.ideal)
-        logarithm = np.log(np.asarray(values) / self.ideal)
+        with np.errstate(divide="ignore"):  # no power at all is infinitely far
+            logarithm = np.log(np.asarray(values) / self.ideal)
         return np.abs(logarithm) if self.scale == "ratio" else np.maximum(logarithm, 0.0)
 
 

@@ -177,6 +177,19 @@ def test_one_time_has_no_interval(truth, models):
     assert any("no intervals" in note for note in found.notes)
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_model_that_is_zero_everywhere(truth):
+    """Nothing to take a logarithm of: infinite scores without warnings, ``None`` in JSON."""
+    found = evaluate_fields(truth, {"zero": 0 * truth, "truth again": truth}, **FEW)
+    assert found.score("vorticity", "log_spectral_distance", "zero").value == np.inf
+    assert found.score("vorticity", "unresolved_power", "zero").value == 0
+    assert found.score("vorticity", "upper_tail", "zero").value == pytest.approx(-100, abs=1)
+    assert "Infinity" not in json.dumps(found.to_dict(), allow_nan=False)
+    for s in found.scores:
+        if s.model == "truth again":
+            assert s.value == pytest.approx(METRICS[s.metric].ideal, abs=1e-9)
+
+
 def test_area_means_are_kept(truth, evaluation):
     curves = evaluation.curves["vorticity"]
     total = curves["spectrum"].sel(dataset="truth").sum()
