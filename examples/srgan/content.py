@@ -192,7 +192,7 @@ def make_content(config: Any, normalization: LogNormalization, sample: Tensor) -
     """Build the content loss of a configuration, with scale 1.
 
     Args:
-        config: a :class:`srgan.config.SrganConfig`.
+        config: a :class:`srgan.config.RunConfig`.
         normalization: of the fields that it will get.
         sample: patches in physical units (N, C, H, W): random networks get their statistics from it.
 
