@@ -1,4 +1,4 @@
-"""The configuration of a super-resolution run: one dataclass, read from TOML, unknown keys rejected."""
+"""The configuration of a super-resolution run: dataclasses, read from TOML, unknown keys rejected."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from .models import FACTOR
 
 
 @dataclasses.dataclass(frozen=True)
-class SrganConfig(PatchSpec):
-    """Everything that decides what a run computes.
+class RunConfig(PatchSpec):
+    """What decides a run of :func:`srgan.loop.train`, whatever it trains.
 
     Attributes:
         name: of the run.
@@ -33,15 +33,9 @@ class SrganConfig(PatchSpec):
         content_scale: factor of the content loss; 0: fitted on training data, see :func:`srgan.content.calibrate`.
         normalization: ``"weights"``: that of ``weights``; ``"fit"``: fitted on training data. All losses see the
             same normalised fields.
-        generator_channels, generator_blocks: of the generator.
-        discriminator_channels, discriminator_dense: of the discriminator.
-        initial_generator: folder of a generator to start from, e.g. ``generator`` in another run folder; there is no
-            pretraining then.
-        pretrain_steps: first steps, which lower the MSE alone; the optimizer starts afresh after them.
-        steps: steps with the content loss, after those.
+        steps: with the content loss.
         final_steps: how many of these, the last, are at a tenth of the learning rate.
-        learning_rate: of both Adam optimizers.
-        adversarial_weight: of the adversarial term in the generator's loss; 0: there is no discriminator.
+        learning_rate: of Adam.
         seed: of weights and batches.
         workers, threads: data processes and torch threads; neither changes the batches.
         timeout_minutes: how long one process of a distributed run waits for another.
@@ -50,7 +44,7 @@ class SrganConfig(PatchSpec):
         tensorboard: also write TensorBoard events (extra ``tensorboard``).
     """
 
-    name: str = "srgan"
+    name: str = "run"
     sources: tuple[SourceConfig, ...] = ()
     variables: tuple[str, ...] = ("divergence", "vorticity")
     validation: tuple[str, ...] = ()
@@ -61,16 +55,9 @@ class SrganConfig(PatchSpec):
     mse_weight: float = -1.0
     content_scale: float = 0.0
     normalization: str = "weights"
-    generator_channels: int = 64
-    generator_blocks: int = 16
-    discriminator_channels: tuple[int, ...] = (32, 64, 128, 256)
-    discriminator_dense: int = 1024
-    initial_generator: str = ""
-    pretrain_steps: int = 0
     steps: int = 1000
     final_steps: int = 0
     learning_rate: float = 1e-4
-    adversarial_weight: float = 1e-3
     seed: int = 0
     workers: int = 1
     threads: int = 0
@@ -83,23 +70,64 @@ class SrganConfig(PatchSpec):
 
     def __post_init__(self) -> None:
         for key, values in {"content": tuple(CONTENTS), "normalization": ("weights", "fit")}.items():
-            if getattr(self, key) not in values:
-                raise ConfigError(f"{key}: got {getattr(self, key)!r}, expected one of {', '.join(values)}")
-        lowest = {"batch_size": 1, "steps": 1, "pretrain_steps": 0, "final_steps": 0, "seed": 0, "workers": 0}
-        lowest |= {"generator_channels": 1, "generator_blocks": 1, "discriminator_dense": 1, "validation_batches": 1}
+            self._check_choice(key, values)
+        lowest = {"batch_size": 1, "steps": 1, "final_steps": 0, "seed": 0, "workers": 0, "validation_batches": 1}
         lowest |= {"log_every": 1, "validate_every": 1, "checkpoint_every": 1, "threads": 0, "timeout_minutes": 1}
-        lowest |= {"content_scale": 0, "adversarial_weight": 0, "patch_size": 8}
-        for key, low in lowest.items():
-            if getattr(self, key) < low:
-                raise ConfigError(f"{key}: got {getattr(self, key)}, expected at least {low}")
+        self._check_lowest(**lowest, content_scale=0, patch_size=8)
         if not self.variables:
             raise ConfigError("variables: got none, expected at least one name")
-        if self.patch_size % FACTOR:
-            raise ConfigError(f"patch_size: got {self.patch_size}, expected a multiple of {FACTOR}")
         if self.mse_weight > 1 or (self.mse_weight < 0 and self.mse_weight != -1):
             raise ConfigError(f"mse_weight: got {self.mse_weight}, expected a number between 0 and 1, or -1")
         if self.final_steps > self.steps:
             raise ConfigError(f"final_steps: got {self.final_steps}, expected at most the {self.steps} steps")
+
+    def _check_choice(self, key: str, values: tuple[str, ...]) -> None:
+        if getattr(self, key) not in values:
+            raise ConfigError(f"{key}: got {getattr(self, key)!r}, expected one of {', '.join(values)}")
+
+    def _check_lowest(self, **lowest: float) -> None:
+        for key, low in lowest.items():
+            if getattr(self, key) < low:
+                raise ConfigError(f"{key}: got {getattr(self, key)}, expected at least {low}")
+
+    @property
+    def content_size(self) -> int:
+        """Rows and columns of what the content loss compares."""
+        return self.patch_size
+
+    def rate_at(self, step: int) -> float:
+        """Return the learning rate of step 1, 2, … with the content loss."""
+        return self.learning_rate / 10 if step > self.steps - self.final_steps else self.learning_rate
+
+
+@dataclasses.dataclass(frozen=True)
+class SrganConfig(RunConfig):
+    """Everything that decides what a super-resolution run computes.
+
+    Attributes:
+        generator_channels, generator_blocks: of the generator.
+        discriminator_channels, discriminator_dense: of the discriminator.
+        initial_generator: folder of a generator to start from, e.g. ``generator`` in another run folder; there is no
+            pretraining then.
+        pretrain_steps: first steps, which lower the MSE alone; the optimizer starts afresh after them.
+        adversarial_weight: of the adversarial term in the generator's loss; 0: there is no discriminator.
+    """
+
+    name: str = "srgan"
+    generator_channels: int = 64
+    generator_blocks: int = 16
+    discriminator_channels: tuple[int, ...] = (32, 64, 128, 256)
+    discriminator_dense: int = 1024
+    initial_generator: str = ""
+    pretrain_steps: int = 0
+    adversarial_weight: float = 1e-3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_lowest(pretrain_steps=0, generator_channels=1, generator_blocks=1, discriminator_dense=1)
+        self._check_lowest(adversarial_weight=0)
+        if self.patch_size % FACTOR:
+            raise ConfigError(f"patch_size: got {self.patch_size}, expected a multiple of {FACTOR}")
 
     @property
     def pretraining(self) -> int:

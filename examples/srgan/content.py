@@ -185,14 +185,14 @@ def make_normalization(config: Any, sample: Tensor) -> LogNormalization:
     """Return the normalisation of a run: that of its weights, or fitted to ``sample`` in physical units."""
     if config.normalization == "fit":
         return LogNormalization.fit(sample)
-    return LogNormalization(**_load(config).info.normalization)
+    return LogNormalization(**load_weights(config).info.normalization)
 
 
 def make_content(config: Any, normalization: LogNormalization, sample: Tensor) -> ContentLoss:
     """Build the content loss of a configuration, with scale 1.
 
     Args:
-        config: a :class:`srgan.config.SrganConfig`.
+        config: a :class:`srgan.config.RunConfig`.
         normalization: of the fields that it will get.
         sample: patches in physical units (N, C, H, W): random networks get their statistics from it.
 
@@ -201,7 +201,7 @@ def make_content(config: Any, normalization: LogNormalization, sample: Tensor) -
         WeightsError: weights that cannot be read.
     """
     name, layers = config.content, config.layers
-    extractor = _load(config) if CONTENTS[name] is None else None
+    extractor = load_weights(config) if CONTENTS[name] is None else None
     own = CONTENTS[name] if extractor is None else extractor.info.mse_weight
     mse_weight = own if config.mse_weight < 0 else config.mse_weight
     options: dict[str, Any] = {"normalization": None, "reduction": "none", "mse_weight": 0.0, "validate": False}
@@ -224,7 +224,13 @@ def make_content(config: Any, normalization: LogNormalization, sample: Tensor) -
     return ContentLoss(name, measure, mse_weight)
 
 
-def _load(config: Any) -> Extractor:
+def load_weights(config: Any) -> Extractor:
+    """Load the weights of a configuration, which must be for its variables.
+
+    Raises:
+        ConfigError: they are for others.
+        WeightsError: they cannot be read.
+    """
     extractor = load_extractor(config.weights)
     if extractor.info.channel_names != tuple(config.variables):
         raise ConfigError(

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from atmoloss.errors import ConfigError
 from atmoloss.training.distributed import ALONE, Team
 
 from . import measures
 from .config import SrganConfig
 from .content import ContentLoss
+from .loop import means
 from .models import Discriminator, Generator, adversarial_loss, discriminator_loss
 
 # Of the discriminator's loss (ln 2 is a coin): below the first the generator, above the second the discriminator
@@ -82,7 +81,7 @@ class Gan:
         """Lower the MSE of normalised fields by one step."""
         made = self._wrapped_generator(coarse)
         error = measures.mse(made, fine).mean()
-        numbers = self._means(mse=error)
+        numbers = means(self.team, mse=error)
         self._descend("generator", error)
         return numbers
 
@@ -95,11 +94,8 @@ class Gan:
         Returns:
             Means over processes of the losses, and how many additional steps were taken.
         """
-        rate = self.config.learning_rate
-        if step > self.config.steps - self.config.final_steps:
-            rate /= 10
         for optimizer in self.optimizers.values():
-            optimizer.param_groups[0]["lr"] = rate
+            optimizer.param_groups[0]["lr"] = self.config.rate_at(step)
         made = self._wrapped_generator(coarse)
         if self.discriminator is None:
             return self._generator_step(made, fine, step)
@@ -122,7 +118,7 @@ class Gan:
             self.discriminator.requires_grad_(False)
             parts["adversarial"] = adversarial_loss(self.discriminator(made))
             loss = loss + self.config.adversarial_weight * parts["adversarial"]
-        numbers = self._means(**parts)
+        numbers = means(self.team, **parts)
         self._descend("generator", loss)
         if self.discriminator is not None:
             self.discriminator.requires_grad_(True)
@@ -132,16 +128,9 @@ class Gan:
         assert self._wrapped_discriminator is not None
         true_logits, made_logits = self._wrapped_discriminator(torch.cat((fine, made))).chunk(2)
         loss = discriminator_loss(true_logits, made_logits)
-        number = self._means(discriminator=loss)["discriminator"]
+        number = means(self.team, discriminator=loss)["discriminator"]
         self._descend("discriminator", loss)
         return number
-
-    def _means(self, **losses: Tensor) -> dict[str, float]:
-        numbers = self.team.mean({name: loss.item() for name, loss in losses.items()})
-        for name, number in numbers.items():
-            if not math.isfinite(number):
-                raise ConfigError(f"training: the {name} loss is {number}; try a lower learning_rate")
-        return numbers
 
     def _descend(self, name: str, loss: Tensor) -> None:
         self.optimizers[name].zero_grad(set_to_none=True)

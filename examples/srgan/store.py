@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load, save
+from torch import nn
 
 from atmoloss.errors import WeightsError
 from atmoloss.extractor import load_strictly
@@ -26,14 +27,14 @@ class StoredGenerator:
     """A generator, and the channels and normalisation that it was trained with.
 
     Attributes:
-        generator: in evaluation mode.
+        generator: in evaluation mode; of the kind that :func:`load_generator` was asked for.
         normalization: of its input and output.
         variables: canonical names of its channels, in order.
         origin: what made it: content loss, scale, versions, commit.
         id: first digits of the hash of its weights.
     """
 
-    generator: Generator
+    generator: Any
     normalization: LogNormalization
     variables: tuple[str, ...]
     origin: Mapping[str, Any]
@@ -42,12 +43,12 @@ class StoredGenerator:
 
 def save_generator(
     folder: Path,
-    generator: Generator,
+    generator: Any,
     normalization: LogNormalization,
     variables: tuple[str, ...],
     origin: Mapping[str, Any],
 ) -> None:
-    """Write a generator, each file under a temporary name first."""
+    """Write a module with an ``architecture`` (the arguments of its class), each file under a temporary name first."""
     folder.mkdir(parents=True, exist_ok=True)
     data = save({name: t.detach().cpu().contiguous() for name, t in generator.state_dict().items()})
     config = {
@@ -62,8 +63,8 @@ def save_generator(
     write_atomically(folder / CONFIG, (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode())
 
 
-def load_generator(folder: Path) -> StoredGenerator:
-    """Read a generator.
+def load_generator(folder: Path, kind: Callable[..., nn.Module] = Generator) -> StoredGenerator:
+    """Read a generator; ``kind`` is its class.
 
     Raises:
         WeightsError: not such a folder, truncated or altered.
@@ -71,7 +72,7 @@ def load_generator(folder: Path) -> StoredGenerator:
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         data = (folder / TENSORS).read_bytes()
-        generator = Generator(**config["generator"])
+        generator = kind(**config["generator"])
         normalization = LogNormalization(**config["normalization"])
         variables, origin, expected = tuple(config["variables"]), config["origin"], config["sha256"]
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -42,3 +42,32 @@ def raw_config(winds_file, folder) -> dict:
         "checkpoint_every": 2,
         "validation_batches": 1,
     }
+
+
+def tiny_inpainting(winds_file: Path, folder: Path) -> dict:
+    return {
+        "name": "tiny",
+        "sources": [{"name": "winds", "path": str(winds_file)}],
+        "validation": ["2026-01-09/2026-01-10"],
+        "test": ["2026-01-11/2026-01-12"],
+        "content": "mse",
+        "weights": str(folder),
+        "normalization": "fit",
+        "patch_size": 16,
+        "box_size": 8,
+        "batch_size": 4,
+        "stage_channels": [4, 6],
+        "blocks": 2,
+        "steps": 6,
+        "workers": 0,
+        "log_every": 2,
+        "validate_every": 4,
+        "checkpoint_every": 2,
+        "validation_batches": 1,
+    }
+
+
+@pytest.fixture
+def raw_inpainting(winds_file, folder) -> dict:
+    """An autoencoder of a few thousand weights; ``folder`` holds a tiny encoder."""
+    return tiny_inpainting(winds_file, folder)
