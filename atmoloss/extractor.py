@@ -142,7 +142,7 @@ class Extractor(nn.Module):
                 f"{argument}: got fields of {fields.shape[-2]}x{fields.shape[-1]} points, expected at least "
                 f"{smallest}x{smallest} for {', '.join(layers or self.stages)} of weights {self.info.id}"
             )
-        if not len(fields):
+        if fields.shape[0] == 0:  # len() would fix the number of fields of an export
             raise InputError(f"{argument}: got an empty batch {tuple(fields.shape)}, expected at least one field")
 
 
