@@ -59,7 +59,25 @@ class Conv(nn.Conv2d):
             x, stride = x[:, :, ::stride, ::stride], 1
         if stride == 1 and kernel % 2 == 1 and not self.periodic:  # symmetric: no copy of x is needed
             return F.conv2d(x, weight, bias, padding=kernel // 2)
-        return F.conv2d(pad_same(x, kernel, stride, periodic=self.periodic), weight, bias, stride)
+        padded = pad_same(x, kernel, stride, periodic=self.periodic)
+        if stride == 2 and kernel % 2 == 0 and x.shape[1] <= _FEW_CHANNELS:
+            return _convolve_blocks(padded, weight, bias)
+        return F.conv2d(padded, weight, bias, stride)
+
+
+_FEW_CHANNELS = 4
+
+
+def _convolve_blocks(padded: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Convolve with stride 2 as 2×2 blocks of cells that become channels, with stride 1: the same sums.
+
+    Two channels leave most of a vector register empty, above all in the gradient with respect to the input, which
+    this makes three times as fast on a CPU.
+    """
+    blocks = F.pixel_unshuffle(padded.contiguous(), 2).contiguous(memory_format=torch.channels_last)
+    outputs, inputs, height, width = weight.shape
+    split = weight.reshape(outputs, inputs, height // 2, 2, width // 2, 2).permute(0, 1, 3, 5, 2, 4)
+    return F.conv2d(blocks, split.reshape(outputs, 4 * inputs, height // 2, width // 2), bias)
 
 
 _BLUR = (0.125, 0.375, 0.375, 0.125)  # binomial, even length: centred between cells like 2x2 averages
@@ -157,6 +175,11 @@ class MaxPool(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Pool (N, C, H, W) to (N, C, ⌈H/2⌉, ⌈W/2⌉)."""
+        rows, columns = (same_padding(size, 3, 2) for size in x.shape[-2:])
+        if (
+            rows == columns and rows[0] <= rows[1] and not self.periodic
+        ):  # no copy of x: ceil_mode cuts the window that reaches beyond the end
+            return F.max_pool2d(x, 3, 2, padding=rows[0], ceil_mode=True)
         return F.max_pool2d(pad_same(x, 3, 2, -math.inf, self.periodic), 3, 2)
 
 
@@ -179,8 +202,9 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, H, W) to (N, C', ⌈H/s⌉, ⌈W/s⌉)."""
-        y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
-        return F.relu(y + self.shortcut(x))
+        # In place on what was just made here: none of these operations needs its own result for the gradient.
+        y = self.bn2(self.conv2(F.relu_(self.bn1(self.conv1(x)))))
+        return F.relu_(y.add_(self.shortcut(x)))
 
 
 def he_normal(module: nn.Module) -> None:

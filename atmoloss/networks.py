@@ -133,7 +133,7 @@ class Encoder(nn.Module):
     def step(self, name: str, x: Tensor) -> Tensor:
         """Map the activations of the stage before, or the fields if there is none, to those of ``name``."""
         if name == next(iter(self.strides)):
-            x = self.pool(F.relu(self.stem_bn(self.stem(self.context(x)))))
+            x = self.pool(F.relu_(self.stem_bn(self.stem(self.context(x)))))
         return self.stages[name](x)  # type: ignore[no-any-return]
 
     def finish(self, x: Tensor) -> Tensor:

@@ -99,12 +99,12 @@ def values_of(row: dict[str, Any]) -> list[float]:
     return [scores[best] for scores in of_source]
 
 
-_sources: list[FieldSource] = []
+_sources: dict[tuple[str, ...], list[FieldSource]] = {}  # per set of variables; the forked processes share them
 
 
 def _work(task: tuple[str, int, Path]) -> dict[str, Any]:
     torch.set_num_threads(1)
-    return run_arm(*task, _sources)
+    return run_arm(*task, _sources[config_of(*task[:2]).variables])
 
 
 def read_results() -> list[dict[str, Any]]:
@@ -146,8 +146,10 @@ def main() -> int:
     done = {(r["arm"], r["seed"]) for r in read_results()}
     tasks = [(a, s, arguments.runs) for s in arguments.seeds for a in arguments.arms if (a, s) not in done]
     torch.set_num_threads(1)  # more would not survive the fork
-    if tasks:
-        _sources.extend(open_sources(config_of("base", 0)))
+    for arm in {a for a, _, _ in tasks}:
+        config = config_of(arm, 0)
+        if config.variables not in _sources:
+            _sources[config.variables] = open_sources(config)
     RESULTS.mkdir(exist_ok=True)
     with multiprocessing.get_context("fork").Pool(arguments.jobs, maxtasksperchild=1) as pool:
         for row in pool.imap_unordered(_work, tasks):

@@ -31,7 +31,8 @@ def taps(encoder: Encoder, x: torch.Tensor) -> dict[str, torch.Tensor]:
     out: dict[str, torch.Tensor] = {}
 
     def keep(*names: str):
-        return lambda module, inputs, output: out.update(dict.fromkeys(names, output))
+        # Clones: a ReLU in place follows.
+        return lambda module, inputs, output: out.update(dict.fromkeys(names, output.clone()))
 
     hooks = [
         encoder.stem.register_forward_hook(keep("in_conv")),
@@ -270,8 +271,8 @@ def test_symmetric_padding_would_fail(case: Case, monkeypatch) -> None:
         return F.pad(x, (side, side, side, side), value=value)
 
     monkeypatch.setattr(layers, "pad_same", symmetric)
-    found = errors(case, case.encoder())
-    assert min(v for k, v in found.items() if k.startswith(("pool", "block", "layer"))) > 0.1, found
+    found = errors(case, case.encoder())  # the pool pads by itself
+    assert min(v for k, v in found.items() if k.startswith(("block3", "block4"))) > 0.1, found
 
 
 @each_case("101x83", "37x46", "33x50", "31x32")
