@@ -15,9 +15,14 @@ from torch import Tensor
 from atmoloss.errors import InputError, require
 from atmoloss.extractor import Extractor
 from atmoloss.loss import AtmoDistLoss
+from atmoloss.tiling import working_memory
 from atmoloss.weights import CONFIG_NAME
 
 Weights = str | os.PathLike[str] | Extractor
+
+_BATCH_POINTS = 2**18  # encoded at a time; larger batches leave a processor's caches
+_PIECE = 1024  # numbers of each vector that are multiplied at a time
+_STRIP = 64  # rows; one half of a symmetric product is left out in steps of that
 
 
 @functools.lru_cache(maxsize=8)
@@ -74,7 +79,7 @@ def distance_matrix(
     others: Tensor | None = None,
     *,
     weights: Weights = "default",
-    batch_size: int = 32,
+    batch_size: int | None = None,
     max_memory: float = 4e9,
     progress: bool = False,
     **options: Any,
@@ -82,22 +87,23 @@ def distance_matrix(
     """Return the distances of every field from every other, (N, M), float32 on the CPU.
 
     Each field is encoded once. With features Φ weighted such that d(a, b) = |Φ(a) − Φ(b)|², the matrix is
-    |Φ|² + |Φ'|² − 2ΦΦ'ᵀ in float64 of centred features: a pair whose fields differ by 10⁻⁴ keeps its digits.
+    |Φ|² + |Φ'|² − 2ΦΦ'ᵀ with products in float64: a pair whose fields differ by 10⁻⁴ keeps its digits.
 
     Args:
         fields: (N, C, H, W), physical units.
         others: (M, C, H, W); ``None`` compares the fields with each other.
         weights: bundled name, weights folder, Hub repository, or an ``Extractor``.
-        batch_size: fields encoded at a time.
-        max_memory: bytes; features beyond it go to a temporary file.
+        batch_size: fields encoded at a time; ``None`` for about 2¹⁸ points, or what ``max_memory`` allows.
+        max_memory: bytes, beside the fields and the matrix itself. Features that do not fit go to a temporary
+            file (``TMPDIR`` says where; for its size see docs/speed.md).
         progress: show a bar (extra ``train``).
         **options: of :class:`AtmoDistLoss`, except ``reduction``.
 
     Raises:
         InputError: shapes, channels or values that do not fit.
     """
-    if batch_size < 1:
-        raise InputError(f"batch_size: got {batch_size}, expected at least 1")
+    if batch_size is not None and batch_size < 1:
+        raise InputError(f"batch_size: got {batch_size}, expected at least 1, or None")
     if not max_memory > 0:
         raise InputError(f"max_memory: got {max_memory}, expected a positive number of bytes")
     for name, value in (("fields", fields), ("others", others)):
@@ -110,61 +116,98 @@ def distance_matrix(
         raise InputError(
             f"others: got shape {tuple(others.shape)}, expected (M, {', '.join(map(str, fields.shape[1:]))})"
         )
-    loss = _distance_of(weights, fields.device, options)
+    # Half for features; the other half for encoding, which takes no more of its bound without a gradient, and after
+    # it for the products.
+    loss = _distance_of(weights, fields.device, {**options, "max_memory": max_memory})
+    if batch_size is None:
+        height, width = fields.shape[-2:]
+        needed = working_memory(loss.extractor.encoder, height, width, 4, tuple(loss.factors))
+        needed += 8 * 4 * fields[0].numel()  # what the normalisation makes of them
+        batch_size = max(1, min(_BATCH_POINTS // (height * width), int(max_memory / 2 / needed)))
+    arguments = [("fields", fields)] if others is None else [("fields", fields), ("others", others)]
+    in_memory = max_memory / 2 / sum(len(value) for _, value in arguments)
     with tempfile.TemporaryDirectory() as folder:
-        rows = _embed(loss, fields, batch_size, max_memory / 2, folder, "fields", progress)
-        columns = (
-            rows if others is None else _embed(loss, others, batch_size, max_memory / 2, folder, "others", progress)
-        )
-        return _pairwise(rows, columns, block=max(1, int(max_memory / 8 / 8 / rows.shape[1])))
+        embedded = [_embed(loss, value, batch_size, in_memory, folder, name, progress) for name, value in arguments]
+        return _pairwise(embedded[0], embedded[-1], max_memory / 2)
 
 
 def _embed(
     loss: AtmoDistLoss,
     fields: Tensor,
     batch_size: int,
-    max_memory: float,
+    in_memory: float,
     folder: str,
     name: str,
     progress: bool,
 ) -> np.ndarray:
-    """Return (N, D) float32 rows whose squared Euclidean distances are the distances of the fields."""
-    rows: np.ndarray | None = None
+    """Return vectors whose squared Euclidean distances are the distances of the fields, float32.
+
+    They are cut into pieces, (pieces, N, length), and filled with zeros, so that the products read one piece of
+    all fields from one place of the file. Above ``in_memory`` bytes a field they go to one in ``folder``.
+    """
+    out: np.ndarray | None = None
     starts: Iterator[int] | Any = range(0, len(fields), batch_size)
     if progress:
         starts = require("tqdm", "train").tqdm(starts, desc=f"encode {name}", unit="batch")
     for start in starts:
         features = loss._features(name, fields[start : start + batch_size])
-        parts = [
-            (factor / features[n][0].numel()) ** 0.5 * features[n].float().flatten(1)
-            for n, factor in ((n, f * (1 - loss.mse_weight)) for n, f in loss.factors.items())
-        ]
+        parts = [(f * (1 - loss.mse_weight), features[n]) for n, f in loss.factors.items()]
         if loss.mse_weight:
-            pixel = features["normalised"]
-            parts.append((loss.mse_weight / pixel[0].numel()) ** 0.5 * pixel.float().flatten(1))
-        block = torch.cat(parts, 1).cpu().numpy()
-        if rows is None:
-            shape = (len(fields), block.shape[1])
-            in_memory = 4 * shape[0] * shape[1] <= max_memory
-            path = os.path.join(folder, name)
-            rows = np.empty(shape, np.float32) if in_memory else np.memmap(path, np.float32, "w+", shape=shape)
-        rows[start : start + batch_size] = block
-    assert rows is not None
-    return rows
+            parts.append((loss.mse_weight, features["normalised"]))
+        length = sum(f[0].numel() for _, f in parts)
+        pieces = -(-length // _PIECE)
+        block = torch.zeros(len(parts[0][1]), pieces * _PIECE)
+        first = 0
+        for factor, f in parts:
+            # In the order of channels_last memory, which costs no copy; any order does if it is always the same.
+            flat = f.movedim(1, -1).flatten(1)
+            last = first + flat.shape[1]
+            block[:, first:last] = flat
+            block[:, first:last] *= (factor / flat.shape[1]) ** 0.5
+            first = last
+        if out is None:
+            shape = (pieces, len(fields), _PIECE)
+            if 4 * pieces * _PIECE <= in_memory:
+                out = np.empty(shape, np.float32)
+            else:
+                out = np.memmap(os.path.join(folder, name), np.float32, "w+", shape=shape)
+        out[:, start : start + len(block)] = block.reshape(-1, pieces, _PIECE).movedim(0, 1).numpy()
+    assert out is not None
+    return out
 
 
-def _pairwise(rows: np.ndarray, columns: np.ndarray, block: int) -> Tensor:
+def _pairwise(rows: np.ndarray, columns: np.ndarray, max_memory: float) -> Tensor:
+    """Return the squared distances (N, M) of vectors in pieces; a piece is read and converted once per block."""
     symmetric = rows is columns
-    centre = torch.from_numpy(np.asarray(rows[: min(len(rows), 256)]).mean(0, dtype=np.float64))
-    out = torch.zeros(len(rows), len(columns), dtype=torch.float64)
-    for i in range(0, len(rows), block):
-        a = torch.from_numpy(rows[i : i + block]).double() - centre
-        for j in range(i if symmetric else 0, len(columns), block):
-            b = torch.from_numpy(columns[j : j + block]).double() - centre
-            d = a.square().sum(1)[:, None] + b.square().sum(1)[None, :] - 2 * a @ b.T
-            out[i : i + block, j : j + block] = d
+    n, m = rows.shape[1], columns.shape[1]
+    out = torch.zeros(n, m)
+    # Half for the block of products, half for the two pieces that are multiplied, all float64.
+    size = max(1, int(min((max_memory / 2 / 8) ** 0.5, max_memory / 2 / (2 * 8 * _PIECE))))
+    for i in range(0, n, size):
+        for j in range(i if symmetric else 0, m, size):
+            block = _block(rows[:, i : i + size], columns[:, j : j + size], symmetric and i == j)
+            out[i : i + size, j : j + size] = block
             if symmetric:
-                out[j : j + block, i : i + block] = d.T
-    if symmetric:
-        out.fill_diagonal_(0.0)
-    return out.clamp_min_(0.0).float()
+                out[j : j + size, i : i + size] = block.T
+    return out
+
+
+def _block(rows: np.ndarray, columns: np.ndarray, diagonal: bool) -> Tensor:
+    """Return |a|² + |b|² − 2ab of all pairs, float64; of a block on the diagonal only one half is computed."""
+    n, m = rows.shape[1], columns.shape[1]
+    products = torch.zeros(n, m, dtype=torch.float64)
+    squares = torch.zeros(n, 1, dtype=torch.float64), torch.zeros(m, dtype=torch.float64)
+    strip = _STRIP if diagonal else n
+    for piece in range(len(rows)):
+        a = torch.from_numpy(rows[piece]).double()
+        b = a if diagonal else torch.from_numpy(columns[piece]).double()
+        squares[0].add_(a.square().sum(1, keepdim=True))
+        squares[1].add_(b.square().sum(1))
+        for s in range(0, n, strip):
+            first = s if diagonal else 0
+            products[s : s + strip, first:].addmm_(a[s : s + strip], b[first:].T)
+    distances = products.mul_(-2).add_(squares[0]).add_(squares[1]).clamp_min_(0.0)
+    if diagonal:
+        distances = distances.triu_(1)
+        distances += distances.T.clone()
+    return distances

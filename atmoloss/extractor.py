@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from atmoloss import tiling
 from atmoloss import weights as weights_folder
 from atmoloss.errors import InputError, WeightsError
 from atmoloss.functional import full_precision
@@ -89,27 +90,35 @@ class Extractor(nn.Module):
         if unknown or not layers:
             raise InputError(f"layers: got {list(layers)}, expected some of {', '.join(self.stages)}")
 
-    def forward(self, fields: Tensor, layers: Sequence[str] | None = None) -> dict[str, Tensor]:
-        """Normalise and encode; only what ``layers`` (default: all stages) need is computed."""
+    def forward(
+        self, fields: Tensor, layers: Sequence[str] | None = None, max_memory: float | None = None
+    ) -> dict[str, Tensor]:
+        """Normalise and encode; only what ``layers`` (default: all stages) need is computed.
+
+        ``max_memory`` bounds the bytes of activations at work, see :class:`~atmoloss.AtmoDistLoss`.
+        """
         if layers is not None:
             self.check_layers(layers)
         self.check_shape("fields", fields, layers)
-        return self.encode(self.normalization(full_precision(fields)), layers)
+        return self.encode(self.normalization(full_precision(fields)), layers, max_memory=max_memory)
 
     def encode(
         self,
         normalised: Tensor,
         layers: Sequence[str] | None = None,
         compute_dtype: torch.dtype | None = None,
+        max_memory: float | None = None,
     ) -> dict[str, Tensor]:
         """Encode normalised (N, C, H, W)."""
         if compute_dtype is not None:  # said by the user: autocast must not change it
             with torch.autocast(normalised.device.type, enabled=False):
-                return self._encode(normalised.to(compute_dtype), layers)
-        return self._encode(full_precision(normalised), layers)
+                return self._encode(normalised.to(compute_dtype), layers, max_memory)
+        return self._encode(full_precision(normalised), layers, max_memory)
 
-    def _encode(self, x: Tensor, layers: Sequence[str] | None) -> dict[str, Tensor]:
-        features: dict[str, Tensor] = self.encoder(x.contiguous(memory_format=torch.channels_last), layers)
+    def _encode(self, x: Tensor, layers: Sequence[str] | None, max_memory: float | None) -> dict[str, Tensor]:
+        x = x.contiguous(memory_format=torch.channels_last)
+        features: dict[str, Tensor]
+        features = self.encoder(x, layers) if max_memory is None else tiling.encode(self.encoder, x, layers, max_memory)
         for stage, name in self._gain_names.items():
             if stage in features:
                 features[stage] = features[stage] * getattr(self, name).to(features[stage].dtype)
@@ -133,7 +142,7 @@ class Extractor(nn.Module):
                 f"{argument}: got fields of {fields.shape[-2]}x{fields.shape[-1]} points, expected at least "
                 f"{smallest}x{smallest} for {', '.join(layers or self.stages)} of weights {self.info.id}"
             )
-        if not len(fields):
+        if fields.shape[0] == 0:  # len() would fix the number of fields of an export
             raise InputError(f"{argument}: got an empty batch {tuple(fields.shape)}, expected at least one field")
 
 

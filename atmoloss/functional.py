@@ -6,7 +6,7 @@ autocast says: sums over 10⁵ numbers in half precision overflow or stall.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import torch
@@ -85,6 +85,7 @@ def content_distance(
     second: Mapping[str, Tensor],
     factors: Mapping[str, float],
     weight: Tensor | None = None,
+    difference: Callable[[Tensor, Tensor, Tensor | None], Tensor] = mean_squared_difference,
 ) -> Tensor:
     """Return the sum over stages of factor × weighted mean squared difference, (N,).
 
@@ -92,12 +93,13 @@ def content_distance(
         first, second: stage name to (N, C, h, w).
         factors: stage name to layer weight times layer scale.
         weight: (N or 1, 1, H, W) on the grid of the fields; pooled to each stage's size.
+        difference: computes the mean squared difference.
     """
     terms = []
     for name, factor in factors.items():
         a, b = first[name], second[name]
         pooled = None if weight is None else pool_weight(weight, (a.shape[-2], a.shape[-1]))
-        terms.append(factor * mean_squared_difference(a, b, pooled))
+        terms.append(factor * difference(a, b, pooled))
     return torch.stack(terms).sum(0)
 
 

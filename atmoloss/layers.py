@@ -18,7 +18,7 @@ BATCH_NORM_MOMENTUM = 0.01
 
 def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
     """Zeros (before, after) that give ``ceil(size / stride)`` outputs, the odd one after, as TensorFlow pads."""
-    total = max((math.ceil(size / stride) - 1) * stride + kernel - size, 0)
+    total = max(-size % stride + kernel - stride, 0)  # no division: torch.export sees through remainders
     return total // 2, total - total // 2
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import sys
@@ -12,7 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from atmoloss import functional
+from atmoloss import functional, tiling
 from atmoloss.errors import InputError, UnitsWarning
 from atmoloss.extractor import Extractor, load_extractor
 from atmoloss.functional import Reduction
@@ -55,6 +56,11 @@ class AtmoDistLoss(nn.Module):
             on the first on an accelerator (the check waits for it), ``True`` always, ``False`` never.
             Shapes are always checked.
         periodic: the fields close in longitude: columns wrap instead of being padded with zeros.
+        max_memory: bytes that a call may use beside fields, cached features and, where one pair alone is larger,
+            that pair's features; ``None`` for no bound. A batch is then compared a few pairs at a time, and
+            a field that is too large is encoded in bands of rows; both are computed again for the gradient (about a
+            third more time). Value and gradient are those of one pass, to rounding. An estimate, on the
+            safe side for the encoders of this package.
 
     Shape:
         prediction, target: (N, C, H, W), physical units (divergence and vorticity in s⁻¹ for the default
@@ -88,6 +94,7 @@ class AtmoDistLoss(nn.Module):
         compile: bool = False,
         validate: bool | Literal["auto"] = "auto",
         periodic: bool = False,
+        max_memory: float | None = None,
     ) -> None:
         super().__init__()
         _check_option("reduction", reduction, functional.REDUCTIONS)
@@ -113,6 +120,9 @@ class AtmoDistLoss(nn.Module):
         self.factors = self._layer_factors(layers, scale)
         self.compute_dtype = compute_dtype
         self.validate: bool | Literal["auto"] = "auto" if validate == "auto" else bool(validate)
+        if max_memory is not None and not max_memory > 0:
+            raise InputError(f"max_memory: got {max_memory}, expected a positive number of bytes, or None")
+        self.max_memory = max_memory
         self._compile = compile
         self._compiled: Callable[..., Tensor] | None = None
         self._seen: set[str] = set()
@@ -198,13 +208,28 @@ class AtmoDistLoss(nn.Module):
         return self._compiled(prediction, target, weight)
 
     def _compute(self, prediction: Tensor, target: Tensor | Mapping[str, Tensor], weight: Tensor | None) -> Tensor:
+        count = size = len(prediction)
+        if self.max_memory is not None:
+            dtype = _COMPUTE_DTYPES[self.compute_dtype] or torch.promote_types(prediction.dtype, torch.float32)
+            height, width = prediction.shape[-2:]
+            encoder, stages = self.extractor.encoder, tuple(self.factors)
+            field = tiling.working_memory(encoder, height, width, dtype.itemsize, stages)
+            size = max(1, int(self.max_memory / (2 * field)))
+        values = tiling.in_chunks(self._values, size, count, prediction, target, weight)
+        return functional.reduce(values, self.reduction)
+
+    def _values(self, prediction: Tensor, target: Tensor | Mapping[str, Tensor], weight: Tensor | None) -> Tensor:
+        """Return the loss of each pair, (N,)."""
         first = self._encode(prediction, weight)
         second = self._encode(target, weight) if isinstance(target, Tensor) else target
-        value = functional.content_distance(first, second, self.factors, weight)
+        difference = functional.mean_squared_difference
+        if self.max_memory is not None:
+            difference = functools.partial(tiling.mean_squared_difference, max_memory=self.max_memory)
+        value = functional.content_distance(first, second, self.factors, weight, difference)
         if self.mse_weight:
-            pixel = functional.mean_squared_difference(first["normalised"], second["normalised"], weight)
+            pixel = difference(first["normalised"], second["normalised"], weight)
             value = (1.0 - self.mse_weight) * value + self.mse_weight * pixel
-        return functional.reduce(value, self.reduction)
+        return value
 
     def features(self, fields: Tensor, weight: Tensor | None = None) -> Features:
         """Return what ``forward`` accepts in place of ``target``: encode a fixed target once.
@@ -257,7 +282,7 @@ class AtmoDistLoss(nn.Module):
         if covered is not None:
             x = x.masked_fill(covered, 0.0)
         dtype = _COMPUTE_DTYPES[self.compute_dtype]
-        features = self.extractor.encode(x, tuple(self.factors), dtype)
+        features = self.extractor.encode(x, tuple(self.factors), dtype, self.max_memory)
         return {**features, "normalised": x}
 
     # What follows only looks at the input.

@@ -122,14 +122,23 @@ class Encoder(nn.Module):
         """Encode normalised (N, C, H, W); only what ``stages`` (default: all) need is computed."""
         wanted = tuple(self.stages) if stages is None else stages
         out: dict[str, Tensor] = {}
-        x = self.pool(F.relu_(self.stem_bn(self.stem(self.context(x)))))
-        for name, stage in self.stages.items():
-            x = stage(x)
+        for name in self.stages:
+            x = self.step(name, x)
             if name in wanted:
-                out[name] = _unit(x) if self.unit_features else x
+                out[name] = self.finish(x)
             if len(out) == len(wanted):
                 break
         return out
+
+    def step(self, name: str, x: Tensor) -> Tensor:
+        """Map the activations of the stage before, or the fields if there is none, to those of ``name``."""
+        if name == next(iter(self.strides)):
+            x = self.pool(F.relu_(self.stem_bn(self.stem(self.context(x)))))
+        return self.stages[name](x)  # type: ignore[no-any-return]
+
+    def finish(self, x: Tensor) -> Tensor:
+        """Turn the activations of a stage into the features that are returned."""
+        return _unit(x) if self.unit_features else x
 
     def set_periodic(self, periodic: bool) -> None:
         """Wrap columns instead of padding them with zeros, for grids that close in longitude."""
