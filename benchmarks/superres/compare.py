@@ -51,16 +51,17 @@ PRESETS = REPOSITORY / "examples" / "srgan" / "presets"
 EVALUATED = ("gfs-1deg-10m", "gfs-1deg-850hPa")  # global, hence with spherical spectra and cities
 RMSE_MARGIN = 1.1
 Arm = tuple[str, float, int, int]
-"""Content loss, adversarial weight, steps, seed."""
+"""Content loss (a key of `contents` in arms.toml), adversarial weight, steps, seed."""
 
 
 def config_of(arm: Arm, start: Path) -> SrganConfig:
     """Return the configuration of an arm, from the generator in ``start``."""
     content, adversarial, steps, seed = arm
-    values = {"content": content, "adversarial_weight": adversarial, "steps": steps, "seed": seed, "threads": 1}
+    overrides = {"content": content, **ARMS["contents"][content]}
+    values = {"adversarial_weight": adversarial, "steps": steps, "seed": seed, "threads": 1}
     values |= {"name": name_of(arm), "initial_generator": str(start), "workers": 0, "validate_every": steps}
     values["final_steps"] = ARMS["final_steps"] if steps == ARMS["steps"] else 0
-    return read_config(PRESETS / "quick.toml", {**values, **ARMS["contents"][content]})
+    return read_config(PRESETS / "quick.toml", {**values, **overrides})
 
 
 def name_of(arm: Arm) -> str:

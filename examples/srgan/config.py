@@ -29,7 +29,9 @@ class RunConfig(PatchSpec):
             ``random-encoder``.
         layers: stages of the encoder (or blocks of ``vgg-random``), equally weighted; empty: what the weights
             recommend (all five blocks).
-        mse_weight: m, of (1 − m) · content + m · MSE; −1: that of the content loss, see ``CONTENTS``.
+        mse_weight: m, of (1 − m) · content + m · companion; −1: that of the content loss, see ``CONTENTS``.
+        companion: ``"mse"``, or ``"amse"``: what stands in the place of the MSE there, so that a loss on features
+            leaves the amplitudes of scales that its features do not see to one that does.
         content_scale: factor of the content loss; 0: fitted on training data, see :func:`srgan.content.calibrate`.
         normalization: ``"weights"``: that of ``weights``; ``"fit"``: fitted on training data. All losses see the
             same normalised fields.
@@ -53,6 +55,7 @@ class RunConfig(PatchSpec):
     weights: str = "default"
     layers: tuple[str, ...] = ()
     mse_weight: float = -1.0
+    companion: str = "mse"
     content_scale: float = 0.0
     normalization: str = "weights"
     steps: int = 1000
@@ -69,7 +72,11 @@ class RunConfig(PatchSpec):
     tensorboard: bool = False
 
     def __post_init__(self) -> None:
-        for key, values in {"content": tuple(CONTENTS), "normalization": ("weights", "fit")}.items():
+        for key, values in {
+            "content": tuple(CONTENTS),
+            "companion": ("mse", "amse"),
+            "normalization": ("weights", "fit"),
+        }.items():
             self._check_choice(key, values)
         lowest = {"batch_size": 1, "steps": 1, "final_steps": 0, "seed": 0, "workers": 0, "validation_batches": 1}
         lowest |= {"log_every": 1, "validate_every": 1, "checkpoint_every": 1, "threads": 0, "timeout_minutes": 1}

@@ -157,19 +157,21 @@ class FeatureLoss(nn.Module):
 
 @dataclasses.dataclass
 class ContentLoss:
-    """(1 − m) · scale · measure + m · MSE of normalised fields.
+    """(1 − m) · scale · measure + m · companion, the MSE of normalised fields or another measure of its size.
 
     Attributes:
         name: of the measure.
         measure: two normalised (N, C, H, W) to (N,); a :class:`Facl` also takes the step.
         mse_weight: m.
         scale: see :func:`calibrate`.
+        companion: two normalised (N, C, H, W) to (N,).
     """
 
     name: str
     measure: Measure | nn.Module
     mse_weight: float
     scale: float = 1.0
+    companion: Measure = measures.mse
 
     def __call__(self, prediction: Tensor, target: Tensor, step: int | None = None) -> Tensor:
         """Return (N,); ``step`` counts from 1 after pretraining, ``None`` outside training."""
@@ -177,7 +179,7 @@ class ContentLoss:
         value: Tensor = self.measure(prediction, target, **options)
         value = (1 - self.mse_weight) * self.scale * value
         if self.mse_weight:
-            value = value + self.mse_weight * measures.mse(prediction, target)
+            value = value + self.mse_weight * self.companion(prediction, target)
         return value
 
 
@@ -221,7 +223,7 @@ def make_content(config: Any, normalization: LogNormalization, sample: Tensor) -
     else:
         measure = _PLAIN[name]
     assert mse_weight is not None
-    return ContentLoss(name, measure, mse_weight)
+    return ContentLoss(name, measure, mse_weight, companion=_PLAIN[config.companion])
 
 
 def load_weights(config: Any) -> Extractor:

@@ -39,7 +39,8 @@ def test_weight_with_the_best_spectrum_at_nearly_the_pixel_error_of_the_start_is
 def test_every_arm_has_a_configuration(compare, tmp_path):
     for content in compare.ARMS["contents"]:
         config = compare.config_of((content, 0.001, compare.ARMS["steps"], 1), tmp_path)
-        assert (config.content, config.adversarial_weight, config.seed) == (content, 0.001, 1)
+        expected = compare.ARMS["contents"][content].get("content", content)
+        assert (config.content, config.adversarial_weight, config.seed) == (expected, 0.001, 1)
         assert config.pretraining == 0
     assert set(compare.ARMS["finalists"]) <= set(compare.ARMS["contents"])
 

@@ -64,6 +64,8 @@ def test_mixture_and_scale(make, fields, normalization):
     content = make("amse", mse_weight=0.25)
     content.scale = 3.0
     assert_close(content(x, y), 0.75 * 3 * measures.amse(x, y) + 0.25 * error, torch.float32)
+    beside = make("l1", mse_weight=0.25, companion="amse")
+    assert_close(beside(x, y), 0.75 * measures.l1(x, y) + 0.25 * measures.amse(x, y), torch.float32)
     assert [make(name).mse_weight for name in ("gradient", "log-spectral", "amse")] == [0.5, 0.5, 0.0]
     # The three networks recommend what the weights do.
     assert {make(name).mse_weight for name in ("atmodist", "random-encoder", "vgg-random")} == {0.05}
