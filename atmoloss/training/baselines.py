@@ -85,7 +85,7 @@ def pixel_measures(normalise: Callable[[Tensor], Tensor]) -> dict[str, Measure]:
 
 def ssim_measure(normalise: Callable[[Tensor], Tensor]) -> Measure:
     """1 − SSIM of the normalised fields (torchmetrics, Gaussian window σ 1.5, range of the patch)."""
-    ssim = require("torchmetrics.functional.image", "eval").structural_similarity_index_measure
+    ssim = require("torchmetrics.functional.image", "metrics").structural_similarity_index_measure
 
     def measure(patch: PatchFields) -> Tensor:
         x = normalise(patch["fields"])
