@@ -8,10 +8,10 @@ SIM     := .venv-sim
 PYTEST  := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadgroup
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-sim lint format build clean
+.PHONY: help demo test test-all test-sim lint format bench bench-check build clean
 
 help:  ## print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("atmoloss needs Python >= 3.10: make PYTHON=..." if sys.version_info < (3, 10) else 0)'
@@ -45,6 +45,12 @@ lint: $(STAMP)  ## ruff check, ruff format --check, mypy
 format: $(STAMP)  ## mend what ruff can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+bench: $(STAMP)  ## time the loss against its rivals on a quiet machine; results/ are written anew
+	for b in loss stages matrix memory startup; do $(BIN)/python benchmarks/speed/$$b.py || exit 1; done
+
+bench-check: $(STAMP)  ## fail where the loss lost more than 15 % against the naive port since the committed results
+	$(BIN)/python benchmarks/speed/loss.py --check
 
 build: $(STAMP)  ## sdist, and the wheel from it, into dist/
 	$(BIN)/python -m build --no-isolation

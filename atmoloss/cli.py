@@ -22,6 +22,7 @@ _EPILOG = """\
 examples:
   atmoloss distance yesterday.nc today.nc            one number per common time
   atmoloss distance week.nc --matrix --plot week.png all times against each other
+  atmoloss report truth.nc A=a.nc B=b.nc             a page that compares fields of models with the truth
   atmoloss info default                              what the bundled weights are
   atmoloss prepare era5.zarr store --level 850       lay large data out for training
   atmoloss train config.toml --set steps=2000        train weights of your own
@@ -33,6 +34,12 @@ Print the AtmoDist distance of the fields of A from those of B: a mean squared d
 zero for equal fields; no root is taken. A and B are files or URLs in any layout that atmoloss.data.open_fields
 reads (netCDF, Zarr, GRIB), on one grid. Fields of the same time are compared, or, if there is one time
 in each, these two. With --matrix every time of A is compared with every time of B, or of A if there is no B.
+"""
+_REPORT = """\
+Compare fields of models with the truth at the times that all have: power and kinetic-energy spectra, semivariogram,
+distributions at cities, tails, moments, pixel errors and grid artefacts, with intervals by bootstrap over blocks of
+time. Writes a self-contained HTML page, the same as Markdown with its figures, and the scores as JSON.
+All files are read by atmoloss.data.open_fields and lie on one grid. docs/evaluation.md defines every score.
 """
 _PREPARE = """\
 Read SOURCE (anything that atmoloss.data.open_fields reads: netCDF, Zarr, GRIB, spherical harmonics, URLs), derive
@@ -78,6 +85,7 @@ def build_parser() -> argparse.ArgumentParser:
     convert.add_argument("--name", help="of the weights (default: that of SRC)")
     _add_prepare(add("prepare", "atmoloss.commands:prepare", "write a training store of data of any size", _PREPARE))
     _add_distance(add("distance", "atmoloss.commands:distance", "distances of fields in files", _DISTANCE))
+    _add_report(add("report", "atmoloss.evaluation.command:report", "compare models with the truth on a page", _REPORT))
     info = add("info", "atmoloss.commands:info", "describe weights: channels, architecture, scales, quality")
     info.add_argument("weights", metavar="WEIGHTS", help="bundled name, weights folder or Hub repository")
     push = add("push", "atmoloss.commands:push", "publish a weights folder on the Hugging Face Hub", _PUSH)
@@ -132,13 +140,40 @@ def _add_distance(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_report(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("truth", metavar="TRUTH", help="file or URL")
+    parser.add_argument("models", metavar="NAME=FILE", nargs="+", help="a model's name and its file or URL")
+    parser.add_argument(
+        "--output", default="report.html", metavar="PATH", help="NAME.html, or a folder (default: %(default)s)"
+    )
+    parser.add_argument("--variables", metavar="A,B", default="divergence,vorticity", help="(default: %(default)s)")
+    parser.add_argument("--level", type=float, help="level to take from all files, hPa for pressure levels")
+    parser.add_argument(
+        "--coarse", metavar="FILE", help="the models' input: compared, too, after bilinear interpolation"
+    )
+    parser.add_argument(
+        "--unresolved-from",
+        type=float,
+        metavar="DEGREE",
+        help="first degree that the input did not resolve (default: the shortest wave of COARSE, or a quarter of "
+        "TRUTH's highest degree)",
+    )
+    parser.add_argument(
+        "--block-days", type=float, default=5.0, metavar="D", help="length of the blocks of time (default: %(default)g)"
+    )
+    parser.add_argument("--draws", type=int, default=1000, metavar="N", help="of blocks (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
+    parser.add_argument("--title", default="Evaluation against the truth", help="of the page (default: %(default)s)")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code.
 
     Args:
         arguments: without the program's name; ``None`` takes those of the process.
     """
-    namespace = build_parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    namespace = build_parser().parse_args(words, argparse.Namespace(_words=words))
     debug = namespace.debug or os.environ.get("ATMOLOSS_DEBUG", "") not in ("", "0")
     with warnings.catch_warnings():
         if not debug:

@@ -18,6 +18,7 @@ from torch import Tensor
 from atmoloss import hub, plotting
 from atmoloss import weights as weights_folder
 from atmoloss.data import open_fields
+from atmoloss.data.alignment import on_grid_of
 from atmoloss.distance import distance_matrix
 from atmoloss.errors import DataError, InputError
 from atmoloss.extractor import load_extractor
@@ -99,7 +100,7 @@ def distance(arguments: argparse.Namespace) -> int:
         options["layers"] = tuple(name.strip() for name in arguments.layers.split(","))
     names = extractor.info.channel_names
     a = open_fields(arguments.a, names, arguments.level)
-    b = a if arguments.b is None else _on_grid_of(a, open_fields(arguments.b, names, arguments.level))
+    b = a if arguments.b is None else on_grid_of(a, open_fields(arguments.b, names, arguments.level))
     options["periodic"] = is_periodic(a["longitude"].values)
     loss = AtmoDistLoss(extractor, reduction="none", **options)
     unit = {"mse": "in units of the MSE of normalised fields", "none": "of raw features"}
@@ -121,33 +122,6 @@ def _scale(text: str) -> Any:
         return float(text)
     except ValueError:
         raise InputError(f"--scale: got {text!r}, expected 'mse', 'none' or a number") from None
-
-
-def _on_grid_of(a: xr.Dataset, b: xr.Dataset) -> xr.Dataset:
-    """Return ``b``, turned in longitude to start where ``a`` does.
-
-    Raises:
-        DataError: the grids differ.
-    """
-    shapes = [(d.sizes["latitude"], d.sizes["longitude"]) for d in (a, b)]
-    if shapes[0] == shapes[1]:
-        start = a["longitude"].values[0]
-        shift = int(np.abs((b["longitude"].values - start + 180) % 360 - 180).argmin())
-        turned = b.roll(longitude=-shift, roll_coords=True) if shift else b
-        east = (turned["longitude"].values - a["longitude"].values + 180) % 360 - 180
-        north = turned["latitude"].values - a["latitude"].values
-        tolerance = 0.01 * abs(a["latitude"].values[0] - a["latitude"].values[1])  # float32 coordinates pass
-        if max(np.abs(east).max(), np.abs(north).max()) < tolerance:
-            return turned
-    raise DataError(f"A and B: got fields on {_grid(a)} and on {_grid(b)}, expected one grid; interpolate one of them")
-
-
-def _grid(data: xr.Dataset) -> str:
-    latitude, longitude = data["latitude"].values, data["longitude"].values
-    return (
-        f"{latitude.size}x{longitude.size} points ({latitude[0]:g} to {latitude[-1]:g}°N, "
-        f"{longitude[0]:g} to {longitude[-1]:g}°E)"
-    )
 
 
 def _tensor(data: xr.Dataset, times: Any = slice(None)) -> Tensor:

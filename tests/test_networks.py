@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from atmoloss.errors import InputError
-from atmoloss.layers import Blur, BlurredConv, Context, Conv, same_padding
+from atmoloss.layers import Blur, BlurredConv, Context, Conv, MaxPool, pad_same, same_padding
 from atmoloss.networks import ENCODERS, Encoder, build_encoder, fold_batch_norm
 from tests.conftest import TINY
 from tests.tolerances import assert_close
@@ -295,3 +295,30 @@ def test_unit_features_are_activations_of_mean_square_one_where_strong() -> None
         expected = f / (f.square().mean(1, keepdim=True) + 0.1).sqrt()
         assert_close(unit(x)[name], expected, torch.float32)
         assert unit(x)[name].square().mean(1).max() <= 1.0
+
+
+@pytest.mark.parametrize("periodic", [False, True])
+@pytest.mark.parametrize("size", [(16, 24), (17, 24), (15, 13), (9, 8)])
+@pytest.mark.parametrize("kernel", [2, 4, 8])
+def test_strided_convolution_of_few_channels_is_the_plain_one(size, kernel, periodic) -> None:
+    torch.manual_seed(0)
+    conv = Conv(2, 5, kernel, 2, bias=True).double()
+    conv.periodic = periodic
+    x = torch.randn(2, 2, *size, dtype=torch.float64, requires_grad=True)
+    found = conv(x)
+    expected = F.conv2d(pad_same(x, kernel, 2, periodic=periodic), conv.weight, conv.bias, stride=2)
+    assert_close(found, expected)
+    weights = torch.randn_like(found)
+    inputs = (x, conv.weight, conv.bias)
+    for one, other in zip(
+        torch.autograd.grad((found * weights).sum(), inputs),
+        torch.autograd.grad((expected * weights).sum(), inputs),
+        strict=True,
+    ):
+        assert_close(one, other)
+
+
+@pytest.mark.parametrize("size", [(16, 24), (17, 25), (16, 25), (1, 2), (3, 3)])
+def test_max_pool_is_that_of_a_field_padded_with_minus_infinity(size) -> None:
+    x = torch.randn(2, 3, *size)
+    assert torch.equal(MaxPool()(x), F.max_pool2d(pad_same(x, 3, 2, -math.inf), 3, 2))

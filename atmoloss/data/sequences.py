@@ -18,13 +18,18 @@ from atmoloss.data.sources import FieldSource
 from atmoloss.errors import DataError
 
 # A north–south mirror is a symmetry of the equations only with these signs flipped.
-_ODD_UNDER_MIRROR = ("vorticity", "vo", "v")
+_ODD_UNDER_MIRROR = ("vorticity", "vo")
 
 
 def mirror_sign(channel: str) -> float:
     """Return −1 for variables that change sign under a north–south mirror: vorticity, northward wind."""
+    return -1.0 if channel.lower() in _ODD_UNDER_MIRROR or _is_wind(channel, "v") else 1.0
+
+
+def _is_wind(channel: str, letter: str) -> bool:
+    """Say whether a channel is the wind component ``letter``: u, u10, u100 …"""
     name = channel.lower()
-    return -1.0 if name in _ODD_UNDER_MIRROR or (name[0] == "v" and name[1:].isdigit()) else 1.0
+    return name[0] == letter and (len(name) == 1 or name[1:].isdigit())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +44,8 @@ class SequenceSpec:
         batch_size: sequences per batch.
         latitude_band: degrees; the whole patch lies inside.
         mirror: mirror half of the sequences north–south, see :func:`mirror_sign`.
+        turn: turn each sequence by a random multiple of 90°, see :func:`turn_patch`. Not quite a symmetry (cells are
+            narrower than high, and the Coriolis parameter has a gradient), but eight times the fields with ``mirror``.
         smooth: smooth each sequence by a Gaussian of σ cells, σ uniform between 0 and this, so that
             features do not lean on the roughness of one product.
         coarsen: each sequence takes means over blocks of one of these sizes (where the grid is large enough),
@@ -52,6 +59,7 @@ class SequenceSpec:
     batch_size: int = 16
     latitude_band: tuple[float, float] = (-80.0, 80.0)
     mirror: bool = True
+    turn: bool = False
     smooth: float = 0.0
     coarsen: tuple[int, ...] = (1,)
 
@@ -146,6 +154,8 @@ class SequenceDataset(Dataset[SequenceBatch]):
             patch = smooth_patch(patch, rng.uniform(0, spec.smooth))
         if spec.mirror and rng.random() < 0.5:
             patch = patch[:, :, ::-1] * self._signs[:, None, None]
+        if spec.turn:
+            patch = turn_patch(patch, int(rng.integers(4)), self.sources[0].channels)
         return np.ascontiguousarray(patch), source.hours[times]
 
 
@@ -171,6 +181,24 @@ def smooth_patch(patch: np.ndarray, sigma: float) -> np.ndarray:
     matrix = np.zeros((n, n), np.float32)
     np.add.at(matrix, (np.arange(n)[:, None], source), kernel / kernel.sum())
     return np.asarray(matrix @ patch @ matrix.T)
+
+
+def turn_patch(patch: np.ndarray, quarters: int, channels: Sequence[str]) -> np.ndarray:
+    """Turn square (S, C, n, n), rows from north to south, anticlockwise by quarters of a full turn, winds as vectors.
+
+    Raises:
+        DataError: a wind component without the other.
+    """
+    patch = np.rot90(patch, quarters, (-2, -1))
+    u, v = ([i for i, name in enumerate(channels) if _is_wind(name, letter)] for letter in "uv")
+    if len(u) != len(v):
+        raise DataError(f"turn: got channels {list(channels)}, expected both wind components or none")
+    if u and quarters % 4:
+        patch = patch.copy()
+        for i, j in zip(u, v, strict=True):
+            for _ in range(quarters % 4):
+                patch[:, i], patch[:, j] = -patch[:, j], patch[:, i].copy()
+    return patch
 
 
 class Lags:

@@ -6,7 +6,7 @@ import dataclasses
 import io
 import json
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,9 @@ from atmoloss.training.config import TrainConfig, make_config
 from atmoloss.weights import write_atomically
 
 RECORD, CHECKPOINT, METRICS = "run.json", "checkpoint.pt", "metrics.jsonl"
+Make = Callable[[dict[str, Any]], Any]
 # These may differ between a run and its continuation: they do not change what is computed.
-_FREE = (
+FREE = (
     "workers",
     "threads",
     "timeout_minutes",
@@ -44,7 +45,7 @@ def git_commit(folder: Path) -> str:
     return run[0].strip() + ("+" if run[1].strip() else "")
 
 
-def describe(config: TrainConfig, sources: Sequence[FieldSource]) -> dict[str, Any]:
+def describe(config: Any, sources: Sequence[FieldSource]) -> dict[str, Any]:
     """Return what a run keeps of its origin: configuration, versions, commit and data fingerprints."""
     return {
         "config": dataclasses.asdict(config),
@@ -66,11 +67,16 @@ def read_record(folder: Path) -> tuple[TrainConfig, dict[str, Any]]:
     Raises:
         ConfigError: no run in that folder.
     """
+    record = _read(folder)
+    return make_config(record["config"]), record
+
+
+def _read(folder: Path) -> dict[str, Any]:
     try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        record: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"output: {folder} holds no run to continue or export: {error}") from error
-    return make_config(record["config"]), record
+    return record
 
 
 def begin(folder: Path, resume: bool) -> None:
@@ -80,23 +86,34 @@ def begin(folder: Path, resume: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
 
 
-def enter(folder: Path, record: dict[str, Any], resume: bool) -> dict[str, Any] | None:
+def enter(
+    folder: Path, record: dict[str, Any], resume: bool, make: Make = make_config, free: Collection[str] = FREE
+) -> dict[str, Any] | None:
     """Write ``run.json``, or check that the run of the folder is the same; return its last checkpoint, if any.
+
+    Args:
+        folder: of the run.
+        record: as :func:`describe` returns it.
+        resume: whether the run may go on.
+        make: from the values in the record to the configuration that they stand for.
+        free: keys that may differ, because they do not change what is computed.
 
     Raises:
         ConfigError: as :func:`check_same`.
     """
     if (folder / RECORD).is_file():
-        check_same(read_record(folder)[1], record)
+        check_same(_read(folder), record, make, free)
     else:
         write_record(folder, record)
     return load_checkpoint(folder) if resume else None
 
 
-def check_same(before: dict[str, Any], now: dict[str, Any]) -> None:
+def check_same(
+    before: dict[str, Any], now: dict[str, Any], make: Make = make_config, free: Collection[str] = FREE
+) -> None:
     """Raise ``ConfigError`` where a continued run would compute something else than it began."""
-    # Through make_config: keys added since the run began have the defaults that it was computed with.
-    was, config = (_comparable(dataclasses.asdict(make_config(record["config"]))) for record in (before, now))
+    # Through make: keys added since the run began have the defaults that it was computed with.
+    was, config = (_comparable(dataclasses.asdict(make(record["config"])), free) for record in (before, now))
     for key, value in config.items():
         if value != was[key]:
             raise ConfigError(
@@ -107,13 +124,13 @@ def check_same(before: dict[str, Any], now: dict[str, Any]) -> None:
             raise ConfigError(f"resume: the data of source {name!r} changed since the run began")
 
 
-def _comparable(config: dict[str, Any]) -> dict[str, Any]:
+def _comparable(config: dict[str, Any], free: Collection[str]) -> dict[str, Any]:
     """Leave out what may differ; data may have moved, the fingerprints tell whether they are the same."""
     plain = json.loads(json.dumps(config))  # tuples and lists are the same there
     for source in plain["sources"]:
         for key in ("path", "license", "attribution"):
             source.pop(key, None)
-    return {key: value for key, value in plain.items() if key not in _FREE}
+    return {key: value for key, value in plain.items() if key not in free}
 
 
 def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:

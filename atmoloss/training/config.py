@@ -8,10 +8,12 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 from atmoloss.data.sequences import SequenceSpec
 from atmoloss.errors import ConfigError, require
+
+_T = TypeVar("_T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,6 +179,15 @@ def read_config(path: Path, overrides: Mapping[str, Any] | None = None) -> Train
     Raises:
         ConfigError: neither of them, an unknown key, or a value of the wrong kind.
     """
+    return make_config({**read_values(path), **(overrides or {})})
+
+
+def read_values(path: Path) -> dict[str, Any]:
+    """Read the plain values of a configuration file; relative source paths become absolute.
+
+    Raises:
+        ConfigError: neither TOML nor a ``metrics.json``.
+    """
     toml: Any = require("tomllib", "train") if sys.version_info >= (3, 11) else require("tomli", "train")
     try:
         text = path.read_text(encoding="utf-8")
@@ -186,7 +197,7 @@ def read_config(path: Path, overrides: Mapping[str, Any] | None = None) -> Train
     for source in raw.get("sources", []):
         if isinstance(source, dict) and "://" not in str(source.get("path", "")):
             source["path"] = os.path.abspath(path.parent / str(source.get("path", "")))
-    return make_config({**raw, **(overrides or {})})
+    return raw
 
 
 def make_config(raw: Mapping[str, Any]) -> TrainConfig:
@@ -198,14 +209,21 @@ def make_config(raw: Mapping[str, Any]) -> TrainConfig:
     recipe = raw.get("recipe", "fast")
     if recipe not in RECIPES:
         raise ConfigError(f"recipe: got {recipe!r}, expected one of {', '.join(RECIPES)}")
-    values = dict(RECIPES[recipe])
-    values.update(raw)
+    return build(TrainConfig, {**RECIPES[recipe], **raw})
+
+
+def build(kind: type[_T], values: Mapping[str, Any]) -> _T:
+    """Build a configuration dataclass from plain values, checking names and types; ``sources`` are tables.
+
+    Raises:
+        ConfigError: an unknown key or a value of the wrong kind.
+    """
     sources = values.get("sources", ())
     if not isinstance(sources, Sequence) or not all(isinstance(s, Mapping) for s in sources):
         raise ConfigError(f"sources: got {sources!r}, expected tables [[sources]] with name and path")
-    values["sources"] = tuple(_build(SourceConfig, s, "sources.") for s in sources)
-    config: TrainConfig = _build(TrainConfig, values, "")
-    return config
+    built = tuple(_build(SourceConfig, s, "sources.") for s in sources)
+    out: _T = _build(kind, {**values, "sources": built}, "")
+    return out
 
 
 def _build(kind: Any, values: Mapping[str, Any], prefix: str) -> Any:

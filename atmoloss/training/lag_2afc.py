@@ -15,6 +15,7 @@ from torch import Tensor
 
 from atmoloss.data.sequences import read_patch, rows_inside
 from atmoloss.data.sources import FieldSource
+from atmoloss.evaluation.bootstrap import draw_blocks, percentile_interval
 
 PatchFields = dict[str, Tensor]
 """What a distance may look at: ``"fields"`` (T, C, h, w) and, where the data has them, ``"winds"``."""
@@ -76,11 +77,10 @@ def bootstrap(
     total = np.stack([np.bincount(index, t.total, len(days)) for t in tallies])
     used = total[0] > 0
     right, total = right[:, used], total[:, used]
-    draws = np.random.default_rng(seed).integers(used.sum(), size=(n, int(used.sum())))
+    draws = draw_blocks(int(used.sum()), n, seed)
     shares = right[:, draws].sum(-1) / total[:, draws].sum(-1)
-    tails = [50 * (1 - level), 50 * (1 + level)]
     rows = [*shares, *(shares[0] - shares[1:])]
-    return tuple((float(low), float(high)) for low, high in (np.percentile(row, tails) for row in rows))
+    return tuple((float(low), float(high)) for low, high in (percentile_interval(row, level) for row in rows))
 
 
 def tiles(source: FieldSource, size: int, latitude_band: tuple[float, float] = (-80.0, 80.0)) -> list[tuple[int, int]]:

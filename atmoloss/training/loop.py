@@ -5,9 +5,8 @@ from __future__ import annotations
 import copy
 import logging
 import math
-import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from atmoloss import __version__
 from atmoloss import weights as weights_folder
 from atmoloss.data.sequences import SequenceDataset
 from atmoloss.data.sources import FieldSource, open_source, split_by_date
-from atmoloss.errors import ConfigError, require
+from atmoloss.errors import ConfigError
 from atmoloss.extractor import load_strictly
 from atmoloss.heads import MetricHead, PretextModel, build_head
 from atmoloss.networks import Encoder, build_encoder
@@ -32,6 +31,7 @@ from atmoloss.training.distributed import ALONE, Team, fix_batch_norm
 from atmoloss.training.export import build_extractor
 from atmoloss.training.lag_2afc import measure_source
 from atmoloss.training.objective import SequenceObjective
+from atmoloss.training.progress import Progress, flat, open_tensorboard
 
 log = logging.getLogger("atmoloss")
 _NORMALISATION_BATCHES = 64
@@ -206,8 +206,8 @@ def train(
         pin_memory=device.startswith("cuda"),
     )
     metrics = runs.MetricsLog(folder, start) if team.leads else None
-    board = _tensorboard(folder) if config.tensorboard and team.leads else None
-    bar = _Progress(start, config.steps, shown=team.leads)
+    board = open_tensorboard(folder) if config.tensorboard and team.leads else None
+    bar = Progress(start, config.steps, shown=team.leads)
     sums: dict[str, float] = {}
     began = time.perf_counter()
 
@@ -217,7 +217,7 @@ def train(
         metrics.write(step=step, **values)
         bar.note(step, values)
         if board is not None:
-            for name, value in _flat(values).items():
+            for name, value in flat(values).items():
                 board.add_scalar(name, value, step)
 
     # Named, so that after an error its worker processes are ended when the error has been told, not before.
@@ -336,40 +336,3 @@ def validate(
             counted[i] = tally.right.sum(), tally.total.sum()
     counted = team.sum(counted)
     return {s.name: float(right / total) for s, (right, total) in zip(sources, counted, strict=True) if total}
-
-
-def _tensorboard(folder: Path) -> Any:
-    require("tensorboard", "tensorboard")
-    from torch.utils.tensorboard import SummaryWriter
-
-    return SummaryWriter(str(folder))
-
-
-def _flat(values: dict[str, Any]) -> dict[str, float]:
-    """Put the entries of inner dictionaries beside the others."""
-    out: dict[str, float] = {}
-    for name, value in values.items():
-        out |= value if isinstance(value, dict) else {name: value}
-    return out
-
-
-class _Progress:
-    """A bar on a terminal, lines elsewhere."""
-
-    def __init__(self, start: int, total: int, shown: bool = True) -> None:
-        self._total = total
-        self._bar: Any = None
-        if shown and sys.stderr.isatty():
-            self._bar = require("tqdm", "train").tqdm(initial=start, total=total, unit="step", dynamic_ncols=True)
-        self.update: Callable[[], Any] = self._bar.update if self._bar is not None else (lambda: None)
-
-    def note(self, step: int, values: dict[str, Any]) -> None:
-        shown = {name: f"{number:.4g}" for name, number in _flat(values).items()}
-        if self._bar is not None and "loss" in shown:
-            self._bar.set_postfix({key: shown[key] for key in ("loss", "accuracy", "ranking") if key in shown})
-        else:
-            log.info("step %d of %d: %s", step, self._total, ", ".join(f"{k} {v}" for k, v in shown.items()))
-
-    def close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()

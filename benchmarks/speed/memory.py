@@ -1,85 +1,65 @@
-"""Memory and time of the loss with and without ``max_memory``.
+"""How much memory do forward and backward take? Peak resident memory beyond what was there before, per case.
 
-    python benchmarks/speed/memory.py
+    python benchmarks/speed/memory.py [--size 160] [--batch 32]      # results/memory.md
 
-Each row in its own process, one thread: growth of the resident memory from before the call to its peak, after a
-call on a small field (kernels and torch's checkpointing are loaded then). Results: ``results/memory.md``.
+Each case runs in a process of its own, so that one's peak does not hide another's.
 """
 
 from __future__ import annotations
 
-import json
-import platform
-import re
-import subprocess
+import argparse
+import multiprocessing
+import resource
 import sys
-import time
 from pathlib import Path
 
 import torch
-from torch.utils.checkpoint import checkpoint
+from loss import cases
+from timing import machine
 
-from atmoloss import AtmoDistLoss
+from atmoloss.weights import write_atomically
 
-# pairs, rows, columns, with gradient, max_memory
-ROWS = [
-    (16, 128, 128, True, None),
-    (16, 128, 128, True, 30e6),
-    (1, 721, 1440, True, None),
-    (1, 721, 1440, True, 100e6),
-    (1, 721, 1440, True, 50e6),
-    (1, 721, 1440, False, None),
-    (1, 721, 1440, False, 50e6),
-    (1, 1280, 2560, True, None),
-    (1, 1280, 2560, True, 100e6),
-]
+HERE = Path(__file__).resolve().parent
 
 
-def status(key: str) -> int:
-    text = Path("/proc/self/status").read_text()
-    return 1024 * int(re.search(rf"^{key}:\s+(\d+)", text, re.M).group(1))
-
-
-def measure(pairs: int, height: int, width: int, gradient: bool, max_memory: float | None) -> dict[str, float]:
+def peak_of(task: tuple[str, int, int]) -> float:
+    """Return MB that one forward and backward adds to the peak of this process."""
+    name, size, batch = task
     torch.set_num_threads(1)
-    torch.manual_seed(0)
-    loss = AtmoDistLoss(max_memory=max_memory, periodic=True)
-    small = 4e-5 * torch.randn(1, 2, 64, 64)
-    checkpoint(loss, small.clone().requires_grad_(), small, use_reentrant=False).backward()
-    a, b = 4e-5 * torch.randn(2, pairs, 2, height, width)
-    a.requires_grad_(gradient)
-    a.grad = torch.zeros_like(a) if gradient else None
-    Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts anew
-    before, start = status("VmRSS"), time.process_time()
-    value = loss(a, b)
-    if gradient:
-        value.backward()
-    return {"seconds": time.process_time() - start, "bytes": status("VmHWM") - before, "value": value.item()}
+    make = cases(torch.device("cpu"), ("float32",))[name]
+
+    def run(n: int, side: int) -> None:
+        target = torch.randn(n, 2, side, side)
+        prediction = (target + 0.3 * torch.randn_like(target)).requires_grad_()
+        make(target)(prediction).backward()
+
+    run(1, 64)  # what libraries set up once
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    run(batch, size)
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
 
 
-def main() -> None:
-    lines = [
-        f"torch {torch.__version__}, {platform.machine()}, one thread. Command: `python benchmarks/speed/memory.py`",
-        "",
-        "| pairs | gradient | max_memory | growth of memory | processor time | value |",
-        "|---|---|---|---|---|---|",
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", type=int, default=160)
+    parser.add_argument("--batch", type=int, default=32)
+    arguments = parser.parse_args()
+    encoders = ("naive", "published", "default", "vgg")
+    names = [name for name in cases(torch.device("cpu"), ("float32",)) if name.startswith(encoders)]
+    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+        tasks = [(name, arguments.size, arguments.batch) for name in names]
+        found = dict(zip(names, pool.map(peak_of, tasks, chunksize=1), strict=True))
+    about = ", ".join(f"{k} {v}" for k, v in machine(torch.device("cpu")).items())
+    lines = [f"`python benchmarks/speed/memory.py`: {arguments.batch} patches of {arguments.size}²; {about}.", ""]
+    lines += ["| case | MB | MB per patch | of the naive port |", "|---|---|---|---|"]
+    lines += [
+        f"| {n} | {mb:.0f} | {mb / arguments.batch:.2f} | {mb / found['naive port']:.2f} |" for n, mb in found.items()
     ]
-    for row in ROWS:
-        run = subprocess.run([sys.executable, __file__, json.dumps(row)], capture_output=True, text=True, check=True)
-        got = json.loads(run.stdout)
-        pairs, height, width, gradient, bound = row
-        limit = "none" if bound is None else f"{bound / 1e6:.0f} MB"
-        lines.append(
-            f"| {pairs} of {height}×{width} | {'yes' if gradient else 'no'} | {limit} "
-            f"| {got['bytes'] / 1e6:.0f} MB | {got['seconds']:.1f} s | {got['value']:.7g} |"
-        )
-        print(lines[-1], flush=True)
-    out = Path(__file__).parent / "results" / "memory.md"
-    out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    text = "\n".join(lines) + "\n"
+    print(text)
+    write_atomically(HERE / "results" / "memory.md", text.encode())
+    return 0
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        print(json.dumps(measure(*json.loads(sys.argv[1]))))
-    else:
-        main()
+    sys.exit(main())

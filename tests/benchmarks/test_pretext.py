@@ -1,34 +1,16 @@
 """The benchmarks' own arithmetic: what a verdict rests on is tested on fields with known answers."""
 
-import importlib.util
 import math
-import sys
-from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
 
-FOLDER = Path(__file__).parents[2] / "benchmarks" / "pretext"
-
-
-def load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"pretext_{name}", FOLDER / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    sys.path.insert(0, str(FOLDER))  # they import one another, as scripts do
-    try:
-        spec.loader.exec_module(module)
-    finally:
-        sys.path.remove(str(FOLDER))
-    return module
+from .loading import load
 
 
 def test_spectrum_of_a_wave_is_a_line_at_its_wavenumber():
-    probe = load("loss_probe")
+    probe = load("pretext", "loss_probe")
     y, x = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
     wave = torch.cos(2 * math.pi * (6 * x + 8 * y) / 64)[None]
     spectra = probe.power_spectra(3 + wave)
@@ -38,7 +20,7 @@ def test_spectrum_of_a_wave_is_a_line_at_its_wavenumber():
 
 
 def test_probe_finds_each_fault_and_passes_what_is_sound():
-    faults = load("loss_probe").faults
+    faults = load("pretext", "loss_probe").faults
     mse = np.linspace(1.0, 0.0, 32)
     sound = np.sqrt(mse)
     assert faults(sound, mse) == []
@@ -59,7 +41,7 @@ def test_probe_finds_each_fault_and_passes_what_is_sound():
 
 
 def test_shortcut_triples():
-    shortcuts = load("shortcuts")
+    shortcuts = load("pretext", "shortcuts")
     lags = np.arange(6, 97, 6)
     a, b = lags[:, None], lags[None, :]
     same, other = shortcuts.same_time_of_day(a, b), shortcuts.other_time_of_day(a, b)
@@ -70,7 +52,7 @@ def test_shortcut_triples():
 
 
 def test_study_arms_are_configurations():
-    study = load("study")
+    study = load("pretext", "study")
     names = [study.config_of(arm, 0).name for arm in study.STUDY["arms"]]
     assert names == list(study.STUDY["arms"])
     simulated = {s.name: s.weight for s in study.config_of("sources-simulated", 0).sources}
@@ -78,7 +60,7 @@ def test_study_arms_are_configurations():
 
 
 def test_log_spectra_tell_roughness_and_not_place():
-    controls = load("controls")
+    controls = load("pretext", "controls")
     rng = torch.Generator().manual_seed(0)
     x = torch.randn(1, 2, 64, 64, generator=rng)
     smooth = torch.nn.functional.avg_pool2d(torch.nn.functional.pad(x, (2, 2, 2, 2), "circular"), 5, 1)

@@ -1,0 +1,122 @@
+"""Intervals by bootstrap over blocks of time.
+
+Fields of neighbouring days resemble each other, so that single times are not independent samples. The period
+is cut into blocks of some days, longer than the autocorrelation, and blocks are drawn with replacement
+(non-overlapping block bootstrap; Carlstein 1986, doi:10.1214/aos/1176350057). The same blocks are drawn for
+every model, so that differences between models are paired.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from atmoloss.errors import InputError, require
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+DEFAULT_BLOCK_DAYS = 5.0
+"""Length of a block: at mid-latitudes weather systems pass within that time."""
+BOUNDS = ("value", "low", "high")
+
+
+def draw_blocks(n_blocks: int, n: int, seed: int) -> np.ndarray:
+    """Return the numbers of the blocks of each draw, (n, n_blocks)."""
+    return np.random.default_rng(seed).integers(n_blocks, size=(n, n_blocks))
+
+
+def percentile_interval(samples: np.ndarray, level: float = 0.95) -> np.ndarray:
+    """Return the lower and upper bound over the first axis, (2, …)."""
+    return np.asarray(np.percentile(samples, [50 * (1 - level), 50 * (1 + level)], axis=0))
+
+
+class BlockBootstrap:
+    """Draws of blocks of a series of times.
+
+    Args:
+        times: (T,) datetime64, in any order, gaps allowed.
+        block_days: length of a block, days; blocks start at the first time.
+        n: number of draws.
+        seed: of the draws.
+
+    Attributes:
+        block: number of the block of each time, (T,).
+        n_blocks: blocks that hold a time.
+        counts: how often each block counts, (n + 1, n_blocks); the first row, all once, is the data as they are.
+        sizes: times in each block, (n_blocks,).
+
+    Raises:
+        InputError: no times, or a length or number that is not positive.
+    """
+
+    def __init__(self, times: Any, block_days: float = DEFAULT_BLOCK_DAYS, n: int = 1000, seed: int = 0) -> None:
+        stamps = np.asarray(times, "datetime64[ns]")
+        if stamps.ndim != 1 or not stamps.size:
+            raise InputError(f"times: got shape {stamps.shape}, expected (T,) with at least one time")
+        if not (block_days > 0 and n > 0):
+            raise InputError(f"block_days, n: got {block_days} and {n}, expected positive numbers")
+        days = (stamps - stamps.min()) / np.timedelta64(1, "D")
+        _, self.block = np.unique(np.floor(days / block_days), return_inverse=True)
+        self.n_blocks = int(self.block.max()) + 1
+        self.sizes = np.bincount(self.block)
+        draws = draw_blocks(self.n_blocks, n, seed)
+        drawn = np.zeros((n, self.n_blocks))
+        np.add.at(drawn, (np.arange(n)[:, None], draws), 1.0)
+        self.counts = np.concatenate((np.ones((1, self.n_blocks)), drawn))
+
+    def block_sums(self, per_time: np.ndarray) -> np.ndarray:
+        """Sum values (T, …) over the times of each block, (n_blocks, …)."""
+        out = np.zeros((self.n_blocks, *per_time.shape[1:]))
+        np.add.at(out, self.block, per_time)
+        return out
+
+    def means(self, sums: np.ndarray) -> np.ndarray:
+        """Return the time means of all draws, (n + 1, …), of block sums (n_blocks, …)."""
+        total = self.counts @ self.sizes
+        flat = self.counts @ sums.reshape(self.n_blocks, -1)
+        out: np.ndarray = (flat / total[:, None]).reshape(len(total), *sums.shape[1:])
+        return out
+
+    def bounds(self, samples: np.ndarray, level: float = 0.95) -> np.ndarray:
+        """Return value, lower and upper bound, (3, …), of samples (n + 1, …); bounds are NaN for a single block.
+
+        The interval is that of the percentiles, moved so that the median of the draws lies on the value. Scores that
+        cannot be negative (a Wasserstein distance, the RMS of a map) grow by the repetition of blocks alone; without
+        that step the value would lie below its own interval. What the interval tells is how far the score of
+        another period as long as this one would be.
+        """
+        value = samples[:1]
+        if self.n_blocks < 2:
+            return np.concatenate((value, np.full((2, *samples.shape[1:]), np.nan)))
+        shift = value - np.median(samples[1:], axis=0)
+        return np.concatenate((value, percentile_interval(samples[1:], level) + shift))
+
+
+def bootstrap_mean(
+    series: xr.DataArray, block_days: float = DEFAULT_BLOCK_DAYS, n: int = 1000, seed: int = 0, level: float = 0.95
+) -> xr.DataArray:
+    """Return the time mean of a series with its interval.
+
+    Args:
+        series: with a ``time`` coordinate, e.g. the MSE of each field, or spectra (time, degree).
+        block_days, n, seed: see :class:`BlockBootstrap`.
+        level: of the interval.
+
+    Returns:
+        (bound, …) with bound = value, low, high, in the units of ``series``.
+    """
+    xarray = require("xarray", "eval")
+    series = series.transpose("time", ...)
+    draws = BlockBootstrap(series["time"].values, block_days, n, seed)
+    samples = draws.means(draws.block_sums(np.asarray(series.values, np.float64)))
+    rest = series.isel(time=0, drop=True)
+    out: xr.DataArray = xarray.DataArray(
+        draws.bounds(samples, level),
+        dims=("bound", *rest.dims),
+        coords={"bound": list(BOUNDS), **{k: v for k, v in rest.coords.items() if v.dims}},
+        name=series.name,
+        attrs=series.attrs,
+    )
+    return out

@@ -1,0 +1,109 @@
+"""The test stage of compare.py: finished arms on test dates, as tables with intervals and as figures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from compare import ARMS, EVALUATED, PRESETS, RESULTS, Arm, held_out, made_by, name_of, truth_like
+from srgan.config import read_config
+from srgan.store import load_generator
+
+from atmoloss.data.sources import FieldSource
+from atmoloss.evaluation import Evaluation, evaluate_fields, figures
+from atmoloss.evaluation.results import METRICS
+from atmoloss.training.loop import open_sources
+from atmoloss.weights import write_atomically
+
+SHOWN = ("start", "mse", "amse", "random-encoder", "atmodist")
+VARIABLES = ("divergence", "vorticity", "kinetic_energy")
+
+
+def report(arms: list[Arm], runs: Path) -> None:
+    """Write results/test-SOURCE.json and .md, and the figures of the first source."""
+    sources = open_sources(read_config(PRESETS / "quick.toml"))  # type: ignore[arg-type]
+    torch.set_num_threads(2)
+    for source in held_out(sources, "test", every=1):
+        made = {"start": made_by(load_generator(runs / "pretrain" / "pretrained"), source)}
+        for arm in arms:
+            folder = runs / name_of(arm) / "generator"
+            if folder.is_dir():
+                made[label(arm)] = made_by(load_generator(folder), source)
+                print(source.name, label(arm), flush=True)
+        truth = truth_like(made["start"], source)
+        evaluation = evaluate_fields(truth, made)
+        write(evaluation, source)
+        if source.name == EVALUATED[0]:
+            draw(truth, {n: made[n] for n in SHOWN if n in made}, source)
+
+
+def label(arm: Arm) -> str:
+    """Name an arm for people: the loss, `no GAN` where there was no adversary, the seed beyond the first."""
+    content, adversarial, _, seed = arm
+    return f"{content}{', no GAN' * (not adversarial)}{f', seed {seed}' if seed else ''}"
+
+
+def write(evaluation: Evaluation, source: FieldSource) -> None:
+    """Write the scores of one source."""
+    found: dict[str, Any] = {"settings": dict(evaluation.settings), "notes": list(evaluation.notes)}
+    found["scores"] = [
+        [s.variable, s.metric, s.model, *(float(f"{x:.5g}") for x in (s.value, s.low, s.high))]
+        for s in evaluation.scores
+    ]
+    found["differences"] = [
+        [d.variable, d.metric, d.model, d.other, *(float(f"{x:.5g}") for x in (d.value, d.low, d.high))]
+        for d in evaluation.differences
+        if d.model == "atmodist" or d.other == "atmodist"
+    ]
+    text = json.dumps(found, ensure_ascii=False).replace("], [", "],\n[") + "\n"
+    write_atomically(RESULTS / f"test-{source.name}.json", text.replace("NaN", "null").encode())
+    write_atomically(RESULTS / f"test-{source.name}.md", table(evaluation).encode())
+
+
+def table(evaluation: Evaluation) -> str:
+    """Return Markdown: value and 95 % interval per model and score, and means over seeds with their spread."""
+    s = evaluation.settings
+    lines = [
+        f"`python benchmarks/superres/compare.py test`: {s['n_times']} times from {s['first_time']} to "
+        f"{s['last_time']}, {s['grid']}; 95 % intervals by bootstrap over {s['n_blocks']} blocks of "
+        f"{s['block_days']:g} days; unresolved from degree {s['unresolved_from_degree']:g}.",
+        "",
+    ]
+    for variable in VARIABLES:
+        scores = [x for x in evaluation.scores if x.variable == variable]
+        metrics = list(dict.fromkeys(x.metric for x in scores))
+        lines += [f"**{variable}**", "", "| content | " + " | ".join(METRICS[m].label for m in metrics) + " |"]
+        lines += ["|---" * (1 + len(metrics)) + "|"]
+        for model in evaluation.models:
+            cells = []
+            for metric in metrics:
+                x = next(x for x in scores if (x.metric, x.model) == (metric, model))
+                cells.append(f"{x.value:.3g} [{x.low:.3g}, {x.high:.3g}]")
+            lines.append(f"| {model} | " + " | ".join(cells) + " |")
+        lines += [""]
+        for content in ARMS["finalists"]:
+            models = [m for m in evaluation.models if m == content or m.startswith(f"{content}, seed")]
+            if len(models) < 2:
+                continue
+            values = np.array(
+                [[next(x.value for x in scores if (x.metric, x.model) == (k, m)) for k in metrics] for m in models]
+            )
+            cells = [f"{a:.3g} ± {b:.2g}" for a, b in zip(values.mean(0), values.std(0, ddof=1), strict=True)]
+            lines.append(f"| {content}: {len(models)} seeds | " + " | ".join(cells) + " |")
+        lines += [""]
+    return "\n".join(lines)
+
+
+def draw(truth: xr.Dataset, made: dict[str, xr.Dataset], source: FieldSource) -> None:
+    """Write the figures of docs/figures that begin with `superres`."""
+    evaluation = evaluate_fields(truth, made)
+    folder = RESULTS.parents[2] / "docs" / "figures"
+    for name in ("spectrum", "distances_and_tails", "cities", "example"):
+        plot = getattr(figures, name)(evaluation, "vorticity")
+        if plot is not None:
+            write_atomically(folder / f"superres-{name.replace('_', '-')}.{plot.file.rpartition('.')[2]}", plot.data)
+    print(f"figures of {source.name} in {folder}")

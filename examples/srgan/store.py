@@ -1,0 +1,86 @@
+"""A trained generator on disk: ``config.json`` and ``model.safetensors``, with all that its use needs."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load, save
+
+from atmoloss.errors import WeightsError
+from atmoloss.extractor import load_strictly
+from atmoloss.normalization import LogNormalization
+from atmoloss.weights import write_atomically
+
+from .models import Generator
+
+CONFIG, TENSORS = "config.json", "model.safetensors"
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredGenerator:
+    """A generator, and the channels and normalisation that it was trained with.
+
+    Attributes:
+        generator: in evaluation mode.
+        normalization: of its input and output.
+        variables: canonical names of its channels, in order.
+        origin: what made it: content loss, scale, versions, commit.
+        id: first digits of the hash of its weights.
+    """
+
+    generator: Generator
+    normalization: LogNormalization
+    variables: tuple[str, ...]
+    origin: Mapping[str, Any]
+    id: str
+
+
+def save_generator(
+    folder: Path,
+    generator: Generator,
+    normalization: LogNormalization,
+    variables: tuple[str, ...],
+    origin: Mapping[str, Any],
+) -> None:
+    """Write a generator, each file under a temporary name first."""
+    folder.mkdir(parents=True, exist_ok=True)
+    data = save({name: t.detach().cpu().contiguous() for name, t in generator.state_dict().items()})
+    config = {
+        "format_version": 1,
+        "generator": generator.architecture,
+        "normalization": normalization.constants(),
+        "variables": list(variables),
+        "origin": dict(origin),
+        "sha256": hashlib.sha256(data).hexdigest(),
+    }
+    write_atomically(folder / TENSORS, data)
+    write_atomically(folder / CONFIG, (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def load_generator(folder: Path) -> StoredGenerator:
+    """Read a generator.
+
+    Raises:
+        WeightsError: not such a folder, truncated or altered.
+    """
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        data = (folder / TENSORS).read_bytes()
+        generator = Generator(**config["generator"])
+        normalization = LogNormalization(**config["normalization"])
+        variables, origin, expected = tuple(config["variables"]), config["origin"], config["sha256"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise WeightsError(f"generator: {folder} holds no generator that can be read: {error!r}") from error
+    found = hashlib.sha256(data).hexdigest()
+    if found != expected:
+        raise WeightsError(
+            f"generator: {folder / TENSORS} is truncated or altered: its sha256 is {found[:16]}…, expected "
+            f"{expected[:16]}…"
+        )
+    load_strictly(generator, load(data), "", str(folder))
+    return StoredGenerator(generator.eval(), normalization, variables, origin, found[:8])
