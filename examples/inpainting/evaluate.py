@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -41,6 +42,7 @@ from .train import fill
 BASELINE = "laplace"
 Fill = Callable[[Tensor], Tensor]
 """Normalised fields (N, C, H, W), the box of which it must not look at, to its filling."""
+Score = list[float | None]
 SCORES = {
     "mse": "MSE",
     "mae": "MAE",
@@ -50,6 +52,7 @@ SCORES = {
     "distance": "AtmoDist",
 }
 _AT_A_TIME = 32
+_FLOOR = 1e-6  # powers are about the number of coefficients of a ring: what is below this is rounding
 
 
 def statistics(filling: Tensor, fields: Tensor, distance: Callable[[Tensor], Tensor]) -> dict[str, np.ndarray]:
@@ -76,15 +79,15 @@ def statistics(filling: Tensor, fields: Tensor, distance: Callable[[Tensor], Ten
     return {name: value.double().numpy() for name, value in out.items()}
 
 
-def scores(values: Mapping[str, np.ndarray], draws: BlockBootstrap) -> dict[str, list[float]]:
-    """Return value, lower and upper bound of each of :data:`SCORES`.
+def scores(values: Mapping[str, np.ndarray], draws: BlockBootstrap) -> dict[str, Score]:
+    """Return value, lower and upper bound of each of :data:`SCORES`; no bounds for a single block.
 
     Ratios are of means over all patches. The power is compared in each ring of the box's cosine transform, the mean
     apart: ``power_ratio`` is the geometric mean over rings and channels, ``spectral_error`` the root mean square of
     the logarithm, in which too much here does not make up for too little there.
     """
     mean = {name: draws.means(draws.block_sums(value)) for name, value in values.items()}
-    log_power = np.log(mean["power_made"] / mean["power_true"])
+    log_power = np.log((mean["power_made"] + _FLOOR) / (mean["power_true"] + _FLOOR))
     samples = {
         "mse": mean["mse"],
         "mae": mean["mae"],
@@ -93,7 +96,8 @@ def scores(values: Mapping[str, np.ndarray], draws: BlockBootstrap) -> dict[str,
         "spectral_error": np.sqrt(np.square(log_power).mean((1, 2))),
         "distance": mean["distance"],
     }
-    return {name: draws.bounds(samples[name]).tolist() for name in SCORES}
+    bounds = {name: draws.bounds(samples[name]).tolist() for name in SCORES}
+    return {name: [None if math.isnan(x) else x for x in values] for name, values in bounds.items()}
 
 
 @torch.no_grad()
@@ -106,7 +110,7 @@ def evaluate_source(
     *,
     patches: int = 6,
     block_days: float = 1.0,
-) -> dict[str, dict[str, list[float]]]:
+) -> dict[str, dict[str, Score]]:
     """Return the :func:`scores` of every filling on all times of a source.
 
     Args:
@@ -169,14 +173,19 @@ def load_networks(folders: Sequence[Path]) -> tuple[dict[str, StoredGenerator], 
     return out, first
 
 
-def table(results: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]]) -> str:
+def table(results: Mapping[str, Mapping[str, Mapping[str, Score]]]) -> str:
     """Return results, source → filling → score → (value, low, high), as a Markdown table."""
     lines = [f"| source | filling | {' | '.join(SCORES.values())} |", "|---" * (2 + len(SCORES)) + "|"]
     for source, of_source in results.items():
         for name, values in of_source.items():
-            cells = ["{:.3g} ({:.3g}…{:.3g})".format(*values[key]) for key in SCORES]
+            cells = [_text(values[key]) for key in SCORES]
             lines.append(f"| {source} | {name} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def _text(score: Score) -> str:
+    value, low, high = ("–" if x is None else f"{x:.3g}" for x in score)
+    return f"{value} ({low}…{high})"
 
 
 def evaluate(
@@ -228,9 +237,10 @@ def _draw_example(
     shown = {"truth": truth, "masked": box.paste(torch.full_like(box.cut(truth, config.box_size), torch.nan), truth)}
     shown |= {name: box.paste(filler(truth), truth) for name, filler in fills.items()}
     middle = row + config.patch_size // 2, (column + config.patch_size // 2) % len(source.longitude)
+    latitude = source.latitude[middle[0]]
     title = (
         f"{source.name}, {np.datetime_as_string(source.times[time], 'h')} UTC, around "
-        f"{source.latitude[middle[0]]:.1f}°N {source.longitude[middle[1]]:.1f}°E"
+        f"{abs(latitude):.1f}°{'N' if latitude >= 0 else 'S'} {source.longitude[middle[1]]:.1f}°E"
     )
     fields = {name: normalization.inverse(x)[0].numpy() for name, x in shown.items()}
     draw(path, fields, config.variables, config.box_size, title)

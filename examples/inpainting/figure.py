@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from atmoloss.data.conventions import quantity
 from atmoloss.errors import require
 
 
@@ -36,6 +37,7 @@ def draw(path: Path, fields: Mapping[str, np.ndarray], variables: Sequence[str],
             if channel == 0:
                 ax.set_title(heading, fontsize=9)
         axes[channel, 0].set_ylabel(name, fontsize=9)
-        figure.colorbar(image, ax=axes[channel, -1], shrink=0.8)
+        known = quantity(name)
+        figure.colorbar(image, ax=axes[channel, -1], shrink=0.8, label=known.units if known else "")
     figure.suptitle(title, fontsize=8, color="0.35")
     figure.savefig(path, dpi=150)

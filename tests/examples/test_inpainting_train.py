@@ -1,5 +1,6 @@
 """Training runs of inpainting: loss, optimizer, schedule, resume, files, configuration."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from srgan.measures import l1, mse
 from srgan.store import load_generator
 
 from atmoloss.data.sources import split_by_date
-from atmoloss.errors import ConfigError, WeightsError
+from atmoloss.errors import ConfigError, InputError, WeightsError
 from atmoloss.normalization import LogNormalization
 from atmoloss.training import checkpoint as runs
 from atmoloss.training.loop import open_sources
@@ -95,9 +96,7 @@ def test_loss_of_pasted_boxes_is_of_the_size_of_that_in_the_box_and_sees_what_is
     made = torch.randn(len(fields), 2, 8, 8, generator=torch.Generator().manual_seed(0))
     plain = Inpainter(config, normalization, ContentLoss("mse", mse, 0.1))
     assert_close(plain.loss(made, fields), mse(made, box.cut(fields, 8)), torch.float32)
-    content = make_content(
-        make_config({**runs.dataclasses.asdict(config), "content": "atmodist"}), normalization, fields
-    )
+    content = make_content(dataclasses.replace(config, content="atmodist"), normalization, batch.fields)
     seeing = Inpainter(config, normalization, content)
     other = box.paste(box.cut(fields, 8), fields + 1)
     assert not torch.allclose(seeing.loss(made, fields), seeing.loss(made, other), rtol=1e-3)
@@ -127,7 +126,7 @@ def test_a_step_is_adam_on_gradients_clipped_one_by_one_with_the_l2_term(parts):
     (content + 0.01 * penalty).backward()
     assert numbers["content"] == pytest.approx(content.item(), rel=1e-5)
     assert numbers["l2"] == pytest.approx(0.01 * penalty.item(), rel=1e-5)
-    clipped = 0
+    clipped = compared = 0
     after = dict(trainer.generator.named_parameters())
     for name, p in network.named_parameters():
         norm = p.grad.norm()
@@ -137,7 +136,10 @@ def test_a_step_is_adam_on_gradients_clipped_one_by_one_with_the_l2_term(parts):
         expected = p.detach() - 1e-3 * grad / (grad.abs() + 1e-7)
         # Where the gradient is of the size of ε or of its own rounding, the quotient is not determined.
         sure = grad.abs() > 1e-5
-        assert_close(after[name].detach()[sure], expected[sure], 1e-5, scale=0.1) if sure.any() else None
+        compared += int(sure.sum())
+        off = (after[name].detach() - expected)[sure].abs()
+        assert (off < 1e-3 * 1e-3).all()  # a thousandth of the step
+    assert compared > 0.5 * sum(p.numel() for p in network.parameters())
     assert 0 < clipped < len(after)
 
 
@@ -196,8 +198,6 @@ def test_configuration_errors(key, value, words, raw_inpainting, one_sentence):
 
 
 def test_a_box_that_is_too_small_for_the_encoder_is_told(raw_inpainting, tmp_path, one_sentence):
-    from atmoloss.errors import InputError
-
     config = make_config({**raw_inpainting, "content": "atmodist", "box_size": 4})
     with pytest.raises(InputError) as error:
         run(config, tmp_path / "run")
