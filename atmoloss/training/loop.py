@@ -118,8 +118,9 @@ def make_scheduler(config: TrainConfig, optimizer: torch.optim.Optimizer) -> Any
         return torch.optim.lr_scheduler.OneCycleLR(
             optimizer, config.learning_rate, total_steps=config.steps, pct_start=min(0.2, 1 - 1 / (config.steps + 1))
         )
+    # Keras' patience 8: it acts on the eighth epoch without progress, torch on the one after its patience.
     return torch.optim.lr_scheduler.ReduceLROnPlateau(
-        optimizer, factor=0.1, patience=8, threshold=0.04, threshold_mode="abs", min_lr=1e-5
+        optimizer, factor=0.1, patience=7, threshold=0.04, threshold_mode="abs", min_lr=1e-5
     )
 
 
