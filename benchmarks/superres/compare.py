@@ -4,10 +4,10 @@
     python benchmarks/superres/compare.py train      # every loss with its weight; finalists with more seeds
     python benchmarks/superres/compare.py test       # their fields on test dates: tables, figures
 
-Options: [--jobs 2] [--runs DIR] [--only LOSS ...]. Finished runs are kept, interrupted ones continue. The sweep
-chooses, for each loss, the adversarial weight with the smallest log-spectral distance among those whose RMSE is at most
-10 % above that of the generator that all start from; the smallest RMSE where there is none. Test dates are not opened
-before `test`.
+Options: [--jobs 2] [--runs DIR] [--only LOSS ...] [--seeds 0 1 2]. Finished runs are kept, interrupted ones continue.
+The sweep chooses, for each loss, the adversarial weight with the smallest log-spectral distance among those whose RMSE
+is at most 10 % above that of the generator that all start from; the smallest RMSE where there is none. Test dates are
+not opened before `test`.
 """
 
 from __future__ import annotations
@@ -233,6 +233,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--runs", type=Path, default=HERE / "runs", help="run folders (not committed)")
     parser.add_argument("--only", nargs="+", default=list(ARMS["contents"]), metavar="LOSS", help="these losses")
+    parser.add_argument("--seeds", type=int, nargs="+", default=ARMS["seeds"], help="of the finalists")
     arguments = parser.parse_args()
     unknown = sorted(set(arguments.only) - set(ARMS["contents"]))
     if unknown:
@@ -246,10 +247,9 @@ def main() -> int:
             train_all(arms, arguments.runs, arguments.jobs)
     else:
         rows = read_rows()
-        seeds = {c: ARMS["seeds"] if c in ARMS["finalists"] else ARMS["seeds"][:1] for c in arguments.only}
+        seeds = {c: arguments.seeds if c in ARMS["finalists"] else arguments.seeds[:1] for c in arguments.only}
         arms = [(c, chosen_weight(c, rows), ARMS["steps"], s) for c in arguments.only for s in seeds[c]]
-        # The same number of steps without a GAN, for what the adversary adds.
-        arms += [(c, 0.0, ARMS["steps"], 0) for c in arguments.only if c in ARMS["finalists"]]
+        arms += [(c, 0.0, ARMS["steps"], 0) for c in arguments.only if c in ARMS["without_adversary"]]
         arms = sorted(dict.fromkeys(arms), key=lambda arm: arm[3])
         if arguments.stage == "train":
             train_all(arms, arguments.runs, arguments.jobs)
