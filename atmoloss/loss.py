@@ -56,11 +56,10 @@ class AtmoDistLoss(nn.Module):
             on the first on an accelerator (the check waits for it), ``True`` always, ``False`` never.
             Shapes are always checked.
         periodic: the fields close in longitude: columns wrap instead of being padded with zeros.
-        max_memory: bytes that a call may use beside fields, cached features and, where one pair alone is larger,
-            that pair's features; ``None`` for no bound. A batch is then compared a few pairs at a time, and
-            a field that is too large is encoded in bands of rows; both are computed again for the gradient (about a
-            third more time). Value and gradient are those of one pass, to rounding. An estimate, on the
-            safe side for the encoders of this package.
+        max_memory: bytes of activations at work at a time, an estimate on the safe side; ``None`` for no bound. A
+            batch is compared a few pairs at a time, a field that is too large is encoded in bands of rows,
+            and what the gradient needs is computed again (two thirds more operations, one third in bands). Values
+            and gradients are those of one pass, to rounding. What comes beside it: docs/speed.md.
 
     Shape:
         prediction, target: (N, C, H, W), physical units (divergence and vorticity in s⁻¹ for the default
