@@ -108,6 +108,12 @@ def cosine_transform(fields: Tensor) -> Tensor:
     return rows @ fields @ columns.T
 
 
+def cosine_transform_inverse(coefficients: Tensor) -> Tensor:
+    """Inverse of :func:`cosine_transform`."""
+    rows, columns = (_cosines(n, coefficients.dtype, coefficients.device) for n in coefficients.shape[-2:])
+    return rows.T @ coefficients @ columns
+
+
 def ring_power(coefficients: Tensor) -> Tensor:
     """Sum of squares per ring, (N, C, K) of (N, C, H, W)."""
     h, w = coefficients.shape[-2:]

@@ -9,7 +9,7 @@ import pytest
 
 HEAVY = {
     "dask", "h5netcdf", "h5py", "matplotlib", "pandas", "scipy", "torchmetrics", "torchvision", "tqdm",
-    "xarray", "zarr",
+    "xarray", "zarr", "onnx", "onnxscript", "onnxruntime",
 }  # fmt: skip
 HELP_SECONDS = 0.5
 

@@ -1,0 +1,116 @@
+"""How right must detail be before a loss prefers it to none?
+
+    python benchmarks/superres/sharpness.py      # results/sharpness.md; a minute
+
+What a coarse field does not resolve (rings of wavelengths below 8 cells) is taken out of validation patches, and put
+back with the power of the truth in every ring but with a coherence ρ to it: 1 is the truth, 0 has the signs of all
+coefficients drawn at random. A loss at ρ over the loss of the patch without detail says what a generator is paid for.
+Break-even is the ρ above which detail pays: a generator that cannot know the detail any better is taught to leave
+it out. For the squared error it is ½, whatever the fields.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from compare import PRESETS, RESULTS
+from srgan import measures
+from srgan.config import SrganConfig, read_config
+from srgan.content import make_content, make_normalization
+from srgan.data import PatchDataset
+from torch import Tensor
+
+from atmoloss.data.sources import split_by_date
+from atmoloss.training.loop import open_sources
+from atmoloss.weights import write_atomically
+
+COHERENCES = np.linspace(0, 1, 11)
+ARMS = {
+    "mse": {"content": "mse"},
+    "l1": {"content": "l1"},
+    "gradient": {"content": "gradient", "mse_weight": 0.0},
+    "log-spectral": {"content": "log-spectral", "mse_weight": 0.0},
+    "amse": {"content": "amse"},
+    "facl": {"content": "facl"},
+    "vgg-random": {"content": "vgg-random", "mse_weight": 0.0, "layers": ["block1", "block2"]},
+    "random-encoder": {"content": "random-encoder", "mse_weight": 0.0},
+    "atmodist": {"content": "atmodist", "mse_weight": 0.0},
+    **{
+        f"atmodist, stage {i}": {"content": "atmodist", "mse_weight": 0.0, "layers": [f"stage{i}"]} for i in range(1, 5)
+    },
+}
+
+
+def with_detail(fields: Tensor, coherence: float, signs: Tensor) -> Tensor:
+    """Return normalised fields whose unresolved detail has its power ring by ring, and a coherence to the truth.
+
+    Args:
+        fields: (N, C, H, W).
+        coherence: ρ in [0, 1]; negative for no detail at all.
+        signs: (N, C, H, W) of ±1.
+    """
+    h, w = fields.shape[-2:]
+    x = measures.cosine_transform(fields)
+    rings = measures.rings(h, w, x.dtype, x.device)
+    unresolved = (rings.argmax(1) >= min(h, w) // 4).reshape(h, w)
+    if coherence < 0:
+        detail = torch.zeros_like(x)
+    else:
+        # Random signs are nearly but not quite uncorrelated within a ring: rescaled to the ring's power.
+        mixed = (coherence + (1 - coherence**2) ** 0.5 * signs) * x
+        ratio = measures.ring_power(x) / measures.ring_power(mixed).clamp_min(1e-12)
+        detail = mixed * (ratio.sqrt() @ rings.T).reshape(x.shape)
+    return measures.cosine_transform_inverse(torch.where(unresolved, detail, x))
+
+
+def break_even(ratios: np.ndarray) -> float:
+    """Return the coherence at which ratios (over ``COHERENCES``) last come down to 1; 0 where they never exceed it."""
+    above = np.flatnonzero(ratios > 1)
+    if not above.size:
+        return 0.0
+    i = int(above[-1])
+    if i + 1 == len(ratios):
+        return 1.0
+    share = (ratios[i] - 1) / (ratios[i] - ratios[i + 1])
+    return float(COHERENCES[i] + share * (COHERENCES[i + 1] - COHERENCES[i]))
+
+
+@torch.no_grad()
+def ratios_of(loss: Callable[[Tensor, Tensor], Tensor], fields: Tensor, signs: Tensor) -> np.ndarray:
+    """Return the loss of detail of each coherence over that of none."""
+    without = loss(with_detail(fields, -1.0, signs), fields).mean()
+    return np.array([float(loss(with_detail(fields, float(c), signs), fields).mean() / without) for c in COHERENCES])
+
+
+def main() -> int:
+    config = read_config(PRESETS / "quick.toml", {"batch_size": 32})
+    splits = split_by_date(open_sources(config), config.validation, config.test)  # type: ignore[arg-type]
+    sample = PatchDataset(splits["train"], config, seed=1, length=1)[0].fields
+    normalization = make_normalization(config, sample)
+    fields = normalization(PatchDataset(splits["validation"], config, seed=2, length=1)[0].fields)
+    signs = torch.randint(0, 2, fields.shape, generator=torch.Generator().manual_seed(0)) * 2.0 - 1
+    lines = [
+        f"`python benchmarks/superres/sharpness.py`: {len(fields)} validation patches of {config.patch_size}², torch "
+        f"{torch.__version__}.",
+        "",
+        "| loss | break-even coherence | loss / loss without detail at ρ = 0 | 0.3 | 0.5 | 0.7 | 0.9 |",
+        "|---" * 7 + "|",
+    ]
+    for name, overrides in ARMS.items():
+        arm: SrganConfig = read_config(PRESETS / "quick.toml", overrides)
+        content = make_content(arm, normalization, sample)
+        found = ratios_of(lambda a, b, content=content: content(a, b), fields, signs)
+        shown = [found[int(np.abs(COHERENCES - c).argmin())] for c in (0.0, 0.3, 0.5, 0.7, 0.9)]
+        lines.append(f"| {name} | {break_even(found):.2f} | " + " | ".join(f"{x:.2f}" for x in shown) + " |")
+    text = "\n".join(lines) + "\n"
+    print(text)
+    RESULTS.mkdir(exist_ok=True)
+    write_atomically(RESULTS / "sharpness.md", text.encode())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
