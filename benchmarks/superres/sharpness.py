@@ -1,6 +1,7 @@
 """How right must detail be before a loss prefers it to none?
 
-    python benchmarks/superres/sharpness.py      # results/sharpness.md; a minute
+    python benchmarks/superres/sharpness.py      # results/sharpness.md; two minutes
+    python benchmarks/superres/sharpness.py --weights FOLDER ...      # of other weights: printed
 
 What a coarse field does not resolve (rings of wavelengths below 8 cells) is taken out of validation patches, and put
 back with the power of the truth in every ring but with a coherence ρ to it: 1 is the truth, 0 has the signs of all
@@ -11,6 +12,7 @@ it out. For the squared error it is ½, whatever the fields.
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Callable
 
@@ -86,6 +88,10 @@ def ratios_of(loss: Callable[[Tensor, Tensor], Tensor], fields: Tensor, signs: T
 
 
 def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--weights", nargs="+", default=[], metavar="FOLDER", help="these weights only")
+    arguments = parser.parse_args()
+    arms = {name: {"content": "atmodist", "mse_weight": 0.0, "weights": name} for name in arguments.weights} or ARMS
     config = read_config(PRESETS / "quick.toml", {"batch_size": 32})
     splits = split_by_date(open_sources(config), config.validation, config.test)  # type: ignore[arg-type]
     sample = PatchDataset(splits["train"], config, seed=1, length=1)[0].fields
@@ -99,7 +105,7 @@ def main() -> int:
         "| loss | break-even coherence | loss / loss without detail at ρ = 0 | 0.3 | 0.5 | 0.7 | 0.9 |",
         "|---" * 7 + "|",
     ]
-    for name, overrides in ARMS.items():
+    for name, overrides in arms.items():
         arm: SrganConfig = read_config(PRESETS / "quick.toml", overrides)
         content = make_content(arm, normalization, sample)
         found = ratios_of(lambda a, b, content=content: content(a, b), fields, signs)
@@ -107,8 +113,8 @@ def main() -> int:
         lines.append(f"| {name} | {break_even(found):.2f} | " + " | ".join(f"{x:.2f}" for x in shown) + " |")
     text = "\n".join(lines) + "\n"
     print(text)
-    RESULTS.mkdir(exist_ok=True)
-    write_atomically(RESULTS / "sharpness.md", text.encode())
+    if not arguments.weights:
+        write_atomically(RESULTS / "sharpness.md", text.encode())
     return 0
 
 
