@@ -14,12 +14,12 @@ from srgan.config import read_config
 from srgan.store import load_generator
 
 from atmoloss.data.sources import FieldSource
-from atmoloss.evaluation import Evaluation, evaluate_fields, figures
+from atmoloss.evaluation import Evaluation, evaluate_fields, figures, maps
 from atmoloss.evaluation.results import METRICS
 from atmoloss.training.loop import open_sources
 from atmoloss.weights import write_atomically
 
-SHOWN = ("start", "mse", "amse", "random-encoder", "atmodist")
+SHOWN = ("mse", "amse, no GAN", "random-encoder", "atmodist", "atmodist-amse, no GAN")
 VARIABLES = ("divergence", "vorticity", "kinetic_energy")
 
 
@@ -102,8 +102,9 @@ def draw(truth: xr.Dataset, made: dict[str, xr.Dataset], source: FieldSource) ->
     """Write the figures of docs/figures that begin with `superres`."""
     evaluation = evaluate_fields(truth, made)
     folder = RESULTS.parents[2] / "docs" / "figures"
-    for name in ("spectrum", "distances_and_tails", "cities", "example"):
-        plot = getattr(figures, name)(evaluation, "vorticity")
+    for draw_one in (figures.spectrum, figures.distances_and_tails, maps.cities, maps.example):
+        plot = draw_one(evaluation, "vorticity")
         if plot is not None:
-            write_atomically(folder / f"superres-{name.replace('_', '-')}.{plot.file.rpartition('.')[2]}", plot.data)
+            name = draw_one.__name__.replace("_", "-")
+            write_atomically(folder / f"superres-{name}.{plot.file.rpartition('.')[2]}", plot.data)
     print(f"figures of {source.name} in {folder}")
