@@ -31,13 +31,16 @@ def test_code_runs():
     assert torch.isfinite(names["prediction"].grad).all()
 
 
+def rows_of(section: str) -> dict[str, list[str]]:
+    """First cell → other cells of the table in a section of README, without its head."""
+    text = README.split(f"## {section}\n")[1].split("\n## ")[0]
+    lines = [line for line in text.splitlines() if line.startswith("| ")][1:]
+    table = [[cell.strip(" *") for cell in line.strip("|").split("|")] for line in lines]
+    return {cells[0]: cells[1:] for cells in table}
+
+
 def test_table_is_that_of_the_weights():
-    rows = {
-        cells[0]: cells[1:]
-        for line in README.splitlines()
-        if line.startswith("| ") and not line.startswith("| unseen dates of")
-        for cells in [[cell.strip(" *") for cell in line.strip("|").split("|")]]
-    }
+    rows = rows_of("How good is it?")
     tested = [s for s in METRICS["sources"] if s["split"] == "test"]
     of_winds = {s["name"]: s["lag_2afc"]["distance"] for s in WINDS["sources"] if s["split"] == "test"}
     assert rows.keys() == {s["name"] for s in tested}
@@ -56,6 +59,19 @@ def test_table_is_that_of_the_weights():
             f"{value:.3f} ({name})",
             f"{gap[0]:+.3f} to {gap[1]:+.3f}",
         ]
+
+
+def test_table_of_content_losses_is_that_of_the_comparison():
+    path = ROOT / "benchmarks" / "superres" / "results" / "test-gfs-1deg-10m.json"
+    scores = {(v, m, c): x for v, m, c, *x in json.loads(path.read_text(encoding="utf-8"))["scores"]}
+    columns = {"rmse": (1e5, 2), "log_spectral_distance": (1, 1), "unresolved_power": (1, 2), "semivariogram": (1, 2)}
+    columns |= {"upper_tail": (1, 0), "city_wasserstein": (1e5, 2), "peak_2": (1, 1)}
+    rows = rows_of("As a content loss")
+    assert {"mse", "amse, no GAN", "random-encoder", "atmodist"} <= rows.keys()
+    for model, cells in rows.items():
+        for cell, (metric, (factor, digits)) in zip(cells, columns.items(), strict=True):
+            value, low, high = (f"{factor * x:.{digits}f}" for x in scores["vorticity", metric, model])
+            assert cell.replace("−", "-") == f"{value} ({low}–{high})"
 
 
 @pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\((?!http)([^)#]+)\)", README))))
