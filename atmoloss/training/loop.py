@@ -6,7 +6,7 @@ import copy
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from atmoloss.networks import Encoder, build_encoder
 from atmoloss.normalization import LogNormalization
 from atmoloss.training import checkpoint as runs
 from atmoloss.training.baselines import extractor_measure
-from atmoloss.training.config import TrainConfig
+from atmoloss.training.config import TrainConfig, make_config
 from atmoloss.training.distributed import ALONE, Team, fix_batch_norm
 from atmoloss.training.export import build_extractor
 from atmoloss.training.lag_2afc import measure_source
@@ -139,6 +139,41 @@ class _Stream(torch.utils.data.Dataset[Any]):
         return batch.fields, batch.hours
 
 
+def begin_run(
+    config: Any,
+    folder: Path,
+    *,
+    resume: bool,
+    team: Team,
+    sources: Sequence[FieldSource] | None = None,
+    make: runs.Make = make_config,
+    free: Collection[str] = runs.FREE,
+) -> tuple[dict[str, list[FieldSource]], dict[str, Any], dict[str, Any] | None]:
+    """Open the data and the run folder: what every training does before its first step.
+
+    Args:
+        config: with the keys of :class:`TrainConfig` on data, threads and batch size.
+        folder, resume, team, sources: as in :func:`train`.
+        make, free: as in :func:`atmoloss.training.checkpoint.enter`.
+
+    Returns:
+        The splits, the record that ``run.json`` holds, and the last checkpoint, if any.
+
+    Raises:
+        ConfigError: as :func:`train`.
+    """
+    team.check_batch_size(config.batch_size)
+    team.lead(lambda: runs.begin(folder, resume))
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    torch.set_flush_denormal(True)
+    sources = open_sources(config) if sources is None else sources
+    splits = split_by_date(sources, config.validation, config.test)
+    record = {**runs.describe(config, sources), "processes": team.size}
+    team.check_equal("sources", record["data"])
+    return splits, record, team.lead(lambda: runs.enter(folder, record, resume, make, free))
+
+
 def train(
     config: TrainConfig,
     folder: Path,
@@ -166,16 +201,7 @@ def train(
     """
     team = team or Team(device=device)
     device = team.device
-    team.check_batch_size(config.batch_size)
-    team.lead(lambda: runs.begin(folder, resume))
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    torch.set_flush_denormal(True)
-    sources = open_sources(config) if sources is None else sources
-    splits = split_by_date(sources, config.validation, config.test)
-    record = {**runs.describe(config, sources), "processes": team.size}
-    team.check_equal("sources", record["data"])
-    state = team.lead(lambda: runs.enter(folder, record, resume))
+    splits, _, state = begin_run(config, folder, resume=resume, team=team, sources=sources)
 
     model = build_model(config)
     optimizer = make_optimizer(config, model.to(device))

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from timing import interleave, machine
+from timing import described, interleave, machine
 from torch import Tensor
 
 HERE = Path(__file__).resolve().parent
@@ -62,7 +62,7 @@ def main() -> int:
 
     timings = interleave([step(content) for content in contents.values()], torch.device("cpu"), budget=90)
     bare = timings[0].median
-    about = ", ".join(f"{k} {v}" for k, v in machine(torch.device("cpu")).items())
+    about = described(machine(torch.device("cpu")))
     lines = [f"`python benchmarks/speed/generator_step.py`: {arguments.batch} patches of 96², float32; {about}.", ""]
     lines += ["| content loss | step, ms | spread | share of the step |", "|---|---|---|---|"]
     for name, timing in zip(contents, timings, strict=True):

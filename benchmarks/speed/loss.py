@@ -19,12 +19,11 @@ from pathlib import Path
 import rivals
 import torch
 import torch.nn.functional as F
-from timing import interleave, machine, roof
+from timing import described, interleave, machine, roof
 from torch import Tensor
 
 from atmoloss import AtmoDistLoss, load_extractor
 from atmoloss.extractor import Extractor
-from atmoloss.networks import Encoder
 from atmoloss.weights import WeightsInfo, write_atomically
 
 HERE = Path(__file__).resolve().parent
@@ -141,10 +140,11 @@ def measure(size: int, batch: int, device: torch.device, entries: Mapping[str, M
 
         return step
 
+    paper, default = rivals.published_encoder().flops(size, size)["stage4"], load_extractor()
     flops = {
-        "naive port": _flops(rivals.published_encoder(), "stage4", size),
-        "published": _flops(rivals.published_encoder(), "stage4", size),
-        "default": _flops(load_extractor().encoder, max(load_extractor().info.layers), size),
+        "naive port": paper,
+        "published": paper,
+        "default": default.encoder.flops(size, size)[max(default.info.layers)],
         "vgg16 relu3_3": sum(
             2 * 9 * i * o * (size // s) ** 2
             for i, o, s in ((2, 64, 1), (64, 64, 1), (64, 128, 2), (128, 128, 2), (128, 256, 4), *[(256, 256, 4)] * 2)
@@ -165,14 +165,9 @@ def measure(size: int, batch: int, device: torch.device, entries: Mapping[str, M
     return rows
 
 
-def _flops(encoder: Encoder, stage: str, size: int) -> int:
-    return encoder.flops(size, size)[stage]
-
-
 def table(found: dict) -> str:
     """Return the Markdown of the results."""
-    about = ", ".join(f"{k} {v}" for k, v in found["machine"].items())
-    lines = [f"`{found['command']}`: {about}.", ""]
+    lines = [f"`{found['command']}`: {described(found['machine'])}.", ""]
     lines += ["Matrix products (the roof): " + ", ".join(f"{k} {v:.0f} GFLOP/s" for k, v in found["roof"].items()), ""]
     size, batch = TARGET
     lines += [f"Forward and backward, {batch} patches of {size}²:", ""]

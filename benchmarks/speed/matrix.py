@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import torch
-from timing import machine
+from timing import described, machine
 
 from atmoloss import atmodist_distance, distance_matrix
 from atmoloss.weights import write_atomically
@@ -42,7 +42,7 @@ def main() -> int:
     loop = (time.perf_counter() - began) / len(pairs) * n * (n - 1) / 2
     expected = torch.stack([matrix[i, j] for i, j in pairs])
     error = float(((found - expected).abs() / expected.abs().max()).max())
-    about = ", ".join(f"{k} {v}" for k, v in machine(torch.device("cpu")).items())
+    about = described(machine(torch.device("cpu")))
     values = f"{whole:.1f} | {loop:.0f} (from {len(pairs)} pairs) | {loop / whole:.0f} | {error:.1e}"
     lines = [f"`python benchmarks/speed/matrix.py`: {about}.", ""]
     lines += [

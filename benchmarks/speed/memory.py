@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 from loss import cases
-from timing import machine
+from timing import described, machine
 
 from atmoloss.weights import write_atomically
 
@@ -49,7 +49,7 @@ def main() -> int:
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
         tasks = [(name, arguments.size, arguments.batch) for name in names]
         found = dict(zip(names, pool.map(peak_of, tasks, chunksize=1), strict=True))
-    about = ", ".join(f"{k} {v}" for k, v in machine(torch.device("cpu")).items())
+    about = described(machine(torch.device("cpu")))
     lines = [f"`python benchmarks/speed/memory.py`: {arguments.batch} patches of {arguments.size}²; {about}.", ""]
     lines += ["| case | MB | MB per patch | of the naive port |", "|---|---|---|---|"]
     lines += [

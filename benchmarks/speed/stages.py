@@ -16,7 +16,7 @@ from pathlib import Path
 import rivals
 import torch
 import torch.nn.functional as F
-from timing import interleave, machine, roof
+from timing import described, interleave, machine, roof
 from torch import Tensor
 
 from atmoloss import load_extractor
@@ -44,7 +44,7 @@ def main() -> int:
     arguments = parser.parse_args()
     device = torch.device("cpu")
     top = roof(torch.float32, device)
-    about = ", ".join(f"{k} {v}" for k, v in machine(device).items())
+    about = described(machine(device))
     lines = [f"`python benchmarks/speed/stages.py`: {about}; matrix products {top:.0f} GFLOP/s.", ""]
     lines += [
         "| network | part | forward, ms | forward+backward, ms | GFLOP/s | share of the roof |",

@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 import torch
-from timing import machine
+from timing import described, machine
 
 from atmoloss.training.config import make_config
 from atmoloss.training.loop import build_model, make_optimizer
@@ -75,7 +75,7 @@ def main() -> int:
         "wheel, bundled weights included": f"{wheel_megabytes():.1f} MB",
         "training, encoded 64² patches": f"{patches_per_second(arguments.steps):.0f} per second",
     }
-    about = ", ".join(f"{k} {v}" for k, v in machine(torch.device("cpu")).items())
+    about = described(machine(torch.device("cpu")))
     text = f"`python benchmarks/speed/startup.py`: {about}.\n\n| what | value |\n|---|---|\n"
     text += "".join(f"| {name} | {value} |\n" for name, value in rows.items())
     print(text)

@@ -104,3 +104,8 @@ def machine(device: torch.device) -> dict[str, object]:
         "python": platform.python_version(),
         "commit": commit.stdout.strip() or "unknown",
     }
+
+
+def described(about: dict[str, object]) -> str:
+    """Write what :func:`machine` returned in one line."""
+    return ", ".join(f"{key} {value}" for key, value in about.items())

@@ -143,7 +143,7 @@ def held_out(sources: list[FieldSource], split: str, every: int) -> list[FieldSo
 _shared: dict[str, Any] = {}
 
 
-def _train(arm: Arm) -> tuple[Arm, dict[str, Any]]:
+def _train(arm: Arm) -> dict[str, Any]:
     torch.set_num_threads(1)
     folder = _shared["runs"] / name_of(arm)
     config = config_of(arm, _shared["start"])
@@ -154,7 +154,7 @@ def _train(arm: Arm) -> tuple[Arm, dict[str, Any]]:
     stored = load_generator(folder / "generator")
     row = {"content": arm[0], "adversarial_weight": arm[1], "steps": arm[2], "seed": arm[3]}
     row |= {"content_scale": stored.origin["content_scale"], "mse_weight": stored.origin["mse_weight"]}
-    return arm, {**row, "scores": scores_of(stored, _shared["validation"])}
+    return {**row, "scores": scores_of(stored, _shared["validation"])}
 
 
 def read_rows() -> list[dict[str, Any]]:
@@ -185,9 +185,13 @@ def train_all(arms: list[Arm], runs: Path, jobs: int) -> None:
             {**row, "mse_weight": 1.0, "scores": scores_of(load_generator(_shared["start"]), _shared["validation"])}
         )
     with multiprocessing.get_context("fork").Pool(jobs, maxtasksperchild=1) as pool:
-        for arm, row in pool.imap_unordered(_train, arms):
+        for row in pool.imap_unordered(_train, arms):
             add_row(row)
-            print(name_of(arm), f"log-spectral {mean_of(row['scores'], 'log_spectral_distance'):.2f} dB", flush=True)
+            print(
+                name_of(arm_of(row)),
+                f"log-spectral {mean_of(row['scores'], 'log_spectral_distance'):.2f} dB",
+                flush=True,
+            )
 
 
 def add_row(row: Mapping[str, Any]) -> None:
@@ -239,11 +243,10 @@ def main() -> int:
     if unknown:
         parser.error(f"--only: got {unknown[0]}, expected some of {', '.join(ARMS['contents'])}")
     if arguments.stage == "sweep":
-        weights = ARMS["adversarial_weights"]
-        # Weight by weight, so that one scale per loss is known before the others of it begin.
-        for weight in (weights[1], [w for w in weights if w != weights[1]]):
-            several = weight if isinstance(weight, list) else [weight]
-            arms = [(c, w, ARMS["sweep_steps"], 0) for w in several for c in arguments.only]
+        none, first, *others = ARMS["adversarial_weights"]
+        # One weight before the rest, so that the scale of each loss is known when its other arms begin.
+        for weights in ([first], [none, *others]):
+            arms = [(c, w, ARMS["sweep_steps"], 0) for w in weights for c in arguments.only]
             train_all(arms, arguments.runs, arguments.jobs)
     else:
         rows = read_rows()

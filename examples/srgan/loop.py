@@ -16,13 +16,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from atmoloss.data.sources import FieldSource, split_by_date
+from atmoloss.data.sources import FieldSource
 from atmoloss.errors import AtmolossError, ConfigError
 from atmoloss.normalization import LogNormalization
 from atmoloss.training import checkpoint as runs
 from atmoloss.training.config import parse_overrides
 from atmoloss.training.distributed import ALONE, Team, join
-from atmoloss.training.loop import open_sources
+from atmoloss.training.loop import begin_run
 from atmoloss.training.progress import Progress, flat, open_tensorboard
 
 from .content import CONTENTS, ContentLoss, calibrate, make_content, make_normalization
@@ -90,16 +90,9 @@ def train(
     Raises:
         ConfigError: the folder already holds a run and ``resume`` is false, or the run it holds differs.
     """
-    team.check_batch_size(config.batch_size)
-    team.lead(lambda: runs.begin(folder, resume))
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    torch.set_flush_denormal(True)
-    sources = open_sources(config) if sources is None else sources
-    splits = split_by_date(sources, config.validation, config.test)
-    record = {**runs.describe(config, sources), "processes": team.size}
-    team.check_equal("sources", record["data"])
-    state = team.lead(lambda: runs.enter(folder, record, resume, make_config, _FREE))
+    splits, record, state = begin_run(
+        config, folder, resume=resume, team=team, sources=sources, make=make_config, free=_FREE
+    )
 
     normalization, content = _prepare(config, splits["train"], state, team)
     trainer = make_trainer(config, normalization, content, team)
