@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -50,6 +51,9 @@ class SequenceSpec:
             features do not lean on the roughness of one product.
         coarsen: each sequence takes means over blocks of one of these sizes (where the grid is large enough),
             so that a source serves several resolutions.
+        zoom: each sequence is cut from 1/z to z times the patch size (where the grid is large enough) and interpolated
+            to it, z uniform in logarithm up to this; 1 for none. Few days, and few grid spacings, go further.
+        amplify: multiply each sequence by a factor between 1/a and a, drawn alike: other levels, products and seasons.
     """
 
     n_times: int = 4
@@ -62,6 +66,8 @@ class SequenceSpec:
     turn: bool = False
     smooth: float = 0.0
     coarsen: tuple[int, ...] = (1,)
+    zoom: float = 1.0
+    amplify: float = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,12 +150,20 @@ class SequenceDataset(Dataset[SequenceBatch]):
         if spec.coarsen != (1,):
             block = int(rng.choice([f for f in spec.coarsen if f * size in self._rows[which]] or [1]))
         cells = size * block
-        row = int(rng.choice(self._rows[which][cells]))
+        if spec.zoom > 1:
+            cells = min(round(cells * _factor(rng, spec.zoom)), _room(source, spec))
+            row = int(rng.choice(_first_rows(source, cells, spec)))
+        else:
+            row = int(rng.choice(self._rows[which][cells]))
         width = len(source.longitude)
         column = int(rng.integers(width if source.periodic else width - cells + 1))
         patch = read_patch(source, times, row, column, cells)
-        if block > 1:
+        if cells != size * block:
+            patch = _resize(patch, size)
+        elif block > 1:
             patch = patch.reshape(*patch.shape[:2], size, block, size, block).mean((3, 5))
+        if spec.amplify > 1:
+            patch = patch * np.float32(_factor(rng, spec.amplify))
         if spec.smooth:
             patch = smooth_patch(patch, rng.uniform(0, spec.smooth))
         if spec.mirror and rng.random() < 0.5:
@@ -240,9 +254,25 @@ def rows_inside(source: FieldSource, latitude_band: tuple[float, float]) -> np.n
 
 def _drawn_sizes(source: FieldSource, spec: SequenceSpec) -> list[int]:
     """Cells per side that patches of this source are cut with: every size × block that fits, and every size."""
-    room = min(int(rows_inside(source, spec.latitude_band).sum()), len(source.longitude))
+    room = _room(source, spec)
     blocks = [f for f in spec.coarsen if f == 1 or f * max(spec.patch_sizes) <= room] or [1]
     return [size * f for size in spec.patch_sizes for f in blocks]
+
+
+def _room(source: FieldSource, spec: SequenceSpec) -> int:
+    """Side of the largest patch that fits into the latitude band."""
+    return min(int(rows_inside(source, spec.latitude_band).sum()), len(source.longitude))
+
+
+def _factor(rng: np.random.Generator, largest: float) -> float:
+    """Draw from 1/largest to largest, uniform in logarithm."""
+    return float(largest ** rng.uniform(-1, 1))
+
+
+def _resize(patch: np.ndarray, size: int) -> np.ndarray:
+    """Interpolate (S, C, n, n) to (S, C, size, size), bilinear; area means where cells grow."""
+    fields = torch.from_numpy(np.ascontiguousarray(patch))
+    return F.interpolate(fields, (size, size), mode="bilinear", antialias=True).numpy()
 
 
 def _first_rows(source: FieldSource, size: int, spec: SequenceSpec) -> np.ndarray:

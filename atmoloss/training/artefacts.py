@@ -3,6 +3,9 @@
 A network trained on real fields alone has never met a pattern on a lattice; its features may tell that there is
 energy at small scales, and not of which wavelength. A generator trained with it then puts all of that energy
 into one wavenumber.
+
+Nor has it met fields that are blurred, or whose detail is uncertain: told apart by where things are, detail in the wrong
+place is farther from the truth than none, and a generator is taught to leave out what it does not know.
 """
 
 from __future__ import annotations
@@ -52,3 +55,22 @@ def degrade(truth: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     share = torch.exp(uniform(math.log(0.1), 0.0, n, channels, 1, 1))
     amplitude = (removed * share.to(removed)).sqrt()
     return smooth, smooth + amplitude * pattern.to(truth)
+
+
+def misplace(truth: Tensor, smooth: Tensor, lowest: float, generator: torch.Generator) -> Tensor:
+    """Return (N, C, H, W) with detail of the truth's power and texture, but only partly where it belongs.
+
+    What ``smooth`` lacks comes back as ρ of itself and √(1 − ρ²) of itself shifted by at least a quarter of the
+    field along both axes, the coherence ρ uniform between ``lowest`` and 1, per field.
+
+    Args:
+        truth, smooth: normalised fields, and the same without small scales.
+        lowest: coherence, in [0, 1).
+        generator: on the CPU.
+    """
+    detail = truth - smooth
+    size = torch.tensor(truth.shape[-2:])
+    shift = size // 4 + (torch.rand(2, generator=generator) * (size - 2 * (size // 4))).long()
+    elsewhere = detail.roll(tuple(shift.tolist()), (-2, -1))
+    coherence = lowest + (1 - lowest) * torch.rand(len(truth), 1, 1, 1, generator=generator).to(truth)
+    return smooth + coherence * detail + (1 - coherence.square()).sqrt() * elsewhere

@@ -54,7 +54,7 @@ class TrainConfig(SequenceSpec):
         weight_decay: of convolution and dense kernels, in the optimizer's own convention.
         gradient_clip: largest norm of the gradient.
         ranking_weight: of the ranking term (metric head): how often the earlier of two fields is nearer.
-        ranking_temperature: of that term, and of the artefact term, in units of log d.
+        ranking_temperature: of that term, and of the artefact and detail terms, in units of log d.
         regression_weight: of the squared error of the expected lag, in units of the longest lag.
         artefact_weight: of the artefact term (metric head), see ``atmoloss.training.artefacts``: a field whose
             small scales are a regular pattern must be farther from the truth than one without small scales.
@@ -95,6 +95,8 @@ class TrainConfig(SequenceSpec):
     ranking_temperature: float = 0.1
     regression_weight: float = 0.0
     artefact_weight: float = 0.0
+    detail_weight: float = 0.0
+    detail_coherence: float = 0.3
     average_decay: float = 0.0
     subset_steps: int = 0
     subset_batches: int = 0
@@ -127,6 +129,7 @@ class TrainConfig(SequenceSpec):
         lowest = {"n_times": 2, "n_classes": 2, "base_step": 1, "batch_size": 1, "steps": 1, "log_every": 1}
         lowest |= {"validate_every": 1, "checkpoint_every": 1, "workers": 0, "threads": 0, "seed": 0}
         lowest |= {"timeout_minutes": 1, "freeze_batch_norm_after": -1}
+        lowest |= {"zoom": 1, "amplify": 1}
         for key, low in lowest.items():
             if getattr(self, key) < low:
                 raise ConfigError(f"{key}: got {getattr(self, key)}, expected at least {low}")
@@ -134,6 +137,8 @@ class TrainConfig(SequenceSpec):
             raise ConfigError("variables: got none, expected at least one name")
         if not 0 <= self.average_decay < 1:
             raise ConfigError(f"average_decay: got {self.average_decay}, expected at least 0 and less than 1")
+        if not 0 <= self.detail_coherence < 1:
+            raise ConfigError(f"detail_coherence: got {self.detail_coherence}, expected at least 0 and less than 1")
         if self.head == "published" and len(self.patch_sizes) != 1:
             raise ConfigError(f"patch_sizes: got {self.patch_sizes}, expected one size for the published head")
 

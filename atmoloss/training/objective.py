@@ -47,10 +47,16 @@ class SequenceObjective(nn.Module):
         """
         config = self.config
         count = len(normalised)
-        if config.artefact_weight:
+        teaches = bool(config.artefact_weight or config.detail_weight)
+        if teaches:
             truth = self._of_artefacts(normalised)
-            made = artefacts.degrade(truth, generator)
-            normalised = torch.cat((normalised, *made)).contiguous(memory_format=_format_of(normalised))
+            smooth, pattern = artefacts.degrade(truth, generator)
+            made = {"smooth": smooth}
+            if config.artefact_weight:
+                made["pattern"] = pattern
+            if config.detail_weight:
+                made["detail"] = artefacts.misplace(truth, smooth, config.detail_coherence, generator)
+            normalised = torch.cat((normalised, *made.values())).contiguous(memory_format=_format_of(normalised))
         every = self.model.encoder(normalised)
         features = {name: f[:count] for name, f in every.items()}
         classes = (hours[:, self.second] - hours[:, self.first]) // config.base_step - 1
@@ -79,14 +85,21 @@ class SequenceObjective(nn.Module):
             expected = flat.softmax(1) @ torch.arange(k, dtype=flat.dtype, device=flat.device)
             out["regression"] = ((expected - target) / k).square().mean()
             out["loss"] = out["loss"] + config.regression_weight * out["regression"]
-        if config.artefact_weight and isinstance(head, MetricHead):
+        if teaches and isinstance(head, MetricHead):
             truth_features = {name: self._of_artefacts(f) for name, f in features.items()}
-            smooth, pattern = (
-                head.distance(truth_features, {n: f[count:].chunk(2)[i] for n, f in every.items()}) for i in (0, 1)
-            )
-            gap = pattern.clamp_min(1e-12).log() - smooth.clamp_min(1e-12).log()
-            out["artefacts"] = (gap > 0).float().mean().detach()
-            out["loss"] = out["loss"] + config.artefact_weight * F.softplus(-gap / config.ranking_temperature).mean()
+            parts = {name: f[count:].chunk(len(made)) for name, f in every.items()}
+            log_d = {
+                kind: head.distance(truth_features, {n: f[i] for n, f in parts.items()}).clamp_min(1e-12).log()
+                for i, kind in enumerate(made)
+            }
+            gaps = {}
+            if config.artefact_weight:
+                gaps["artefacts"] = config.artefact_weight, log_d["pattern"] - log_d["smooth"]
+            if config.detail_weight:
+                gaps["detail"] = config.detail_weight, log_d["smooth"] - log_d["detail"]
+            for name, (weight, gap) in gaps.items():
+                out[name] = (gap > 0).float().mean().detach()
+                out["loss"] = out["loss"] + weight * F.softplus(-gap / config.ranking_temperature).mean()
         return out
 
     def _of_artefacts(self, x: Tensor) -> Tensor:

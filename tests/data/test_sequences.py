@@ -274,6 +274,28 @@ def test_coarsening_leaves_small_grids_as_they_are() -> None:
         assert ((batch.fields[..., 1:] - batch.fields[..., :-1]).abs() == 1).all()
 
 
+def test_zoomed_patches_are_interpolated_from_larger_and_smaller_ones() -> None:
+    source = make_source(np.arange(0, 100, 3))  # 40 rows hold 16 cells times at most 2.5
+    spec = dataclasses.replace(SPEC, zoom=4.0, batch_size=32, mirror=False)
+    batch = SequenceDataset([source], spec, seed=0, length=1)[0]
+    assert batch.fields.shape == (32, 3, 2, 16, 16)
+    # Rows count by a thousand in the source: the step between two rows of the patch is the zoom.
+    zoom = (batch.fields[:, 0, 0, 8, 7] - batch.fields[:, 0, 0, 7, 7]) / 1e3
+    assert 0.249 < zoom.min() < 0.5
+    assert 1.5 < zoom.max() < 2.55  # 2.5, and what anti-aliasing does to it
+
+
+def test_amplified_sequences_share_one_factor() -> None:
+    source = make_source(np.arange(0, 100, 3))
+    plain = SequenceDataset([source], dataclasses.replace(SPEC, batch_size=16, mirror=False), seed=0, length=1)[0]
+    spec = dataclasses.replace(SPEC, amplify=2.0, batch_size=16, mirror=False)
+    batch = SequenceDataset([source], spec, seed=0, length=1)[0]
+    factor = (batch.fields / plain.fields).flatten(1)
+    torch.testing.assert_close(factor, factor[:, :1].expand_as(factor))
+    assert 0.5 <= factor.min() < 0.8
+    assert 1.25 < factor.max() <= 2.0
+
+
 @pytest.mark.parametrize("quarters", range(4))
 def test_vorticity_of_a_turned_wind_is_the_turned_vorticity(quarters) -> None:
     def derivatives(winds):  # on a plane, rows from north to south

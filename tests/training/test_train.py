@@ -18,7 +18,7 @@ from atmoloss.errors import ConfigError
 from atmoloss.heads import MetricHead, PretextModel, PublishedHead
 from atmoloss.networks import Encoder
 from atmoloss.training import checkpoint as runs
-from atmoloss.training.artefacts import degrade
+from atmoloss.training.artefacts import degrade, misplace
 from atmoloss.training.config import TrainConfig, make_config
 from atmoloss.training.export import gains_of, scales_and_layers
 from atmoloss.training.loop import (
@@ -298,6 +298,52 @@ def test_artefact_term_asks_that_patterns_are_farther_than_smooth_fields():
     assert out["artefacts"] == 1.0
     blind = SequenceObjective(PretextModel(Fixed(0.0), MetricHead({"stage1": 1}, 8)), config)
     assert blind(waves, hours, torch.Generator().manual_seed(0))["artefacts"] == 0.0
+
+
+def test_misplaced_detail_has_the_truths_power_and_the_coherence_asked_for():
+    truth = torch.randn(64, 2, 32, 32, generator=torch.Generator().manual_seed(1))
+    smooth = torch.zeros_like(truth)
+    made = misplace(truth, smooth, 0.6, torch.Generator().manual_seed(0))
+    power = made.square().mean((1, 2, 3)) / truth.square().mean((1, 2, 3))
+    coherence = (made * truth).mean((1, 2, 3)) / truth.square().mean((1, 2, 3))
+    assert power.mean() == pytest.approx(1.0, abs=0.02)
+    # Uniform between the lowest and 1, each within the noise of 2048 values.
+    assert coherence.min() > 0.5
+    assert coherence.mean() == pytest.approx(0.8, abs=0.05)
+    assert torch.equal(made, misplace(truth, smooth, 0.6, torch.Generator().manual_seed(0)))
+    assert torch.equal(
+        misplace(truth, truth, 0.6, torch.Generator().manual_seed(0)), truth
+    )  # no detail, none to misplace
+
+
+def test_detail_term_asks_that_misplaced_detail_is_nearer_than_none():
+    class Fixed(torch.nn.Module):
+        def __init__(self, sees_places):
+            super().__init__()
+            self.sees_places = sees_places
+
+        def forward(self, x):  # everything and where it is, or how rough it is
+            rough = (x[..., 1:] - x[..., :-1]).square().mean((1, 2, 3)).sqrt()
+            return {"stage1": x if self.sees_places else rough.reshape(-1, 1, 1, 1)}
+
+    fields = torch.randn(6, 2, 32, 32, generator=torch.Generator().manual_seed(0))
+    hours = torch.tensor([[0, 3, 6], [0, 3, 6]])
+
+    def share(sees_places, coherence):
+        config = TrainConfig(n_times=3, detail_weight=1.0, detail_coherence=coherence)
+        head = MetricHead({"stage1": 2 if sees_places else 1}, 8)
+        out = SequenceObjective(PretextModel(Fixed(sees_places), head), config)(
+            fields, hours, torch.Generator().manual_seed(3)
+        )
+        return out["detail"].item(), (out["loss"] - out["cross_entropy"]).item()
+
+    satisfied, cost = share(sees_places=False, coherence=0.0)
+    assert satisfied == 1.0
+    assert cost < 1e-3
+    # The squared error prefers detail above a coherence of one half.
+    satisfied, cost = share(sees_places=True, coherence=0.6)
+    assert satisfied == 1.0
+    assert cost > 1e-4  # but by little: the term wants more
 
 
 def test_average_follows_slowly_and_forgets_the_start():
