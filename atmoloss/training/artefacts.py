@@ -4,8 +4,8 @@ A network trained on real fields alone has never met a pattern on a lattice; its
 energy at small scales, and not of which wavelength. A generator trained with it then puts all of that energy
 into one wavenumber.
 
-Nor has it met fields that are blurred, or whose detail is uncertain: told apart by where things are, detail in the wrong
-place is farther from the truth than none, and a generator is taught to leave out what it does not know.
+Nor has it met fields that are blurred, or whose detail is uncertain: told apart by where things are, detail in the
+wrong place is farther from the truth than none, and a generator is taught to leave out what it does not know.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ class SequenceObjective(nn.Module):
         Args:
             normalised: fields.
             hours: (B, S), ascending.
-            generator: on the CPU, of the patterns of the artefact term.
+            generator: on the CPU, of the artefact and detail terms.
 
         Returns:
             ``"loss"`` to minimise, and ``"cross_entropy"``, ``"accuracy"``, ``"ranking"`` (share of triples in
@@ -88,15 +88,15 @@ class SequenceObjective(nn.Module):
         if teaches and isinstance(head, MetricHead):
             truth_features = {name: self._of_artefacts(f) for name, f in features.items()}
             parts = {name: f[count:].chunk(len(made)) for name, f in every.items()}
-            log_d = {
+            to_truth = {
                 kind: head.distance(truth_features, {n: f[i] for n, f in parts.items()}).clamp_min(1e-12).log()
                 for i, kind in enumerate(made)
             }
             gaps = {}
             if config.artefact_weight:
-                gaps["artefacts"] = config.artefact_weight, log_d["pattern"] - log_d["smooth"]
+                gaps["artefacts"] = config.artefact_weight, to_truth["pattern"] - to_truth["smooth"]
             if config.detail_weight:
-                gaps["detail"] = config.detail_weight, log_d["smooth"] - log_d["detail"]
+                gaps["detail"] = config.detail_weight, to_truth["smooth"] - to_truth["detail"]
             for name, (weight, gap) in gaps.items():
                 out[name] = (gap > 0).float().mean().detach()
                 out["loss"] = out["loss"] + weight * F.softplus(-gap / config.ranking_temperature).mean()
