@@ -25,22 +25,23 @@ from . import measures
 Measure = Callable[[Tensor, Tensor], Tensor]
 """Two normalised (N, C, H, W) to (N,)."""
 
-CONTENTS: dict[str, float | None] = {
+CONTENTS: dict[str, float] = {
     "mse": 0.0,
     "l1": 0.0,
     "gradient": 0.5,
     "log-spectral": 0.5,
     "amse": 0.0,
     "facl": 0.0,
-    "vgg-random": None,
-    "random-encoder": None,
-    "atmodist": None,
+    "vgg-random": 0.15,
+    "random-encoder": 0.15,
+    "atmodist": 0.15,
 }
 """Content losses and their own ``mse_weight``.
 
-Half for the two that are blind to something that the MSE sees (the mean; all phases), and ``None``: what the weights
-recommend, the same for all three networks, so that random ones are a fair control.
+Half for the two that are blind to something that the MSE sees (the mean; all phases). Little for networks, the same for
+all three, so that random ones are a fair control: what weights recommend is for a loss without an adversary.
 """
+_NEEDS_WEIGHTS = ("random-encoder", "atmodist")
 
 _PLAIN: dict[str, Measure] = {
     "mse": measures.mse,
@@ -203,9 +204,8 @@ def make_content(config: Any, normalization: LogNormalization, sample: Tensor) -
         WeightsError: weights that cannot be read.
     """
     name, layers = config.content, config.layers
-    extractor = load_weights(config) if CONTENTS[name] is None else None
-    own = CONTENTS[name] if extractor is None else extractor.info.mse_weight
-    mse_weight = own if config.mse_weight < 0 else config.mse_weight
+    extractor = load_weights(config) if name in _NEEDS_WEIGHTS else None
+    mse_weight = CONTENTS[name] if config.mse_weight < 0 else config.mse_weight
     options: dict[str, Any] = {"normalization": None, "reduction": "none", "mse_weight": 0.0, "validate": False}
     measure: Measure | nn.Module
     if name == "facl":
@@ -222,7 +222,6 @@ def make_content(config: Any, normalization: LogNormalization, sample: Tensor) -
         measure = FeatureLoss(AtmoDistLoss(extractor, layers=layers or None, **options))
     else:
         measure = _PLAIN[name]
-    assert mse_weight is not None
     return ContentLoss(name, measure, mse_weight, companion=_PLAIN[config.companion])
 
 

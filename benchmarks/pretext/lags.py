@@ -1,0 +1,98 @@
+"""Where are the wrong answers? Lag 2AFC by the hours to the nearer field, and by the length of the held-out block.
+
+    python benchmarks/pretext/lags.py default winds      # results/lags.md
+
+On the test dates of the weights, for nothing but this table. A distance answers triples whose nearer field is within a
+day of the anchor almost always, and those beyond two days hardly better than a coin; a longer block of days holds more
+of the latter. Beside it, the baseline that is best on most sources.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+import numpy as np
+import torch
+from study import RESULTS, SHORT
+
+from atmoloss import load_extractor
+from atmoloss.data.sources import split_by_date
+from atmoloss.training.baselines import extractor_measure, pixel_measures
+from atmoloss.training.config import read_config
+from atmoloss.training.evaluate import open_winds
+from atmoloss.training.lag_2afc import Measure, iterate_patches, tally_anchors
+from atmoloss.training.loop import open_sources
+from atmoloss.weights import write_atomically
+
+BASELINE = "MAE of winds, Gaussian σ 4"
+BINS = ((0, 24), (24, 48), (48, 72), (72, 96))
+DAYS = (2, 3, 4, 5, 6)
+
+
+def by_lag(distances: np.ndarray, hours: np.ndarray) -> np.ndarray:
+    """Count right answers and triples by the hours from the anchor to the nearer field, (len(BINS), 2)."""
+    out = np.zeros((len(BINS), 2))
+    for t in range(len(hours)):
+        later = np.flatnonzero((hours > hours[t]) & (hours <= hours[t] + 96))
+        lag, d = hours[later] - hours[t], distances[t, later]
+        earlier = lag[:, None] < lag[None, :]
+        right = (d[:, None] < d[None, :]) + 0.5 * (d[:, None] == d[None, :])
+        for i, (low, high) in enumerate(BINS):
+            chosen = earlier & ((lag > low) & (lag <= high))[:, None]
+            out[i] += right[chosen].sum(), chosen.sum()
+    return out
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("weights", nargs="+", help="bundled names or weights folders, of one training configuration")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    extractors = [load_extractor(name) for name in arguments.weights]
+    lines = [f"`python benchmarks/pretext/lags.py {' '.join(arguments.weights)}`: "
+             f"{', '.join(e.info.id for e in extractors)}; test dates, lag 2AFC.", ""]  # fmt: skip
+    bins = " | ".join(f"{low}–{high} h" for low, high in BINS)
+    lines += [f"| source | distance | {bins} | {' | '.join(f'first {n} days' for n in DAYS)} |"]
+    lines += ["|---" * (2 + len(BINS) + len(DAYS)) + "|"]
+    folder = RESULTS.parents[2] / "configs"
+    for number, extractor in enumerate(extractors):
+        config = read_config(folder / "default.toml", {"variables": list(extractor.info.channel_names)})
+        by_name = {s.name: s for s in config.sources}
+        for source in split_by_date(open_sources(config), config.validation, config.test)["test"]:
+            size = min(64, len(source.latitude), len(source.longitude))
+            measures: dict[str, Measure] = {extractor.info.name: extractor_measure(extractor)}
+            if number == 0:
+                measures[BASELINE] = pixel_measures(extractor.normalization)[BASELINE]
+            winds = open_winds(by_name[source.name].path, by_name[source.name].level, source)
+            first = source.hours - source.hours[0]
+            binned = {name: np.zeros((len(BINS), 2)) for name in measures}
+            blocks = {name: np.zeros((len(DAYS), 2)) for name in measures}
+            for patch in iterate_patches(source, winds, size):
+                for name, measure in measures.items():
+                    distances = measure(patch)
+                    if distances is None:
+                        continue
+                    d = distances.double().numpy()
+                    # Blocks of one stretch of days: longer pauses between held-out periods hold no triple.
+                    binned[name] += by_lag(d, source.hours)
+                    for i, days in enumerate(DAYS):
+                        kept = np.flatnonzero(first < 24 * days)
+                        right, total = tally_anchors(d[np.ix_(kept, kept)], source.hours[kept], source.run[kept])
+                        blocks[name][i] += right.sum(), total.sum()
+            shares = binned[next(iter(measures))][:, 1]
+            lines.append(f"| {SHORT[source.name]} | *share of triples* | "
+                         f"{' | '.join(f'{x:.0%}' for x in shares / shares.sum())} |{' |' * len(DAYS)}")  # fmt: skip
+            for name in measures:
+                cells = np.concatenate((binned[name], blocks[name]))
+                if cells[:, 1].any():
+                    values = (f"{right / total:.3f}" if total else "–" for right, total in cells)
+                    lines.append(f"| {SHORT[source.name]} | {name} | {' | '.join(values)} |")
+            print("\n".join(lines[-3:]), flush=True)
+    write_atomically(RESULTS / "lags.md", ("\n".join(lines) + "\n").encode())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
