@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from atmoloss.training.lag_2afc import tally_anchors
+
 from .loading import load
 
 
@@ -49,6 +51,20 @@ def test_shortcut_triples():
     assert set((b - a)[other]) == {18, 30, 42, 54, 66, 78, 90}
     assert not (same & other).any()
     assert shortcuts.everything(a, b).sum() == len(lags) * (len(lags) - 1) / 2
+
+
+def test_triples_are_binned_by_the_nearer_field():
+    lags = load("pretext", "lags")
+    hours = np.arange(0, 120, 6)
+    distance = np.abs(hours[:, None] - hours[None, :]).astype(float)
+    right = lags.by_lag(distance, hours)
+    _, all_triples = tally_anchors(distance, hours, np.zeros(len(hours), int))
+    assert right[:, 1].sum() == all_triples.sum()
+    np.testing.assert_array_equal(right[:, 0], right[:, 1])
+    # Levelling off after a day: beyond it every answer is a tie.
+    levelled = lags.by_lag(np.minimum(distance, 24), hours)
+    np.testing.assert_array_equal(levelled[1:, 0], levelled[1:, 1] / 2)
+    assert 0.5 < levelled[0, 0] / levelled[0, 1] < 1
 
 
 def test_study_arms_are_configurations():
