@@ -16,8 +16,9 @@ from atmoloss.training.card import best_baseline
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-METRICS, WINDS = (
-    json.loads((ROOT / "weights" / name / "metrics.json").read_text(encoding="utf-8")) for name in ("default", "winds")
+METRICS, DETAIL, WINDS = (
+    json.loads((ROOT / "weights" / name / "metrics.json").read_text(encoding="utf-8"))
+    for name in ("default", "detail", "winds")
 )
 
 
@@ -59,6 +60,12 @@ def test_table_is_that_of_the_weights():
             f"{value:.3f} ({name})",
             f"{gap[0]:+.3f} to {gap[1]:+.3f}",
         ]
+
+
+def test_detail_measures_as_well_as_said():
+    of_detail = {s["name"]: s["lag_2afc"]["distance"]["value"] for s in DETAIL["sources"] if s["split"] == "test"}
+    said = ", ".join(f"{of_detail[name]:.3f}" for name in rows_of("How good is it?"))
+    assert f"`detail` measures as well ({said}" in README
 
 
 def test_table_of_content_losses_is_that_of_the_comparison():

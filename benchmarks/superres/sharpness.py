@@ -39,9 +39,12 @@ ARMS = {
     "facl": {"content": "facl"},
     "vgg-random": {"content": "vgg-random", "mse_weight": 0.0, "layers": ["block1", "block2"]},
     "random-encoder": {"content": "random-encoder", "mse_weight": 0.0},
-    "atmodist": {"content": "atmodist", "mse_weight": 0.0},
+    "default": {"content": "atmodist", "mse_weight": 0.0},
+    "detail": {"content": "atmodist", "mse_weight": 0.0, "weights": "detail"},
     **{
-        f"atmodist, stage {i}": {"content": "atmodist", "mse_weight": 0.0, "layers": [f"stage{i}"]} for i in range(1, 5)
+        f"{name}, stage {i}": {"content": "atmodist", "mse_weight": 0.0, "weights": name, "layers": [f"stage{i}"]}
+        for name in ("default", "detail")
+        for i in range(1, 5)
     },
 }
 
