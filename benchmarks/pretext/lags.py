@@ -81,15 +81,16 @@ def main() -> int:
                         kept = np.flatnonzero(first < 24 * days)
                         right, total = tally_anchors(d[np.ix_(kept, kept)], source.hours[kept], source.run[kept])
                         blocks[name][i] += right.sum(), total.sum()
-            shares = binned[next(iter(measures))][:, 1]
-            lines.append(f"| {SHORT[source.name]} | *share of triples* | "
-                         f"{' | '.join(f'{x:.0%}' for x in shares / shares.sum())} |{' |' * len(DAYS)}")  # fmt: skip
+            if number == 0:
+                shares = binned[extractor.info.name][:, 1]
+                cells = " | ".join(f"{x:.0%}" for x in shares / shares.sum())
+                lines.append(f"| {SHORT[source.name]} | *share of triples* | {cells} |{' |' * len(DAYS)}")
             for name in measures:
-                cells = np.concatenate((binned[name], blocks[name]))
-                if cells[:, 1].any():
-                    values = (f"{right / total:.3f}" if total else "–" for right, total in cells)
+                counts = np.concatenate((binned[name], blocks[name]))
+                if counts[:, 1].any():
+                    values = (f"{right / total:.3f}" if total else "–" for right, total in counts)
                     lines.append(f"| {SHORT[source.name]} | {name} | {' | '.join(values)} |")
-            print("\n".join(lines[-3:]), flush=True)
+            print("\n".join(lines[-len(measures) :]), flush=True)
     write_atomically(RESULTS / "lags.md", ("\n".join(lines) + "\n").encode())
     return 0
 

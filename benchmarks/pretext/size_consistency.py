@@ -53,7 +53,7 @@ def crop(features: dict[str, Tensor], row: int, column: int, width: int) -> dict
 @torch.no_grad()
 def compare(weights: str, fields: Tensor) -> dict[str, Any]:
     """Compute both distances for (T, 2, H, W) fields from 80N; H and W multiples of the largest stride."""
-    loss = AtmoDistLoss(weights, validate=False)
+    loss = AtmoDistLoss(weights, mse_weight=0.0, validate=False)  # the distance, whatever the weights recommend
     width = fields.shape[-1]
     columns = range(MARGIN, width - PATCH - MARGIN + 1, PATCH)
     globe = [loss.features(field[None]) for field in fields]
