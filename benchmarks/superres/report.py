@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
-from compare import ARMS, EVALUATED, PRESETS, RESULTS, Arm, held_out, made_by, name_of, truth_like
+from compare import EVALUATED, PRESETS, RESULTS, Arm, held_out, made_by, name_of, truth_like
 from srgan.config import read_config
 from srgan.store import load_generator
 
@@ -85,7 +85,7 @@ def table(evaluation: Evaluation) -> str:
                 cells.append(f"{x.value:.3g} [{x.low:.3g}, {x.high:.3g}]")
             lines.append(f"| {model} | " + " | ".join(cells) + " |")
         lines += [""]
-        for content in ARMS["finalists"]:
+        for content in [m for m in evaluation.models if ", seed" not in m]:
             models = [m for m in evaluation.models if m == content or m.startswith(f"{content}, seed")]
             if len(models) < 2:
                 continue
