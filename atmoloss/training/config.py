@@ -58,8 +58,8 @@ class TrainConfig(SequenceSpec):
         regression_weight: of the squared error of the expected lag, in units of the longest lag.
         artefact_weight: of the artefact term (metric head), see ``atmoloss.training.artefacts``: a field whose
             small scales are a regular pattern must be farther from the truth than one without small scales.
-        detail_weight: of the detail term (metric head), see ``atmoloss.training.artefacts.misplace``: a field whose small
-            scales are partly in the wrong place must be nearer to the truth than one without small scales.
+        detail_weight: of the detail term (metric head), see ``atmoloss.training.artefacts.misplace``: a field whose
+            small scales are partly in the wrong place must be nearer to the truth than one without small scales.
         detail_coherence: of those small scales with the truth, at the least, in [0, 1).
         average_decay: of the exponential moving average of the weights, which is what is validated and
             exported; 0 for none.
