@@ -64,8 +64,11 @@ def write_weights(
         ConfigError: no held-out source has a sequence.
     """
     plain = build_extractor(config, model, normalization)
+    # A source of weight 0 is not trained on: it is measured, and sets no scale.
     curves = {
-        s.name: lag_curves(plain, s, config.sequences) for s in held_out if len(valid_anchors(s, config.sequences))
+        s.name: lag_curves(plain, s, config.sequences)
+        for s in held_out
+        if s.weight > 0 and len(valid_anchors(s, config.sequences))
     }
     if not curves:
         raise ConfigError("export: no held-out source has a sequence to fit the layer scales on; lengthen validation")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -80,7 +81,11 @@ def test_starts_from_weights_of_the_same_architecture_only(raw_config, tmp_path)
     train(config, tmp_path / "first")
     trained, normalization, _ = load_model(config, tmp_path / "first")
     sources = open_sources(config)
-    write_weights(config, trained, normalization, sources, sources, tmp_path / "weights")
+    untrained = dataclasses.replace(sources[0], name="untrained", weight=0.0)
+    _, curves = write_weights(
+        config, trained, normalization, sources, [*sources, untrained], tmp_path / "weights"
+    )  # a source of weight 0 sets no scale
+    assert list(curves) == [sources[0].name]
     again = make_config({**raw_config, "seed": 5, "initial_weights": str(tmp_path / "weights")})
     model = build_model(again)
     constants = load_initial(again, model)
