@@ -22,6 +22,9 @@ PatchFields = dict[str, Tensor]
 Measure = Callable[[PatchFields], Tensor | None]
 """From the times of one patch to their distances (T, T), or ``None`` where it lacks its input."""
 
+Kept = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""From the lags a (n, 1) and b (1, n), hours, to which triples count, (n, n) bool; only some of those with a < b."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Tally:
@@ -38,7 +41,7 @@ class Tally:
 
 
 def tally_anchors(
-    distances: np.ndarray, hours: np.ndarray, run: np.ndarray, max_lag: int = 96
+    distances: np.ndarray, hours: np.ndarray, run: np.ndarray, max_lag: int = 96, kept: Kept = np.less
 ) -> tuple[np.ndarray, np.ndarray]:
     """Count right answers and triples for each anchor time of one patch.
 
@@ -47,6 +50,7 @@ def tally_anchors(
         hours: (T,) valid times.
         run: (T,) forecast runs; triples stay inside one.
         max_lag: longest lag, hours.
+        kept: which triples count; all of them by default.
 
     Returns:
         Two (T,) float arrays.
@@ -56,7 +60,7 @@ def tally_anchors(
         lag = hours - hours[t]
         later = np.flatnonzero((lag > 0) & (lag <= max_lag) & (run == run[t]))
         d, a = distances[t, later], lag[later]
-        earlier = a[:, None] < a[None, :]
+        earlier = kept(a[:, None], a[None, :])
         answers = (d[:, None] < d[None, :]) + 0.5 * (d[:, None] == d[None, :])
         right[t], total[t] = answers[earlier].sum(), earlier.sum()
     return right, total

@@ -49,7 +49,7 @@ class SequenceObjective(nn.Module):
         count = len(normalised)
         teaches = bool(config.artefact_weight or config.detail_weight)
         if teaches:
-            truth = self._of_artefacts(normalised)
+            truth = self._for_teachers(normalised)
             smooth, pattern = artefacts.degrade(truth, generator)
             made = {"smooth": smooth}
             if config.artefact_weight:
@@ -86,7 +86,7 @@ class SequenceObjective(nn.Module):
             out["regression"] = ((expected - target) / k).square().mean()
             out["loss"] = out["loss"] + config.regression_weight * out["regression"]
         if teaches and isinstance(head, MetricHead):
-            truth_features = {name: self._of_artefacts(f) for name, f in features.items()}
+            truth_features = {name: self._for_teachers(f) for name, f in features.items()}
             parts = {name: f[count:].chunk(len(made)) for name, f in every.items()}
             to_truth = {
                 kind: head.distance(truth_features, {n: f[i] for n, f in parts.items()}).clamp_min(1e-12).log()
@@ -102,7 +102,7 @@ class SequenceObjective(nn.Module):
                 out["loss"] = out["loss"] + weight * F.softplus(-gap / config.ranking_temperature).mean()
         return out
 
-    def _of_artefacts(self, x: Tensor) -> Tensor:
+    def _for_teachers(self, x: Tensor) -> Tensor:
         """Return the first field of every fourth sequence: enough to learn from, at an eighth of the cost of a step."""
         return x[:: 4 * self.n_times]
 

@@ -30,18 +30,14 @@ BINS = ((0, 24), (24, 48), (48, 72), (72, 96))
 DAYS = (2, 3, 4, 5, 6)
 
 
-def by_lag(distances: np.ndarray, hours: np.ndarray) -> np.ndarray:
+def by_lag(distances: np.ndarray, hours: np.ndarray, run: np.ndarray) -> np.ndarray:
     """Count right answers and triples by the hours from the anchor to the nearer field, (len(BINS), 2)."""
-    out = np.zeros((len(BINS), 2))
-    for t in range(len(hours)):
-        later = np.flatnonzero((hours > hours[t]) & (hours <= hours[t] + 96))
-        lag, d = hours[later] - hours[t], distances[t, later]
-        earlier = lag[:, None] < lag[None, :]
-        right = (d[:, None] < d[None, :]) + 0.5 * (d[:, None] == d[None, :])
-        for i, (low, high) in enumerate(BINS):
-            chosen = earlier & ((lag > low) & (lag <= high))[:, None]
-            out[i] += right[chosen].sum(), chosen.sum()
-    return out
+
+    def counts(low: int, high: int) -> tuple[float, float]:
+        right, total = tally_anchors(distances, hours, run, kept=lambda a, b: (a < b) & (low < a) & (a <= high))
+        return right.sum(), total.sum()
+
+    return np.array([counts(*ends) for ends in BINS])
 
 
 def main() -> int:
@@ -76,7 +72,7 @@ def main() -> int:
                         continue
                     d = distances.double().numpy()
                     # Blocks of one stretch of days: longer pauses between held-out periods hold no triple.
-                    binned[name] += by_lag(d, source.hours)
+                    binned[name] += by_lag(d, source.hours, source.run)
                     for i, days in enumerate(DAYS):
                         kept = np.flatnonzero(first < 24 * days)
                         right, total = tally_anchors(d[np.ix_(kept, kept)], source.hours[kept], source.run[kept])

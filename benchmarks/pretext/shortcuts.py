@@ -29,13 +29,12 @@ from atmoloss.data.sequences import smooth_patch
 from atmoloss.data.sources import FieldSource, source_from_dataset, split_by_date
 from atmoloss.training.baselines import extractor_measure, squared_distances
 from atmoloss.training.config import read_config
-from atmoloss.training.lag_2afc import Measure, PatchFields, iterate_patches
+from atmoloss.training.lag_2afc import Kept, Measure, PatchFields, iterate_patches, tally_anchors
 from atmoloss.weights import write_atomically
 from atmoloss.winds import WindToVorticityDivergence
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "default.toml"
-Kept = Callable[[np.ndarray, np.ndarray], np.ndarray]
-MAX_LAG, DAY, STEP = 96, 24, 6  # hours
+DAY, STEP = 24, 6  # hours
 NOISE = 2 * 0.1 / np.sqrt(12)  # m/s
 
 
@@ -58,13 +57,8 @@ def share(source: FieldSource, measure: Measure, kept: Kept) -> float:
     for patch in iterate_patches(source, None, min(64, len(source.latitude), len(source.longitude))):
         distances = measure(patch)
         assert distances is not None
-        for t, row in enumerate(distances.double().numpy()):
-            lag = source.hours - source.hours[t]
-            later = np.flatnonzero((lag > 0) & (lag <= MAX_LAG) & (source.run == source.run[t]))
-            d, a = row[later], lag[later]
-            counts = kept(a[:, None], a[None, :])
-            right += (((d[:, None] < d[None, :]) + 0.5 * (d[:, None] == d[None, :])) * counts).sum()
-            total += counts.sum()
+        counts = tally_anchors(distances.double().numpy(), source.hours, source.run, kept=kept)
+        right, total = right + counts[0].sum(), total + counts[1].sum()
     return float(right / total) if total else float("nan")
 
 

@@ -3,8 +3,8 @@
     python benchmarks/speed/startup.py [--steps 20]      # results/startup.md
 
 Import times are medians over new processes, minus that of `import torch`: public names are loaded when they are first
-asked for, so that `import atmoloss` alone says little. The training rate is that of the
-default recipe on fields from a random generator, in encoded patches per second.
+asked for, so that `import atmoloss` alone says little. The training rate is that of the default recipe on fields from a
+random generator, in encoded patches per second.
 """
 
 from __future__ import annotations

@@ -57,12 +57,13 @@ def test_triples_are_binned_by_the_nearer_field():
     lags = load("pretext", "lags")
     hours = np.arange(0, 120, 6)
     distance = np.abs(hours[:, None] - hours[None, :]).astype(float)
-    right = lags.by_lag(distance, hours)
-    _, all_triples = tally_anchors(distance, hours, np.zeros(len(hours), int))
+    run = np.zeros(len(hours), int)
+    right = lags.by_lag(distance, hours, run)
+    _, all_triples = tally_anchors(distance, hours, run)
     assert right[:, 1].sum() == all_triples.sum()
     np.testing.assert_array_equal(right[:, 0], right[:, 1])
     # Levelling off after a day: beyond it every answer is a tie.
-    levelled = lags.by_lag(np.minimum(distance, 24), hours)
+    levelled = lags.by_lag(np.minimum(distance, 24), hours, run)
     np.testing.assert_array_equal(levelled[1:, 0], levelled[1:, 1] / 2)
     assert 0.5 < levelled[0, 0] / levelled[0, 1] < 1
 
