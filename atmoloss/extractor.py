@@ -13,7 +13,7 @@ from atmoloss import tiling
 from atmoloss import weights as weights_folder
 from atmoloss.errors import InputError, WeightsError
 from atmoloss.functional import full_precision
-from atmoloss.networks import Encoder, fold_batch_norm
+from atmoloss.networks import Encoder, fold_batch_norm, fold_gains
 from atmoloss.normalization import LogNormalization
 from atmoloss.weights import WeightsInfo
 
@@ -30,7 +30,7 @@ class Extractor(nn.Module):
         normalization: of the fields.
         info: metadata.
         gains: factor per channel of a stage's features, (C,) per stage name, so that plain mean squared
-            differences are the distance that was trained; missing stages have gain 1.
+            differences are the distance that was trained, not negative; missing stages have gain 1.
 
     Shape:
         (N, C, H, W) physical units → {"stage1": (N, C₁, ⌈H/s₁⌉, ⌈W/s₁⌉), …}. Features are float64 for
@@ -47,12 +47,17 @@ class Extractor(nn.Module):
         super().__init__()
         self.normalization = normalization
         self.encoder = fold_batch_norm(encoder)
+        # Weights in channels_last make every activation so, whatever the layout of the fields.
+        self.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.info = info
         self._gain_names: dict[str, str] = {}
+        if gains and not encoder.unit_features:
+            fold_gains(self.encoder, gains)
         # Sorted: DDP broadcasts buffers in their order, and files are read in an order that differs by process.
-        for stage, gain in sorted((gains or {}).items()):
-            self._gain_names[stage] = f"gain_{stage}"
-            self.register_buffer(f"gain_{stage}", gain.detach().float().reshape(-1, 1, 1).clone())
+        elif gains:
+            for stage, gain in sorted(gains.items()):
+                self._gain_names[stage] = f"gain_{stage}"
+                self.register_buffer(f"gain_{stage}", gain.detach().float().reshape(-1, 1, 1).clone())
         _freeze(self)
         super().train(False)
 
@@ -116,7 +121,6 @@ class Extractor(nn.Module):
         return self._encode(full_precision(normalised), layers, max_memory)
 
     def _encode(self, x: Tensor, layers: Sequence[str] | None, max_memory: float | None) -> dict[str, Tensor]:
-        x = x.contiguous(memory_format=torch.channels_last)
         features: dict[str, Tensor]
         features = self.encoder(x, layers) if max_memory is None else tiling.encode(self.encoder, x, layers, max_memory)
         for stage, name in self._gain_names.items():

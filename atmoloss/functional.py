@@ -57,7 +57,12 @@ def pool_weight(weight: Tensor, size: tuple[int, int]) -> Tensor:
 
 def squared_difference_map(a: Tensor, b: Tensor) -> Tensor:
     """Return the mean over channels of (a − b)², (N, 1, h, w), in at least float32."""
-    return (full_precision(a) - full_precision(b)).square().mean(1, keepdim=True)
+    return _squared_difference(a, b).mean(1, keepdim=True)
+
+
+def _squared_difference(a: Tensor, b: Tensor) -> Tensor:
+    # One kernel, and one for its gradient: with large maps, memory for what lies between costs more than arithmetic.
+    return F.mse_loss(full_precision(a), full_precision(b), reduction="none")
 
 
 def mean_squared_difference(a: Tensor, b: Tensor, weight: Tensor | None = None) -> Tensor:
@@ -72,9 +77,9 @@ def mean_squared_difference(a: Tensor, b: Tensor, weight: Tensor | None = None) 
     Returns:
         (N,), at least float32; 0 for a sample whose weights are all zero.
     """
-    difference = squared_difference_map(a, b)
     if weight is None:
-        return difference.mean((1, 2, 3))
+        return _squared_difference(a, b).sum((1, 2, 3)) / a[0].numel()  # the gradient of a mean would be written out
+    difference = squared_difference_map(a, b)
     weight = weight.to(difference.dtype)
     tiny = torch.finfo(difference.dtype).tiny
     return (difference * weight).sum((1, 2, 3)) / weight.sum((1, 2, 3)).clamp_min(tiny)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -133,7 +133,8 @@ class Encoder(nn.Module):
     def step(self, name: str, x: Tensor) -> Tensor:
         """Map the activations of the stage before, or the fields if there is none, to those of ``name``."""
         if name == next(iter(self.strides)):
-            x = self.pool(F.relu_(self.stem_bn(self.stem(self.context(x)))))
+            # The largest of four and the ReLU may change places: the ReLU then has a quarter to do.
+            x = F.relu_(self.pool(self.stem_bn(self.stem(self.context(x)))))
         return self.stages[name](x)  # type: ignore[no-any-return]
 
     def finish(self, x: Tensor) -> Tensor:
@@ -212,6 +213,46 @@ def fold_batch_norm(encoder: Encoder) -> Encoder:
             block.conv1, block.bn1 = _fold(block.conv1, block.bn1), nn.Identity()
             block.conv2, block.bn2 = _fold(block.conv2, block.bn2), nn.Identity()
     return folded
+
+
+def fold_gains(encoder: Encoder, gains: Mapping[str, Tensor]) -> None:
+    """Scale the activations of each stage by its ``gains``, (C,) per stage name, inside the convolutions around them.
+
+    For positive g, relu(g x) = g relu(x): what makes a stage is multiplied, what reads it is divided, and only the
+    activations in between change. In place, after :func:`fold_batch_norm`. A gain of zero becomes 1e-6 of the
+    largest, which a squared difference does not see.
+    """
+    scales = {name: torch.ones(channels, dtype=torch.float64) for name, channels in encoder.channels.items()}
+    for name, gain in gains.items():
+        gain = gain.detach().double().flatten().cpu()
+        scales[name] = gain.clamp_min(max(1e-6 * float(gain.max()), 1e-12))
+    before = next(iter(scales.values()))
+    _scale(encoder.stem, None, before)
+    for name, stage in encoder.stages.items():
+        after = scales[name]
+        for layer in stage.children():
+            if isinstance(layer, Block):
+                _scale(layer.conv1, before, None)
+                _scale(layer.conv2, None, after)
+                if isinstance(layer.shortcut, Conv):
+                    _scale(layer.shortcut, before, after)
+                before = after
+            elif isinstance(layer, Blur) and before.shape == after.shape:  # the shortcut may be bare: scale here
+                layer.kernel *= (after / before).to(layer.kernel)[:, None, None, None]
+                before = after
+
+
+def _scale(conv: Conv, before: Tensor | None, after: Tensor | None) -> None:
+    """Let ``conv`` read activations that are multiplied by ``before`` and return its own multiplied by ``after``."""
+    with torch.no_grad():
+        weight = conv.weight.double().cpu()
+        if before is not None:
+            weight = weight / before[:, None, None]
+        if after is not None:
+            weight = weight * after[:, None, None, None]
+            if conv.bias is not None:
+                conv.bias.copy_(conv.bias.double().cpu() * after)
+        conv.weight.copy_(weight)
 
 
 def _fold(conv: Conv, norm: nn.Module) -> Conv:

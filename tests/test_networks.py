@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from atmoloss.errors import InputError
 from atmoloss.layers import Blur, BlurredConv, Context, Conv, MaxPool, pad_same, same_padding
-from atmoloss.networks import ENCODERS, Encoder, build_encoder, fold_batch_norm
+from atmoloss.networks import ENCODERS, Encoder, build_encoder, fold_batch_norm, fold_gains
 from tests.conftest import TINY
 from tests.tolerances import assert_close
 
@@ -137,6 +137,29 @@ def test_folding_changes_nothing(arguments, periodic, randomise) -> None:
     assert all(torch.equal(t, before[n]) for n, t in encoder.state_dict().items())
     again = fold_batch_norm(folded)
     assert torch.equal(list(again(x).values())[-1], list(folded(x).values())[-1])
+
+
+@pytest.mark.parametrize("arguments", [a for n, a in CONFIGURATIONS.items() if n != "unit"])
+def test_folded_gains_scale_the_features(arguments, randomise) -> None:
+    encoder = fold_batch_norm(randomise(Encoder(**arguments))).requires_grad_(False)
+    gains = {n: torch.rand(c) + 0.2 for n, c in list(encoder.channels.items())[:-1]}  # the last stage has none
+    x = torch.randn(2, encoder.in_channels, 40, 48)
+    expected = {n: f * gains[n][:, None, None] if n in gains else f for n, f in encoder(x).items()}
+    fold_gains(encoder, gains)
+    for name, features in encoder(x).items():
+        assert_close(features, expected[name], torch.float32)
+
+
+@pytest.mark.parametrize("channels", [(4, 4), (4, 6)])
+def test_folded_gains_of_zero_leave_the_stages_behind_alone(channels, randomise) -> None:
+    encoder = randomise(Encoder(stage_channels=channels, blocks_per_stage=1, stem_pool=False, downsample="blur"))
+    encoder = fold_batch_norm(encoder).requires_grad_(False)
+    x = torch.randn(2, 2, 16, 16)
+    expected = encoder(x)
+    fold_gains(encoder, {"stage1": torch.tensor([0.0, 1.0, 0.0, 2.0])})
+    found = encoder(x)
+    assert found["stage1"][:, [0, 2]].abs().max() <= 1e-5 * expected["stage1"].abs().max()
+    assert_close(found["stage2"], expected["stage2"], torch.float32)
 
 
 @pytest.mark.parametrize("kernel", [3, 5])
@@ -297,25 +320,41 @@ def test_unit_features_are_activations_of_mean_square_one_where_strong() -> None
         assert unit(x)[name].square().mean(1).max() <= 1.0
 
 
+@pytest.mark.parametrize("frozen", [True, False])
 @pytest.mark.parametrize("periodic", [False, True])
 @pytest.mark.parametrize("size", [(16, 24), (17, 24), (15, 13), (9, 8)])
 @pytest.mark.parametrize("kernel", [2, 4, 8])
-def test_strided_convolution_of_few_channels_is_the_plain_one(size, kernel, periodic) -> None:
+def test_strided_convolution_of_few_channels_is_the_plain_one(size, kernel, periodic, frozen) -> None:
     torch.manual_seed(0)
-    conv = Conv(2, 5, kernel, 2, bias=True).double()
+    conv = Conv(2, 5, kernel, 2, bias=True).double().requires_grad_(not frozen)
     conv.periodic = periodic
     x = torch.randn(2, 2, *size, dtype=torch.float64, requires_grad=True)
     found = conv(x)
+    assert ("StridedFromFew" in type(found.grad_fn).__name__) == frozen
+    assert torch.equal(found, conv(x.detach()))  # a loss of equal fields is exactly zero
     expected = F.conv2d(pad_same(x, kernel, 2, periodic=periodic), conv.weight, conv.bias, stride=2)
     assert_close(found, expected, torch.float64)
     weights = torch.randn_like(found)
-    inputs = (x, conv.weight, conv.bias)
+    inputs = (x,) if frozen else (x, conv.weight, conv.bias)
     for one, other in zip(
         torch.autograd.grad((found * weights).sum(), inputs),
         torch.autograd.grad((expected * weights).sum(), inputs),
         strict=True,
     ):
         assert_close(one, other, torch.float64)
+
+
+def test_strided_convolution_of_few_channels_differentiates_twice_and_maps() -> None:
+    conv = Conv(2, 3, 4, 2, bias=True).double().requires_grad_(False)
+    x = torch.randn(2, 2, 6, 8, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(conv, x)
+    assert torch.autograd.gradgradcheck(conv, x)
+
+    def energy(field: torch.Tensor) -> torch.Tensor:
+        return conv(field[None]).square().sum()
+
+    (together,) = torch.autograd.grad(conv(x).square().sum(), x)
+    assert_close(torch.func.vmap(torch.func.grad(energy))(x.detach()), together, torch.float64)
 
 
 @pytest.mark.parametrize("size", [(16, 24), (17, 25), (16, 25), (1, 2), (3, 3)])

@@ -1,8 +1,9 @@
 """Where is AtmoDist the better content loss, and where not? Trains the GAN of examples/srgan with each and compares.
 
     python benchmarks/superres/compare.py sweep      # every loss x every adversarial weight; validation dates
-    python benchmarks/superres/compare.py train      # every loss with its weight; finalists with more seeds
-    python benchmarks/superres/compare.py test       # their fields on test dates: tables, figures
+    python benchmarks/superres/compare.py train      # every loss with its weight, preset quick
+    python benchmarks/superres/compare.py finals     # the finalists with every seed, preset small
+    python benchmarks/superres/compare.py test       # the finals on test dates: tables, figures
 
 Options: [--jobs 2] [--runs DIR] [--only LOSS ...] [--seeds 0 1 2]. Finished runs are kept, interrupted ones continue.
 The sweep chooses, for each loss, the adversarial weight with the smallest log-spectral distance among those whose RMSE
@@ -17,7 +18,7 @@ import dataclasses
 import json
 import multiprocessing
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +61,10 @@ def config_of(arm: Arm, start: Path) -> SrganConfig:
     overrides = {"content": content, **ARMS["contents"][content]}
     values = {"adversarial_weight": adversarial, "steps": steps, "seed": seed, "threads": 1}
     values |= {"name": name_of(arm), "initial_generator": str(start), "workers": 0, "validate_every": steps}
-    values["final_steps"] = ARMS["final_steps"] if steps == ARMS["steps"] else 0
-    return read_config(PRESETS / "quick.toml", {**values, **overrides})
+    if steps == ARMS["sweep_steps"]:
+        values["final_steps"] = 0
+    preset = "small.toml" if steps == ARMS["finals_steps"] else "quick.toml"
+    return read_config(PRESETS / preset, {**values, **overrides})
 
 
 def name_of(arm: Arm) -> str:
@@ -214,6 +217,16 @@ def chosen_weight(content: str, rows: list[dict[str, Any]]) -> float:
     return float(best["adversarial_weight"])
 
 
+def finals(contents: Sequence[str], seeds: Sequence[int]) -> list[Arm]:
+    """Return the arms of the test: finalists with every seed, and what the adversary adds to some; seeds in turn."""
+    rows = read_rows()
+    arms = [
+        (c, chosen_weight(c, rows), ARMS["finals_steps"], s) for c in contents if c in ARMS["finalists"] for s in seeds
+    ]
+    arms += [(c, 0.0, ARMS["finals_steps"], 0) for c in contents if c in ARMS["without_adversary"]]
+    return sorted(dict.fromkeys(arms), key=lambda arm: arm[3])
+
+
 def table(rows: list[dict[str, Any]]) -> str:
     """Return the Markdown of all arms, on validation dates."""
     columns = {"log_spectral_distance": "log-spectral, dB", "unresolved_power": "unresolved power / truth"}
@@ -233,7 +246,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("stage", choices=("sweep", "train", "test"))
+    parser.add_argument("stage", choices=("sweep", "train", "finals", "test"))
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--runs", type=Path, default=HERE / "runs", help="run folders (not committed)")
     parser.add_argument("--only", nargs="+", default=list(ARMS["contents"]), metavar="LOSS", help="these losses")
@@ -248,13 +261,14 @@ def main() -> int:
         for weights in ([first], [none, *others]):
             arms = [(c, w, ARMS["sweep_steps"], 0) for w in weights for c in arguments.only]
             train_all(arms, arguments.runs, arguments.jobs)
-    else:
+    elif arguments.stage == "train":
         rows = read_rows()
-        seeds = {c: arguments.seeds if c in ARMS["finalists"] else arguments.seeds[:1] for c in arguments.only}
-        arms = [(c, chosen_weight(c, rows), ARMS["steps"], s) for c in arguments.only for s in seeds[c]]
+        arms = [(c, chosen_weight(c, rows), ARMS["steps"], 0) for c in arguments.only]
         arms += [(c, 0.0, ARMS["steps"], 0) for c in arguments.only if c in ARMS["without_adversary"]]
-        arms = sorted(dict.fromkeys(arms), key=lambda arm: arm[3])
-        if arguments.stage == "train":
+        train_all(list(dict.fromkeys(arms)), arguments.runs, arguments.jobs)
+    else:
+        arms = finals(arguments.only, arguments.seeds)
+        if arguments.stage == "finals":
             train_all(arms, arguments.runs, arguments.jobs)
         else:
             from report import report

@@ -37,7 +37,9 @@ def taps(encoder: Encoder, x: torch.Tensor) -> dict[str, torch.Tensor]:
     hooks = [
         encoder.stem.register_forward_hook(keep("in_conv")),
         encoder.stem_bn.register_forward_hook(keep("in_bn")),
-        encoder.pool.register_forward_hook(lambda module, inputs, output: out.update(in_act=inputs[0], pool=output)),
+        encoder.pool.register_forward_hook(  # ours pools before the ReLU, which then works in place
+            lambda module, inputs, output: out.update(in_act=F.relu(inputs[0]), pool=output)
+        ),
     ]
     last = 4
     for name, stage in encoder.stages.items():
