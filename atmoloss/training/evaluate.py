@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -153,7 +154,8 @@ def evaluate_source(
             n_times=2, n_classes=info.n_lag_classes, base_step=info.base_step_hours, patch_sizes=(size,), mirror=False
         )
         try:
-            entry["classes"] = lag_classes(model, extractor.normalization, [source], spec)
+            alone = dataclasses.replace(source, weight=1.0)  # of 0 it would not be drawn
+            entry["classes"] = lag_classes(model, extractor.normalization, [alone], spec)
         except DataError:  # no pair at a multiple of the base step, or the grid is too small for the head
             entry["classes"] = None
     return entry

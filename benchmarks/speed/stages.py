@@ -28,7 +28,7 @@ HERE = Path(__file__).resolve().parent
 
 def parts(encoder: Encoder) -> dict[str, Callable[[Tensor], Tensor]]:
     """Return the stem and the stages as functions of their input."""
-    stem = {"stem": lambda x: encoder.pool(F.relu(encoder.stem_bn(encoder.stem(encoder.context(x)))))}
+    stem = {"stem": lambda x: F.relu(encoder.pool(encoder.stem_bn(encoder.stem(encoder.context(x)))))}
     return {**stem, **dict(encoder.stages.items())}
 
 

@@ -255,7 +255,8 @@ def calibrate(
     """Return the factor that makes a measure equal the MSE of normalised fields at lags of 51 to 96 h.
 
     As the layer scales of the weights (:func:`atmoloss.training.scale.fit_layer_scale`): pairs of one patch at two
-    times, mean per lag, least squares over the upper half of the lags. Every source with a sequence counts equally.
+    times, mean per lag, least squares over the upper half of the lags. Every source with a weight and a sequence
+    counts equally.
 
     Raises:
         DataError: no source has pairs at such lags.
@@ -263,7 +264,7 @@ def calibrate(
     spec = SequenceSpec(2, _CLASSES, _BASE_STEP, (patch_size,), _PAIRS, latitude_band)
     scales = []
     for source in sources:
-        if not len(Lags(source, spec).anchors):  # snapshots
+        if source.weight == 0 or not len(Lags(source, spec).anchors):  # not trained on, or snapshots
             continue
         data = SequenceDataset([source], spec, seed=0, length=_BATCHES)
         batches = [data[i] for i in range(_BATCHES)]
