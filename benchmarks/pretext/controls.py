@@ -1,12 +1,12 @@
 """What else could one use? Distances that are not AtmoDist, on the validation dates of the study.
 
-    python benchmarks/pretext/controls.py [--steps 500] [--runs DIR]
+    python benchmarks/pretext/controls.py [--no-flow]
 
 Random weights and an autoencoder of the study's base encoder (trained on the same batches to reconstruct each field
 from its deepest features, then compared stage by stage with equal mean square), every baseline of
 ``atmoloss evaluate``, a spectral distance (log power over the modulus of the wavenumber), and the displacement
 that optical flow finds (scikit-image's ``optical_flow_ilk`` of vorticity, mean length in cells; where scikit-image is
-installed: ``pip install scikit-image``). Writes results/controls.md.
+installed: ``pip install scikit-image``). Patches, dates and triples are those of study.py. Writes results/controls.md.
 """
 
 from __future__ import annotations
@@ -43,6 +43,9 @@ from atmoloss.training.export import build_extractor
 from atmoloss.training.lag_2afc import Measure, PatchFields, measure_source
 from atmoloss.training.loop import build_model, fit_normalization, make_optimizer, make_scheduler, open_sources
 from atmoloss.weights import write_atomically
+
+FLOW_PATCHES = 2
+FLOW = f"length of optical flow (vorticity, {FLOW_PATCHES} patches)"
 
 
 class Decoder(nn.Module):
@@ -174,15 +177,15 @@ def main() -> int:
             "autoencoder": extractor_measure(equalised(autoencoder, sample)),
             **pixel_measures(normalization),
             "SSIM of fields": ssim_measure(normalization),
-            "log power spectrum": lambda patch: squared_distances(
-                log_spectra(normalization(patch["fields"])).flatten(1)
-            ),
+            "log power spectrum": spectrum_measure(normalization),
+            **flow_share_measures(normalization),
         }
-        flow = None if arguments.no_flow else flow_measure(normalization)
-        if flow is not None:
-            measures["length of optical flow"] = flow
         winds = open_winds(by_name[source.name].path, by_name[source.name].level, source)
-        for name, tally in measure_source(source, measures, winds=winds, size=size, limit=6).items():
+        tallies = measure_source(source, measures, winds=winds, size=size)
+        flow = None if arguments.no_flow else flow_measure(normalization)
+        if flow is not None:  # minutes a patch
+            tallies |= measure_source(source, {FLOW: flow}, size=size, limit=FLOW_PATCHES)
+        for name, tally in tallies.items():
             rows.setdefault(name, {})[source.name] = tally.share
         print(source.name, {name: round(row.get(source.name, np.nan), 3) for name, row in rows.items()}, flush=True)
     lines = ["| distance | " + " | ".join(SHORT.values()) + " |", "|---|" + "---|" * len(SHORT)]
