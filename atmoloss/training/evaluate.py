@@ -28,6 +28,7 @@ from atmoloss.training.baselines import (
     ssim_measure,
     stage_measures,
 )
+from atmoloss.training.config import TrainConfig
 from atmoloss.training.export import load_pretext
 from atmoloss.training.lag_2afc import Measure, bootstrap, measure_source, tiles
 from atmoloss.weights import write_atomically
@@ -44,6 +45,12 @@ def open_winds(path: str, level: float | None, fields: FieldSource) -> FieldSour
     winds = source_from_dataset(dataset, fields.name)
     keep = np.isin(winds.times, fields.times)
     return winds.select(keep) if keep.sum() == len(fields.times) else None
+
+
+def winds_of(config: TrainConfig, fields: FieldSource) -> FieldSource | None:
+    """Open the winds that belong to ``fields``, one of the sources of ``config``, see :func:`open_winds`."""
+    (source,) = (s for s in config.sources if s.name == fields.name)
+    return open_winds(source.path, source.level, fields)
 
 
 def lag_2afc(

@@ -22,7 +22,7 @@ from atmoloss.normalization import LogNormalization
 from atmoloss.training import checkpoint as runs
 from atmoloss.training.card import describe_data, public_path, write_card, write_figures
 from atmoloss.training.config import TrainConfig
-from atmoloss.training.evaluate import evaluate_source, open_winds
+from atmoloss.training.evaluate import evaluate_source, winds_of
 from atmoloss.training.export import build_extractor, build_info, lag_curves, scales_and_layers, tensors_of
 from atmoloss.training.loop import build_model, open_sources
 from atmoloss.weights import WeightsInfo
@@ -104,7 +104,7 @@ def publish(config: TrainConfig, run: Path, folder: Path) -> None:
             log.info("evaluating %s (%s)", source.name, split)
             size = min(config.patch_sizes[0], len(source.latitude), len(source.longitude))
             max_lag = config.base_step * config.n_classes
-            entry = evaluate_source(extractor, model, source, _winds(config, source), size=size, max_lag=max_lag)
+            entry = evaluate_source(extractor, model, source, winds_of(config, source), size=size, max_lag=max_lag)
             entries.append({"split": split, **entry})
     metrics: dict[str, Any] = {
         "weights": info.id,
@@ -128,8 +128,3 @@ def publish(config: TrainConfig, run: Path, folder: Path) -> None:
 
 def _without_folder(source: dict[str, Any]) -> dict[str, Any]:
     return {**source, "path": public_path(source["path"])}
-
-
-def _winds(config: TrainConfig, source: FieldSource) -> FieldSource | None:
-    by_name = {s.name: s for s in config.sources}
-    return open_winds(by_name[source.name].path, by_name[source.name].level, source)

@@ -38,7 +38,7 @@ from atmoloss.training.baselines import (
     ssim_measure,
 )
 from atmoloss.training.config import TrainConfig
-from atmoloss.training.evaluate import open_winds
+from atmoloss.training.evaluate import winds_of
 from atmoloss.training.export import build_extractor
 from atmoloss.training.lag_2afc import Measure, PatchFields, measure_source
 from atmoloss.training.loop import build_model, fit_normalization, make_optimizer, make_scheduler, open_sources
@@ -165,7 +165,6 @@ def main() -> int:
     splits = split_by_date(sources, config.validation, config.test)
     normalization = fit_normalization(config, splits["train"])
     model = train_autoencoder(config, splits["train"], normalization)
-    by_name = {s.name: s for s in config.sources}
     rows: dict[str, dict[str, float]] = {}
     for source in splits["validation"]:
         size = min(64, len(source.latitude), len(source.longitude))
@@ -180,7 +179,7 @@ def main() -> int:
             "log power spectrum": spectrum_measure(normalization),
             **flow_share_measures(normalization),
         }
-        winds = open_winds(by_name[source.name].path, by_name[source.name].level, source)
+        winds = winds_of(config, source)
         tallies = measure_source(source, measures, winds=winds, size=size)
         flow = None if arguments.no_flow else flow_measure(normalization)
         if flow is not None:  # minutes a patch

@@ -20,7 +20,7 @@ from atmoloss import load_extractor
 from atmoloss.data.sources import split_by_date
 from atmoloss.training.baselines import extractor_measure, pixel_measures
 from atmoloss.training.config import read_config
-from atmoloss.training.evaluate import open_winds
+from atmoloss.training.evaluate import winds_of
 from atmoloss.training.lag_2afc import Measure, iterate_patches, tally_anchors
 from atmoloss.training.loop import open_sources
 from atmoloss.weights import write_atomically
@@ -55,13 +55,12 @@ def main() -> int:
     folder = RESULTS.parents[2] / "configs"
     for number, extractor in enumerate(extractors):
         config = read_config(folder / "default.toml", {"variables": list(extractor.info.channel_names)})
-        by_name = {s.name: s for s in config.sources}
         for source in split_by_date(open_sources(config), config.validation, config.test)["test"]:
             size = min(64, len(source.latitude), len(source.longitude))
             measures: dict[str, Measure] = {extractor.info.name: extractor_measure(extractor)}
             if number == 0:
                 measures[BASELINE] = pixel_measures(extractor.normalization)[BASELINE]
-            winds = open_winds(by_name[source.name].path, by_name[source.name].level, source)
+            winds = winds_of(config, source)
             first = source.hours - source.hours[0]
             binned = {name: np.zeros((len(BINS), 2)) for name in measures}
             blocks = {name: np.zeros((len(DAYS), 2)) for name in measures}

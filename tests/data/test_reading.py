@@ -148,7 +148,7 @@ def test_longitudes_come_out_ascending_in_physical_order(start, step, count, shu
 
 @pytest.mark.parametrize("version", [2, 3])
 def test_zarr(tmp_path, version):
-    pytest.importorskip("zarr")
+    pytest.importorskip("zarr", minversion=str(version))
     data = winds()
     want = open_fields(data)
     data.to_zarr(tmp_path / "w.zarr", zarr_format=version, consolidated=True)
