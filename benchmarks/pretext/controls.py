@@ -21,7 +21,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 import torch.nn.functional as F
-from study import RESULTS, SHORT, config_of
+from study import RESULTS, SHORT, config_of, read_results, values_of
 from torch import Tensor, nn
 
 from atmoloss.data.sequences import SequenceDataset, read_patch
@@ -154,6 +154,19 @@ def flow_measure(normalise: LogNormalization) -> Measure | None:
     return measure
 
 
+def table(rows: dict[str, dict[str, float]]) -> str:
+    """Return the Markdown table, the best mean first, with the study's plain arms among the controls."""
+    of_study: dict[str, dict[str, float]] = {}
+    for arm in ("base", "winds"):
+        values = [values_of(row) for row in read_results() if row["arm"] == arm]
+        if values:
+            of_study[f"**AtmoDist, arm {arm} of study.md**"] = dict(zip(SHORT, np.mean(values, 0), strict=True))
+    lines = ["| distance | " + " | ".join(SHORT.values()) + " |", "|---|" + "---|" * len(SHORT)]
+    for name, row in sorted({**rows, **of_study}.items(), key=lambda item: -np.mean(list(item[1].values()))):
+        lines.append(f"| {name} | " + " | ".join(f"{row[s]:.3f}" if s in row else "–" for s in SHORT) + " |")
+    return "\n".join(lines) + "\n"
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--no-flow", action="store_true", help="leave out optical flow (minutes)")
@@ -187,11 +200,8 @@ def main() -> int:
         for name, tally in tallies.items():
             rows.setdefault(name, {})[source.name] = tally.share
         print(source.name, {name: round(row.get(source.name, np.nan), 3) for name, row in rows.items()}, flush=True)
-    lines = ["| distance | " + " | ".join(SHORT.values()) + " |", "|---|" + "---|" * len(SHORT)]
-    for name, row in sorted(rows.items(), key=lambda item: -np.mean(list(item[1].values()))):
-        lines.append(f"| {name} | " + " | ".join(f"{row[s]:.3f}" if s in row else "–" for s in SHORT) + " |")
     RESULTS.mkdir(exist_ok=True)
-    write_atomically(RESULTS / "controls.md", ("\n".join(lines) + "\n").encode())
+    write_atomically(RESULTS / "controls.md", table(rows).encode())
     write_atomically(RESULTS / "controls.json", (json.dumps(rows, indent=1, ensure_ascii=False) + "\n").encode())
     return 0
 
