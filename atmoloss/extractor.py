@@ -50,14 +50,15 @@ class Extractor(nn.Module):
         # Weights in channels_last make every activation so, whatever the layout of the fields.
         self.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.info = info
-        self._gain_names: dict[str, str] = {}
-        if gains and not encoder.unit_features:
+        gains = gains or {}
+        if not encoder.unit_features:  # which divides by the size of the activations after the last convolution
             fold_gains(self.encoder, gains)
+            gains = {}
+        self._gain_names: dict[str, str] = {}
         # Sorted: DDP broadcasts buffers in their order, and files are read in an order that differs by process.
-        elif gains:
-            for stage, gain in sorted(gains.items()):
-                self._gain_names[stage] = f"gain_{stage}"
-                self.register_buffer(f"gain_{stage}", gain.detach().float().reshape(-1, 1, 1).clone())
+        for stage, gain in sorted(gains.items()):
+            self._gain_names[stage] = f"gain_{stage}"
+            self.register_buffer(f"gain_{stage}", gain.detach().float().reshape(-1, 1, 1).clone())
         _freeze(self)
         super().train(False)
 
