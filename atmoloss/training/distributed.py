@@ -152,7 +152,9 @@ def join(device: str, timeout_minutes: float = 30.0) -> Iterator[Team]:
     with _termination_as_error(), _loss_as_error():
         dist.init_process_group(backend, timeout=datetime.timedelta(minutes=timeout_minutes))
         yield Team(rank, size, device)
-        # Not after an error: it could wait for the process that is gone.
+        # Together, lest one closes connections that another still uses. Not after an error: it could wait for the
+        # process that is gone.
+        dist.barrier()
         dist.destroy_process_group()
 
 
