@@ -133,9 +133,13 @@ class Encoder(nn.Module):
     def step(self, name: str, x: Tensor) -> Tensor:
         """Map the activations of the stage before, or the fields if there is none, to those of ``name``."""
         if name == next(iter(self.strides)):
-            # The largest of four and the ReLU may change places: the ReLU then has a quarter to do.
-            x = F.relu_(self.pool(self.stem_bn(self.stem(self.context(x)))))
+            x = self.before_stages(x)
         return self.stages[name](x)  # type: ignore[no-any-return]
+
+    def before_stages(self, x: Tensor) -> Tensor:
+        """Map the fields to what the first stage reads."""
+        # The largest of a window and the ReLU may change places: the ReLU then has a quarter to do.
+        return F.relu_(self.pool(self.stem_bn(self.stem(self.context(x)))))
 
     def finish(self, x: Tensor) -> Tensor:
         """Turn the activations of a stage into the features that are returned."""

@@ -178,12 +178,13 @@ def main() -> int:
     splits = split_by_date(sources, config.validation, config.test)
     normalization = fit_normalization(config, splits["train"])
     model = train_autoencoder(config, splits["train"], normalization)
+    autoencoder = build_extractor(config, model, normalization)
+    flow = None if arguments.no_flow else flow_measure(normalization)
     rows: dict[str, dict[str, float]] = {}
     for source in splits["validation"]:
         size = min(64, len(source.latitude), len(source.longitude))
         middle = (len(source.latitude) - size) // 2
         sample = torch.from_numpy(read_patch(source, np.arange(min(16, len(source.times))), middle, 0, size))
-        autoencoder = build_extractor(config, model, normalization)
         measures: dict[str, Measure] = {
             "random weights": extractor_measure(random_extractor(autoencoder, sample)),
             "autoencoder": extractor_measure(equalised(autoencoder, sample)),
@@ -194,7 +195,6 @@ def main() -> int:
         }
         winds = winds_of(config, source)
         tallies = measure_source(source, measures, winds=winds, size=size)
-        flow = None if arguments.no_flow else flow_measure(normalization)
         if flow is not None:  # minutes a patch
             tallies |= measure_source(source, {FLOW: flow}, size=size, limit=FLOW_PATCHES)
         for name, tally in tallies.items():

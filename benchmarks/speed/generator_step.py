@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from timing import described, interleave, machine
+from timing import described, interleave, machine, report
 from torch import Tensor
 
 HERE = Path(__file__).resolve().parent
@@ -26,7 +26,6 @@ from srgan.content import FeatureLoss  # noqa: E402
 from srgan.models import Discriminator, Generator, adversarial_loss  # noqa: E402
 
 from atmoloss import AtmoDistLoss  # noqa: E402
-from atmoloss.weights import write_atomically  # noqa: E402
 
 
 def main() -> int:
@@ -68,9 +67,7 @@ def main() -> int:
     for name, timing in zip(contents, timings, strict=True):
         share = 100 * (timing.median - bare) / timing.median
         lines.append(f"| {name} | {1e3 * timing.median:.0f} | {1e3 * timing.spread:.0f} | {share:.0f} % |")
-    text = "\n".join(lines) + "\n"
-    print(text)
-    write_atomically(HERE / "results" / "generator_step.md", text.encode())
+    report("generator_step", lines)
     return 0
 
 

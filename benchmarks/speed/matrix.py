@@ -10,15 +10,11 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from pathlib import Path
 
 import torch
-from timing import described, machine
+from timing import described, machine, report
 
 from atmoloss import atmodist_distance, distance_matrix
-from atmoloss.weights import write_atomically
-
-HERE = Path(__file__).resolve().parent
 
 
 def main() -> int:
@@ -50,9 +46,7 @@ def main() -> int:
         "|---" * 6 + "|",
     ]
     lines += [f"| {n} | {arguments.size}² | {values} |"]
-    text = "\n".join(lines) + "\n"
-    print(text)
-    write_atomically(HERE / "results" / "matrix.md", text.encode())
+    report("matrix", lines)
     return 0
 
 

@@ -11,15 +11,10 @@ import argparse
 import multiprocessing
 import resource
 import sys
-from pathlib import Path
 
 import torch
 from loss import cases
-from timing import described, machine
-
-from atmoloss.weights import write_atomically
-
-HERE = Path(__file__).resolve().parent
+from timing import described, machine, report
 
 
 def peak_of(task: tuple[str, int, int]) -> float:
@@ -55,9 +50,7 @@ def main() -> int:
     lines += [
         f"| {n} | {mb:.0f} | {mb / arguments.batch:.2f} | {mb / found['naive port']:.2f} |" for n, mb in found.items()
     ]
-    text = "\n".join(lines) + "\n"
-    print(text)
-    write_atomically(HERE / "results" / "memory.md", text.encode())
+    report("memory", lines)
     return 0
 
 

@@ -11,25 +11,19 @@ import argparse
 import math
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import rivals
 import torch
-import torch.nn.functional as F
-from timing import described, interleave, machine, roof
+from timing import described, interleave, machine, report, roof
 from torch import Tensor
 
 from atmoloss import load_extractor
 from atmoloss.networks import Encoder, fold_batch_norm
-from atmoloss.weights import write_atomically
-
-HERE = Path(__file__).resolve().parent
 
 
 def parts(encoder: Encoder) -> dict[str, Callable[[Tensor], Tensor]]:
     """Return the stem and the stages as functions of their input."""
-    stem = {"stem": lambda x: F.relu(encoder.pool(encoder.stem_bn(encoder.stem(encoder.context(x)))))}
-    return {**stem, **dict(encoder.stages.items())}
+    return {"stem": encoder.before_stages, **dict(encoder.stages.items())}
 
 
 def stem_flops(encoder: Encoder, size: int) -> int:
@@ -78,9 +72,7 @@ def main() -> int:
             times = f"{1e3 * one.median:.1f} | {1e3 * two.median:.1f}"
             lines.append(f"| {name} | {part} | {times} | {rate:.0f} | {100 * rate / top:.0f} % |")
             x, done = y, until
-    text = "\n".join(lines) + "\n"
-    print(text)
-    write_atomically(HERE / "results" / "stages.md", text.encode())
+    report("stages", lines)
     return 0
 
 

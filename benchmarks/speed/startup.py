@@ -18,12 +18,11 @@ import time
 from pathlib import Path
 
 import torch
-from timing import described, machine
+from timing import described, machine, report
 
 from atmoloss.training.config import make_config
 from atmoloss.training.loop import build_model, make_optimizer
 from atmoloss.training.objective import SequenceObjective
-from atmoloss.weights import write_atomically
 
 HERE = Path(__file__).resolve().parent
 
@@ -79,10 +78,8 @@ def main() -> int:
         "training, encoded 64² patches": f"{patches_per_second(arguments.steps):.0f} per second",
     }
     about = described(machine(torch.device("cpu")))
-    text = f"`python benchmarks/speed/startup.py`: {about}.\n\n| what | value |\n|---|---|\n"
-    text += "".join(f"| {name} | {value} |\n" for name, value in rows.items())
-    print(text)
-    write_atomically(HERE / "results" / "startup.md", text.encode())
+    lines = [f"`python benchmarks/speed/startup.py`: {about}.", "", "| what | value |", "|---|---|"]
+    report("startup", [*lines, *(f"| {name} | {value} |" for name, value in rows.items())])
     return 0
 
 

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import torch
 
+from atmoloss.weights import write_atomically
+
 Step = Callable[[], object]
 
 
@@ -109,3 +111,10 @@ def machine(device: torch.device) -> dict[str, object]:
 def described(about: dict[str, object]) -> str:
     """Write what :func:`machine` returned in one line."""
     return ", ".join(f"{key} {value}" for key, value in about.items())
+
+
+def report(name: str, lines: Sequence[str]) -> None:
+    """Print the Markdown of a benchmark and write it to ``results/NAME.md``."""
+    text = "\n".join(lines) + "\n"
+    print(text)
+    write_atomically(Path(__file__).resolve().parent / "results" / f"{name}.md", text.encode())

@@ -11,20 +11,16 @@ import argparse
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from loss import published
-from timing import described, interleave, machine
+from rivals import Loss
+from timing import described, interleave, machine, report
 from torch import Tensor
 
 from atmoloss import AtmoDistLoss, load_extractor
 from atmoloss.extractor import Extractor
 from atmoloss.functional import content_distance
-from atmoloss.weights import write_atomically
-
-HERE = Path(__file__).resolve().parent
-Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 def one_pass(extractor: Extractor, layers: dict[str, float]) -> Loss:
@@ -85,9 +81,7 @@ def main() -> int:
         for variant, timing, seconds in zip(variants, timings, first, strict=True):
             ms, spread, ratio = 1e3 * timing.median, 1e3 * timing.spread, timings[0].median / timing.median
             lines.append(f"| {name} | {variant} | {ms:.0f} | {spread:.0f} | {ratio:.2f} | {seconds:.0f} |")
-    text = "\n".join(lines) + "\n"
-    print(text)
-    write_atomically(HERE / "results" / "variants.md", text.encode())
+    report("variants", lines)
     return 0
 
 
