@@ -148,6 +148,7 @@ class DifferenceHead(nn.Module):
 
     def __init__(self, channels: Mapping[str, int], n_classes: int, width: int = 128) -> None:
         super().__init__()
+        self.stages = tuple(channels)
         self.norm = nn.BatchNorm1d(sum(channels.values()))
         self.hidden = nn.Linear(sum(channels.values()), width)
         self.pred = nn.Linear(width, n_classes)
@@ -155,7 +156,7 @@ class DifferenceHead(nn.Module):
 
     def forward(self, first: Features, second: Features) -> Tensor:
         """Return logits (N, n_classes); the order of the arguments does not matter."""
-        terms = [(first[name].float() - second[name].float()).square().mean((-2, -1)) for name in first]
+        terms = [(first[name].float() - second[name].float()).square().mean((-2, -1)) for name in self.stages]
         x = self.norm((torch.cat(terms, 1) + 1e-6).log())
         return self.pred(F.relu(self.hidden(x)))  # type: ignore[no-any-return]
 
@@ -184,12 +185,13 @@ def build_head(architecture: Mapping[str, Any], encoder: Encoder) -> Head:
     """
     arguments = dict(architecture)
     kind = arguments.pop("kind", None)
+    channels = {stage: encoder.channels[stage] for stage in encoder.stages}
     if kind == "metric":
-        return MetricHead(encoder.channels, **arguments)
+        return MetricHead(channels, **arguments)
     if kind == "difference":
-        return DifferenceHead(encoder.channels, **arguments)
+        return DifferenceHead(channels, **arguments)
     if kind == "published":
         stride = list(encoder.strides.values())[-1]
         size = tuple(arguments.pop("input_size"))
-        return PublishedHead(encoder.channels, input_size=size, stride=stride, **arguments)
+        return PublishedHead(channels, input_size=size, stride=stride, **arguments)
     raise InputError(f"head: got kind {kind!r}, expected 'metric', 'difference' or 'published'")

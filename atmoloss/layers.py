@@ -204,6 +204,25 @@ class Context(nn.Module):
         return torch.cat((x, flow[..., :height, first : first + width]), 1)
 
 
+class LowPass(nn.Module):
+    """What is large in each field: means of blocks, low-passed once more; linear, and nothing to learn.
+
+    Args:
+        channels: of the fields.
+        stride: cells, even: means of blocks of half of it, then a binomial :class:`Blur` to every second.
+    """
+
+    def __init__(self, channels: int, stride: int) -> None:
+        super().__init__()
+        self.block = stride // 2
+        self.blur = Blur(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, H, W) to (N, C, ⌈H/s⌉, ⌈W/s⌉); an incomplete block counts the cells that it has."""
+        out: Tensor = self.blur(F.avg_pool2d(x, self.block, ceil_mode=True))
+        return out
+
+
 class MaxPool(nn.Module):
     """Max pooling 3×3, stride 2, with TensorFlow's "same" padding."""
 

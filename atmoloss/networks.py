@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from atmoloss.errors import InputError
-from atmoloss.layers import Block, Blur, BlurredConv, Context, Conv, MaxPool, batch_norm, he_normal
+from atmoloss.layers import Block, Blur, BlurredConv, Context, Conv, LowPass, MaxPool, batch_norm, he_normal
 
 ENCODERS: dict[str, dict[str, Any]] = {
     "resnet_small": {"stage_channels": (16, 32, 64, 128), "blocks_per_stage": 6},
@@ -31,6 +31,9 @@ ENCODERS: dict[str, dict[str, Any]] = {
 }
 """Keyword arguments of :class:`Encoder` per preset."""
 
+
+LOW_PASS = "low_pass"
+"""Name of the layer that is no stage of the network."""
 
 _WEAK = 0.1  # of batch-normalised activations, whose mean square is about 1
 
@@ -51,6 +54,8 @@ class Encoder(nn.Module):
             :class:`~atmoloss.layers.Context`; 0 for fields alone.
         unit_features: divide the activations that are returned by their root mean square over channels, in each
             cell (Zhang et al. 2018, LPIPS): strong weather then counts no more than weak.
+        low_pass: cells, even; the stride of one more layer, ``"low_pass"``, which is the fields themselves with what
+            is small taken out (:class:`~atmoloss.layers.LowPass`) and not trained; 0 for none.
 
     Shape:
         (N, in_channels, H, W) → {"stage1": (N, C₁, ⌈H/s₁⌉, ⌈W/s₁⌉), …}, after the ReLU.
@@ -68,6 +73,7 @@ class Encoder(nn.Module):
         downsample: Literal["stride", "blur"] = "stride",
         context: int = 0,
         unit_features: bool = False,
+        low_pass: int = 0,
     ) -> None:
         super().__init__()
         n = len(stage_channels)
@@ -83,6 +89,8 @@ class Encoder(nn.Module):
             raise InputError(f"stem_stride: got {stem_stride}, expected 1 or 2")
         if context and context < Context.FACTOR:
             raise InputError(f"context: got {context}, expected 0 or at least {Context.FACTOR}")
+        if low_pass < 0 or low_pass % 2:
+            raise InputError(f"low_pass: got {low_pass}, expected an even number of cells, or 0")
         blur = downsample == "blur"
         width = stage_channels[0]
         self.unit_features = unit_features
@@ -102,7 +110,9 @@ class Encoder(nn.Module):
                 layers.append(Block(width, channels, stride))
                 width = channels
             self.stages[f"stage{i + 1}"] = nn.Sequential(*layers)
-        self.channels: dict[str, int] = {f"stage{i + 1}": c for i, c in enumerate(stage_channels)}
+        self.low_pass: nn.Module = LowPass(in_channels, low_pass) if low_pass else nn.Identity()
+        self.channels: dict[str, int] = {LOW_PASS: in_channels} if low_pass else {}
+        self.channels |= {f"stage{i + 1}": c for i, c in enumerate(stage_channels)}
         self.in_channels = in_channels
         self.architecture: dict[str, Any] = {
             "in_channels": in_channels,
@@ -114,25 +124,26 @@ class Encoder(nn.Module):
             "downsample": downsample,
             "context": context,
             "unit_features": unit_features,
+            "low_pass": low_pass,
         }
         self.strides, self.receptive_fields = self._geometry()
         self.apply(he_normal)
 
     def forward(self, x: Tensor, stages: Sequence[str] | None = None) -> dict[str, Tensor]:
         """Encode normalised (N, C, H, W); only what ``stages`` (default: all) need is computed."""
-        wanted = tuple(self.stages) if stages is None else stages
-        out: dict[str, Tensor] = {}
+        wanted = tuple(self.strides) if stages is None else stages
+        out = {LOW_PASS: self.low_pass(x)} if LOW_PASS in wanted else {}
         for name in self.stages:
+            if len(out) == len(wanted):
+                break
             x = self.step(name, x)
             if name in wanted:
                 out[name] = self.finish(x)
-            if len(out) == len(wanted):
-                break
         return out
 
     def step(self, name: str, x: Tensor) -> Tensor:
         """Map the activations of the stage before, or the fields if there is none, to those of ``name``."""
-        if name == next(iter(self.strides)):
+        if name == next(iter(self.stages)):
             x = self.before_stages(x)
         return self.stages[name](x)  # type: ignore[no-any-return]
 
@@ -158,6 +169,9 @@ class Encoder(nn.Module):
     def flops(self, height: int, width: int) -> dict[str, int]:
         """Floating-point operations (2 per multiply-add, convolutions only) up to each stage, one field."""
         total, out = 0, {}
+        if isinstance(self.low_pass, LowPass):
+            stride = self.strides[LOW_PASS]
+            out[LOW_PASS] = 2 * 4 * 4 * self.in_channels * math.ceil(height / stride) * math.ceil(width / stride)
         if isinstance(self.context, Context):
             blocks = math.ceil(height / Context.FACTOR) * math.ceil(width / Context.FACTOR)
             total = 2 * self.context.kernel.numel() * blocks
@@ -166,7 +180,7 @@ class Encoder(nn.Module):
                 height, width = math.ceil(height / stride), math.ceil(width / stride)
             total += 2 * kernel * kernel * inputs * outputs * height * width
             out[name] = total
-        return {name: out[name] for name in self.stages}
+        return {name: out[name] for name in self.strides}
 
     def _convolutions(self) -> list[tuple[str, int, int, int, int, bool]]:
         """List (stage, kernel, stride, inputs per output, outputs, is a shortcut) in order of evaluation."""
@@ -196,7 +210,10 @@ class Encoder(nn.Module):
             field += (kernel - 1) * stride
             stride *= step
             strides[name], fields[name] = stride, field
-        return {n: strides[n] for n in self.stages}, {n: fields[n] for n in self.stages}
+        if isinstance(self.low_pass, LowPass):
+            stride = 2 * self.low_pass.block
+            strides, fields = {LOW_PASS: stride, **strides}, {LOW_PASS: 2 * stride, **fields}
+        return {n: strides[n] for n in self.channels}, {n: fields[n] for n in self.channels}
 
 
 def _unit(x: Tensor) -> Tensor:
@@ -230,7 +247,10 @@ def fold_gains(encoder: Encoder, gains: Mapping[str, Tensor]) -> None:
     for name, gain in gains.items():
         gain = gain.detach().double().flatten().cpu()
         scales[name] = gain.clamp_min(max(1e-6 * float(gain.max()), 1e-12))
-    before = next(iter(scales.values()))
+    if isinstance(encoder.low_pass, LowPass):
+        kernel = encoder.low_pass.blur.kernel
+        kernel *= scales[LOW_PASS].to(kernel)[:, None, None, None]
+    before = scales[next(iter(encoder.stages))]
     _scale(encoder.stem, None, before)
     for name, stage in encoder.stages.items():
         after = scales[name]

@@ -20,7 +20,7 @@ from torch.utils.checkpoint import checkpoint
 from atmoloss import functional
 from atmoloss.errors import InputError
 from atmoloss.layers import Context
-from atmoloss.networks import Encoder
+from atmoloss.networks import LOW_PASS, Encoder
 
 T = TypeVar("T")
 
@@ -43,16 +43,19 @@ class Step(NamedTuple):
 
 
 def steps(encoder: Encoder, stages: Sequence[str] | None = None) -> list[Step]:
-    """List the steps up to the deepest of ``stages`` (default: all)."""
-    outputs, stride = dict.fromkeys(encoder.strides, 0.0), 1
+    """List the steps up to the deepest of ``stages`` (default: all); the low-pass, next to nothing, is none."""
+    outputs, stride = dict.fromkeys(encoder.stages, 0.0), 1
     for name, _, factor, _, channels, branch in encoder._convolutions():
         name = "stage1" if name == "stem" else name
         stride *= 1 if branch else factor
         outputs[name] += channels / stride**2
-    wanted = set(encoder.strides if stages is None else stages)
+    wanted = set(encoder.stages if stages is None else stages) - {LOW_PASS}
     result: list[Step] = []
     before, field = 1, 1
-    for name, stride in encoder.strides.items():
+    for name in encoder.stages:
+        if not wanted:
+            break
+        stride = encoder.strides[name]
         factor = stride // before
         in_blocks = not result and isinstance(encoder.context, Context)
         align = math.lcm(factor, Context.FACTOR) if in_blocks else factor
@@ -60,8 +63,6 @@ def steps(encoder: Encoder, stages: Sequence[str] | None = None) -> list[Step]:
         reach = (encoder.receptive_fields[name] - field) / before / 2 + factor
         result.append(Step(name, factor, align, align * math.ceil(reach / align), outputs[name] * before**2))
         wanted.discard(name)
-        if not wanted:
-            break
         before, field = stride, encoder.receptive_fields[name]
     return result
 
@@ -72,7 +73,7 @@ def working_memory(encoder: Encoder, height: int, width: int, itemsize: int, sta
     for step in steps(encoder, stages):
         total += step.outputs * cells
         cells /= step.stride**2
-    return math.ceil(_ALIVE * itemsize * total)
+    return math.ceil(_ALIVE * itemsize * max(total, height * width))
 
 
 def encode(encoder: Encoder, x: Tensor, stages: Sequence[str] | None, max_memory: float) -> dict[str, Tensor]:
@@ -143,6 +144,8 @@ def recomputed(function: Callable[..., T], *arguments: Any) -> T:
 
 def _encode_in_bands(encoder: Encoder, x: Tensor, stages: Sequence[str] | None, max_memory: float) -> dict[str, Tensor]:
     out = {}
+    if LOW_PASS in (encoder.strides if stages is None else stages):
+        out[LOW_PASS] = encoder.low_pass(x)
     for step in steps(encoder, stages):
         x = _in_bands(encoder, step, x, band_height(step, x, max_memory))
         if stages is None or step.name in stages:

@@ -124,6 +124,21 @@ def test_unknown_head(one_sentence) -> None:
     one_sentence(error.value, "head", "'linear'", "expected 'metric', 'difference' or 'published'")
 
 
+@pytest.mark.parametrize(
+    "kind", [{"kind": "metric"}, {"kind": "difference"}, {"kind": "published", "input_size": [32, 32]}]
+)
+def test_heads_read_what_is_trained_and_no_low_pass(kind) -> None:
+    encoder = Encoder(**TINY, low_pass=4).eval()
+    head = build_head({**kind, "n_classes": 7}, encoder).eval()
+    x, y = torch.randn(2, 3, 2, 32, 32)
+    with torch.no_grad():
+        a, b = encoder(x), encoder(y)
+        logits = head(a, b)
+        stages = [{n: f for n, f in features.items() if n != "low_pass"} for features in (a, b)]
+        assert len(stages[0]) == len(a) - 1
+        assert torch.equal(head(*stages), logits)
+
+
 def test_difference_head_is_symmetric_and_reads_channel_differences(encoder) -> None:
     head = build_head({"kind": "difference", "n_classes": 7, "width": 5}, encoder).eval()
     assert isinstance(head, DifferenceHead)

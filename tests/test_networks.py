@@ -9,8 +9,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from atmoloss.errors import InputError
-from atmoloss.layers import Blur, BlurredConv, Context, Conv, MaxPool, pad_same, same_padding
-from atmoloss.networks import ENCODERS, Encoder, build_encoder, fold_batch_norm, fold_gains
+from atmoloss.layers import Blur, BlurredConv, Context, Conv, LowPass, MaxPool, pad_same, same_padding
+from atmoloss.networks import ENCODERS, LOW_PASS, Encoder, build_encoder, fold_batch_norm, fold_gains
 from tests.conftest import TINY
 from tests.tolerances import assert_close
 
@@ -23,6 +23,7 @@ CONFIGURATIONS = {
     "blurred_stem1": {**TINY, "stem_stride": 1},
     "context": {**TINY, "context": 8},
     "unit": {**TINY, "unit_features": True},
+    "low_pass": {**TINY, "low_pass": 4},
 }
 configurations = pytest.mark.parametrize("arguments", CONFIGURATIONS.values(), ids=CONFIGURATIONS.keys())
 
@@ -58,7 +59,7 @@ def test_shapes_and_strides(arguments, size, randomise) -> None:
     for name, f in features.items():
         stride = encoder.strides[name]
         assert f.shape == (2, encoder.channels[name], *(math.ceil(s / stride) for s in size))
-        assert f.min() == 0  # after the ReLU
+        assert f.min() == 0 or name == LOW_PASS  # after the ReLU
     for name, f in features.items():  # only what is needed, and nothing else
         alone = encoder(torch.zeros(1, encoder.in_channels, *size), (name,))
         assert list(alone) == [name]
@@ -230,6 +231,8 @@ def test_initial_weights_are_he_normal_cut_at_two_deviations() -> None:
         ({"stage_channels": ()}, "blocks_per_stage"),
         ({"downsample": "bilinear"}, "downsample"),
         ({"stem_stride": 3}, "stem_stride"),
+        ({"low_pass": 3}, "low_pass"),
+        ({"low_pass": -2}, "low_pass"),
     ],
 )
 def test_bad_architectures(arguments, word, one_sentence) -> None:
@@ -306,6 +309,41 @@ def test_context_wraps_and_refuses_too_small_a_reach() -> None:
         assert_close(rolled[name], plain[name].roll(16 // stride, -1), torch.float32)
     with pytest.raises(InputError, match="context: got 2, expected 0 or at least 4"):
         Encoder(context=2)
+
+
+@pytest.mark.parametrize("periodic", [False, True])
+@pytest.mark.parametrize("size", [(32, 48), (29, 43), (5, 6)])
+def test_low_pass_is_block_means_then_binomial_weights(size, periodic) -> None:
+    torch.manual_seed(0)
+    layer = LowPass(2, 8).double()
+    layer.blur.periodic = periodic
+    x = torch.randn(1, 2, *size, dtype=torch.float64)
+    rows, columns = (math.ceil(n / 4) for n in size)
+    means = [[x[0, :, 4 * i : 4 * i + 4, 4 * j : 4 * j + 4].mean((1, 2)) for j in range(columns)] for i in range(rows)]
+    out = layer(x)
+    assert out.shape[-2:] == (math.ceil(size[0] / 8), math.ceil(size[1] / 8))
+    binomial = (1 / 8, 3 / 8, 3 / 8, 1 / 8)
+    before = [same_padding(n, 4, 2)[0] for n in (rows, columns)]
+    for i in range(out.shape[-2]):
+        for j in range(out.shape[-1]):
+            value = torch.zeros(2, dtype=torch.float64)
+            for k, of_row in enumerate(binomial):
+                for m, of_column in enumerate(binomial):
+                    row, column = 2 * i + k - before[0], 2 * j + m - before[1]
+                    column = column % columns if periodic else column
+                    if 0 <= row < rows and 0 <= column < columns:
+                        value += of_row * of_column * means[row][column]
+            assert_close(out[0, :, i, j], value, torch.float64)
+
+
+def test_low_pass_keeps_what_is_large_and_drops_what_is_small() -> None:
+    cells = torch.arange(256.0)
+    wave = {length: torch.cos(2 * math.pi * cells / length).expand(1, 1, 256, 256) for length in (8, 16, 128)}
+    layer = LowPass(1, 16)
+    layer.blur.periodic = True
+    kept = {length: layer(w)[..., 2:-2, :].std() / w.std() for length, w in wave.items()}
+    assert kept[128] > 0.9
+    assert max(kept[8], kept[16]) < 0.01
 
 
 def test_unit_features_are_activations_of_mean_square_one_where_strong() -> None:

@@ -25,6 +25,7 @@ ENCODERS = {
         "stem_kernel": 4,
         "unit_features": True,
     },
+    "resnet_small, low-pass": {"blocks_per_stage": 1, "low_pass": 16},
 }
 
 

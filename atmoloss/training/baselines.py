@@ -110,7 +110,7 @@ def extractor_measure(extractor: Extractor, layers: Sequence[str] | None = None)
     if layers is not None:
         options |= {"layers": tuple(layers), "scale": "none"}
     elif not extractor.info.layers:
-        options |= {"layers": extractor.stages, "scale": "none"}
+        options |= {"layers": tuple(extractor.encoder.stages), "scale": "none"}
 
     return lambda patch: distance_matrix(patch["fields"], weights=extractor, batch_size=_ENCODED_AT_A_TIME, **options)
 
@@ -120,7 +120,8 @@ def stage_measures(extractor: Extractor) -> dict[str, Measure]:
 
     The distance is the sum of the stages' mean squared differences times layer weight and scale.
     """
-    factors = AtmoDistLoss(extractor).factors if extractor.info.layers else dict.fromkeys(extractor.stages, 1.0)
+    trained = extractor.encoder.stages
+    factors = AtmoDistLoss(extractor).factors if extractor.info.layers else dict.fromkeys(trained, 1.0)
     last: list[Any] = [None, {}]  # the patch that all measures are asked for in turn
 
     @torch.no_grad()

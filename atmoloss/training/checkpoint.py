@@ -29,6 +29,7 @@ FREE = (
     "checkpoint_every",
     "tensorboard",
     "mse_weight",
+    "low_pass_share",
     "license",
 )
 

@@ -75,6 +75,8 @@ class TrainConfig(SequenceSpec):
         log_every, validate_every, checkpoint_every: in steps.
         validation_patches: patches per source in a validation.
         mse_weight: what the exported weights recommend.
+        low_pass_share: of the layer ``"low_pass"`` in the distance that they recommend, at the upper half of lags; it
+            needs ``encoder_options`` with ``low_pass``.
         tensorboard: also write TensorBoard events (extra ``tensorboard``).
         license: of the exported weights.
     """
@@ -116,6 +118,7 @@ class TrainConfig(SequenceSpec):
     checkpoint_every: int = 200
     validation_patches: int = 6
     mse_weight: float = 0.0
+    low_pass_share: float = 0.0
     tensorboard: bool = False
     license: str = "Apache-2.0"
 
@@ -142,6 +145,13 @@ class TrainConfig(SequenceSpec):
             raise ConfigError(f"average_decay: got {self.average_decay}, expected at least 0 and less than 1")
         if not 0 <= self.detail_coherence < 1:
             raise ConfigError(f"detail_coherence: got {self.detail_coherence}, expected at least 0 and less than 1")
+        if not 0 <= self.low_pass_share < 1:
+            raise ConfigError(f"low_pass_share: got {self.low_pass_share}, expected at least 0 and less than 1")
+        if self.low_pass_share and (self.head != "metric" or not self.encoder_options.get("low_pass")):
+            raise ConfigError(
+                f"low_pass_share: got {self.low_pass_share} without the layer, expected 0, or the metric head and "
+                "low_pass in encoder_options"
+            )
         if self.head == "published" and len(self.patch_sizes) != 1:
             raise ConfigError(f"patch_sizes: got {self.patch_sizes}, expected one size for the published head")
 

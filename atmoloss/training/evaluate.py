@@ -82,7 +82,7 @@ def lag_2afc(
         row, column = tiles(source, size)[0]
         times = np.linspace(0, len(source.times) - 1, min(16, len(source.times))).astype(int)
         sample = torch.from_numpy(read_patch(source, times, row, column, size))
-        measures["random weights"] = extractor_measure(random_extractor(extractor, sample))
+        measures["random weights"] = extractor_measure(random_extractor(extractor, sample), extractor.stages)
         measures |= pixel_measures(extractor.normalization)
         measures["SSIM of fields"] = ssim_measure(extractor.normalization)
     tallies = measure_source(source, measures, winds=winds, size=size, max_lag=max_lag, limit=limit, progress=progress)

@@ -16,7 +16,7 @@ from atmoloss.data.sequences import SequenceDataset, SequenceSpec
 from atmoloss.data.sources import FieldSource
 from atmoloss.extractor import Extractor, load_strictly
 from atmoloss.heads import MetricHead, PretextModel, build_head
-from atmoloss.networks import Encoder
+from atmoloss.networks import LOW_PASS, Encoder
 from atmoloss.normalization import LogNormalization
 from atmoloss.training.config import TrainConfig
 from atmoloss.training.scale import fit_layer_scale
@@ -103,23 +103,26 @@ def lag_curves(extractor: Extractor, source: FieldSource, spec: SequenceSpec, se
         return {name: total / count for name, total in sums.items()}
 
 
-def scales_and_layers(model: PretextModel, curves: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, Any]:
+def scales_and_layers(
+    model: PretextModel, curves: Mapping[str, Mapping[str, np.ndarray]], low_pass_share: float = 0.0
+) -> dict[str, Any]:
     """Fit the scale of each stage, and of the distance as a whole, to the MSE over the upper half of lags.
 
     Every source counts equally, with the upper half of the lags that it has.
 
     The recommended layers make scale × weight equal for all stages: their sum is then the distance that
-    the metric head was trained on, times the one factor that makes it equal the MSE. For the published
-    head the deepest stage is recommended, as published.
+    the metric head was trained on, times the one factor that makes it equal the MSE; the low-pass, if it has a
+    share, takes it from all of them. For the published head the deepest stage is recommended, as published.
 
     Args:
         model: whose head decides the layers.
         curves: per source, what :func:`lag_curves` returned.
+        low_pass_share: see ``TrainConfig``.
 
     Returns:
         ``layer_scales`` and ``layers``.
     """
-    stages = list(model.encoder.strides)
+    stages = list(model.encoder.stages)
 
     def fit(names: Sequence[str]) -> float:
         scales = []
@@ -129,11 +132,14 @@ def scales_and_layers(model: PretextModel, curves: Mapping[str, Mapping[str, np.
             scales.append(fit_layer_scale(content, of_source["mse"][used]))
         return float(np.mean(scales))
 
-    fitted = {stage: fit([stage]) for stage in stages}
+    fitted = {layer: fit([layer]) for layer in model.encoder.strides}
     if not isinstance(model.head, MetricHead):
         return {"layer_scales": fitted, "layers": {stages[-1]: 1.0}}
     whole = fit(stages)
-    return {"layer_scales": fitted, "layers": {n: whole / s for n, s in fitted.items()}}
+    layers = {n: (1 - low_pass_share) * whole / fitted[n] for n in stages}
+    if low_pass_share:
+        layers = {LOW_PASS: low_pass_share, **layers}
+    return {"layer_scales": fitted, "layers": layers}
 
 
 def tensors_of(model: PretextModel) -> dict[str, Tensor]:

@@ -73,7 +73,7 @@ def write_weights(
     if not curves:
         raise ConfigError("export: no held-out source has a sequence to fit the layer scales on; lengthen validation")
     info = build_info(config, model, normalization, sources)
-    info = dataclasses.replace(info, **scales_and_layers(model, curves))
+    info = dataclasses.replace(info, **scales_and_layers(model, curves, config.low_pass_share))
     info = weights_folder.save(folder, info, tensors_of(model))
     log.info("%s written to %s", info.id, folder)
     return info, curves

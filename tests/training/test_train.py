@@ -16,7 +16,7 @@ import torch
 from atmoloss import AtmoDistLoss, load_extractor
 from atmoloss.cli import main
 from atmoloss.errors import ConfigError
-from atmoloss.heads import MetricHead, PretextModel, PublishedHead
+from atmoloss.heads import MetricHead, PretextModel, PublishedHead, build_head
 from atmoloss.networks import Encoder
 from atmoloss.training import checkpoint as runs
 from atmoloss.training.artefacts import degrade, misplace
@@ -391,6 +391,28 @@ def test_scales_make_stages_and_their_sum_equal_the_mse():
     np.testing.assert_allclose(total, mse)
     head = PublishedHead(encoder.channels, 8, (16, 16), encoder.strides["stage2"])
     assert scales_and_layers(PretextModel(encoder, head), {"a": curves})["layers"] == {"stage2": 1.0}
+
+
+def test_low_pass_takes_its_share_of_the_distance_and_nothing_of_the_head():
+    encoder = Encoder(stage_channels=(4, 6), blocks_per_stage=1, stem_pool=False, low_pass=4)
+    model = PretextModel(encoder, build_head({"kind": "metric", "n_classes": 8}, encoder))
+    assert list(gains_of(model)) == ["stage1", "stage2"]
+    mse = np.linspace(0.5, 1.5, 16)
+    curves = {"low_pass": 0.7 * mse, "stage1": 0.2 * mse, "stage2": 3.0 * mse, "mse": mse}
+    chosen = scales_and_layers(model, {"a": curves}, 0.3)
+    parts = {n: chosen["layers"][n] * chosen["layer_scales"][n] * curves[n] for n in chosen["layers"]}
+    np.testing.assert_allclose(parts["low_pass"], 0.3 * mse)
+    np.testing.assert_allclose(sum(parts.values()), mse)
+    without = scales_and_layers(model, {"a": curves})
+    assert list(without["layers"]) == ["stage1", "stage2"]
+    assert without["layer_scales"] == chosen["layer_scales"]
+
+
+@pytest.mark.parametrize(("share", "options"), [(0.2, {}), (1.0, {"low_pass": 16}), (-0.1, {"low_pass": 16})])
+def test_low_pass_share_needs_the_layer(share, options, one_sentence):
+    with pytest.raises(ConfigError) as error:
+        TrainConfig(low_pass_share=share, encoder_options=options)
+    one_sentence(error.value, "low_pass_share", "got", "expected")
 
 
 def test_paper_recipe_trains_with_its_own_schedule(raw_config, tmp_path):

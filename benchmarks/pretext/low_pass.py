@@ -1,0 +1,114 @@
+"""How much of a distance should the low-passed fields be? On the validation dates of finished runs.
+
+    python benchmarks/pretext/low_pass.py RUN…      # results/low_pass.md
+
+The layer `low_pass` is not trained, so its share is chosen here: 0 is the network alone, 1 the low-pass alone. Random
+weights of the same architecture tell what training adds; the best baseline of controls.md stands beside them. Runs of
+one configuration are averaged over seeds. A minute or two a run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from lags import BASELINE
+from study import RESULTS, SHORT
+
+from atmoloss.data.sequences import read_patch
+from atmoloss.data.sources import FieldSource, split_by_date
+from atmoloss.extractor import Extractor
+from atmoloss.heads import PretextModel
+from atmoloss.networks import Encoder
+from atmoloss.training.baselines import pixel_measures, random_extractor, stage_measures
+from atmoloss.training.checkpoint import read_record
+from atmoloss.training.config import TrainConfig
+from atmoloss.training.evaluate import winds_of
+from atmoloss.training.export import build_extractor, lag_curves, scales_and_layers
+from atmoloss.training.lag_2afc import Measure, measure_source
+from atmoloss.training.loop import open_sources
+from atmoloss.training.publish import load_model
+from atmoloss.weights import write_atomically
+
+SHARES = (0.0, 0.1, 0.2, 0.33, 0.5, 0.7, 1.0)
+STRIDE = 16
+
+
+def with_low_pass(model: PretextModel) -> PretextModel:
+    """Return the model with the layer added; it has nothing that is trained."""
+    encoder = Encoder(**{**model.encoder.architecture, "low_pass": STRIDE})
+    encoder.load_state_dict(model.encoder.state_dict())
+    return PretextModel(encoder, model.head).eval()
+
+
+def measures_of(
+    model: PretextModel, extractor: Extractor, held_out: list[FieldSource], config: TrainConfig
+) -> Iterator[tuple[float, Measure]]:
+    """Yield the distance with each share; scales are fitted as those of weights that ship."""
+    curves = {s.name: lag_curves(extractor, s, config.sequences) for s in held_out}
+    alone = stage_measures(extractor)
+
+    def weighted(factors: Mapping[str, float]) -> Measure:
+        return lambda patch: sum(f * alone[f"{n} alone"](patch) for n, f in factors.items())  # type: ignore[operator,return-value,misc]
+
+    for share in SHARES:
+        fitted = scales_and_layers(model, curves, share)
+        yield share, weighted({n: w * fitted["layer_scales"][n] for n, w in fitted["layers"].items() if w})
+
+
+def scores(run: Path) -> tuple[str, dict[tuple[str, str], dict[str, float]]]:
+    """Return what tells the run's configuration, and lag 2AFC per (distance, share) and source."""
+    config = read_record(run)[0]
+    model, normalization, _ = load_model(config, run)
+    model = with_low_pass(model)
+    trained = build_extractor(config, model, normalization)
+    sources = split_by_date(open_sources(config), config.validation, config.test)["validation"]
+    first = sources[0]
+    sample = torch.from_numpy(read_patch(first, np.arange(16), (len(first.latitude) - 64) // 2, 0, 64))
+    measures: dict[tuple[str, str], Measure] = {(BASELINE, ""): pixel_measures(normalization)[BASELINE]}
+    for name, extractor in (("trained", trained), ("random weights", random_extractor(trained, sample))):
+        for share, measure in measures_of(model, extractor, sources, config):
+            measures[name, f"{share:g}"] = measure
+    out: dict[tuple[str, str], dict[str, float]] = {key: {} for key in measures}
+    for source in sources:
+        size = min(64, len(source.latitude), len(source.longitude))
+        named = {" · ".join(key): measure for key, measure in measures.items()}
+        tallies = measure_source(source, named, winds=winds_of(config, source), size=size)
+        for key in measures:
+            if (tally := tallies.get(" · ".join(key))) is not None:
+                out[key][source.name] = tally.share
+    return f"{config.name}, {len(config.validation)} periods held out", out
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", type=Path, help="folders of runs")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    found: dict[str, list[dict[tuple[str, str], dict[str, float]]]] = {}
+    for run in arguments.runs:
+        name, rows = scores(run)
+        found.setdefault(name, []).append(rows)
+        print(run, flush=True)
+    lines = [
+        f"| run | distance | share of low-pass | {' | '.join(SHORT.values())} | mean |",
+        "|---" * (4 + len(SHORT)) + "|",
+    ]
+    for name, runs in found.items():
+        for key in runs[0]:
+            means = {s: float(np.mean([run[key][s] for run in runs])) for s in SHORT if s in runs[0][key]}
+            cells = (f"{means[s]:.3f}" if s in means else "–" for s in SHORT)
+            mean = np.mean(list(means.values()))
+            lines.append(f"| {name} | {' | '.join(key)} | {' | '.join(cells)} | {mean:.3f} |")
+    print("\n".join(lines))
+    write_atomically(RESULTS / "low_pass.md", ("\n".join(lines) + "\n").encode())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
