@@ -4,6 +4,7 @@
 """
 
 import copy
+import dataclasses
 
 import pytest
 import torch
@@ -11,13 +12,16 @@ from torch import nn
 
 from atmoloss import AtmoDistLoss, atmodist_distance, distance_matrix, tiling
 from atmoloss.extractor import Extractor
+from atmoloss.networks import Encoder
 from atmoloss.normalization import ORIGINAL_NORMALIZATION, LogNormalization
 from tests.test_loss import NoReading
 from tests.tolerances import TOLERANCES
 
 MSE_WEIGHT = 0.1
-FACTORS = {"stage1": 0.5 * 0.5, "stage4": 0.5 * 2.5}
-OPTIONS = {"layers": ("stage1", "stage4"), "mse_weight": MSE_WEIGHT, "reduction": "none"}
+LAYERS = {"low_pass": 0.2, "stage1": 0.5, "stage4": 0.3}
+SCALES = {"low_pass": 3.0, "stage1": 0.5, "stage4": 2.5}
+FACTORS = {name: weight * SCALES[name] for name, weight in LAYERS.items()}
+OPTIONS = {"layers": LAYERS, "mse_weight": MSE_WEIGHT, "reduction": "none"}
 SIZE = (90, 40)
 
 
@@ -37,6 +41,25 @@ def definition(encoder, gains, a, b, periodic) -> torch.Tensor:
     return (1 - MSE_WEIGHT) * content + MSE_WEIGHT * (first["normalised"] - second["normalised"]).square().mean(
         (1, 2, 3)
     )
+
+
+@pytest.fixture(scope="session")
+def encoder(encoder) -> Encoder:
+    """The encoder of all tests with every kind of layer."""
+    complete = Encoder(**{**encoder.architecture, "low_pass": 8}).eval()
+    complete.load_state_dict(encoder.state_dict())
+    return complete
+
+
+@pytest.fixture(scope="session")
+def gains(gains) -> dict[str, torch.Tensor]:
+    return {"low_pass": torch.tensor([1.5, 0.5]), **gains}
+
+
+@pytest.fixture(scope="session")
+def extractor(encoder, info, gains) -> Extractor:
+    info = dataclasses.replace(info, encoder=encoder.architecture, layer_scales={**info.layer_scales, **SCALES})
+    return Extractor(encoder, LogNormalization(**ORIGINAL_NORMALIZATION), info, gains)
 
 
 @pytest.fixture(scope="module")
