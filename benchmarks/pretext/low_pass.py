@@ -36,6 +36,8 @@ from atmoloss.weights import write_atomically
 
 SHARES = (0.0, 0.1, 0.2, 0.33, 0.5, 0.7, 1.0)
 STRIDE = 16
+Scores = dict[str, dict[str, float]]
+"""Lag 2AFC by source, per "distance | share"."""
 
 
 def with_low_pass(model: PretextModel) -> PretextModel:
@@ -53,15 +55,15 @@ def measures_of(
     alone = stage_measures(extractor)
 
     def weighted(factors: Mapping[str, float]) -> Measure:
-        return lambda patch: sum(f * alone[f"{n} alone"](patch) for n, f in factors.items())  # type: ignore[operator,return-value,misc]
+        return lambda patch: torch.stack([f * alone[f"{n} alone"](patch) for n, f in factors.items()]).sum(0)
 
     for share in SHARES:
         fitted = scales_and_layers(model, curves, share)
         yield share, weighted({n: w * fitted["layer_scales"][n] for n, w in fitted["layers"].items() if w})
 
 
-def scores(run: Path) -> tuple[str, dict[tuple[str, str], dict[str, float]]]:
-    """Return what tells the run's configuration, and lag 2AFC per (distance, share) and source."""
+def scores(run: Path) -> tuple[str, Scores]:
+    """Return what tells the run's configuration, and the scores of its distances."""
     config = read_record(run)[0]
     model, normalization, _ = load_model(config, run)
     model = with_low_pass(model)
@@ -69,18 +71,15 @@ def scores(run: Path) -> tuple[str, dict[tuple[str, str], dict[str, float]]]:
     sources = split_by_date(open_sources(config), config.validation, config.test)["validation"]
     first = sources[0]
     sample = torch.from_numpy(read_patch(first, np.arange(16), (len(first.latitude) - 64) // 2, 0, 64))
-    measures: dict[tuple[str, str], Measure] = {(BASELINE, ""): pixel_measures(normalization)[BASELINE]}
+    measures: dict[str, Measure] = {f"{BASELINE} | ": pixel_measures(normalization)[BASELINE]}
     for name, extractor in (("trained", trained), ("random weights", random_extractor(trained, sample))):
         for share, measure in measures_of(model, extractor, sources, config):
-            measures[name, f"{share:g}"] = measure
-    out: dict[tuple[str, str], dict[str, float]] = {key: {} for key in measures}
+            measures[f"{name} | {share:g}"] = measure
+    out: Scores = {name: {} for name in measures}
     for source in sources:
         size = min(64, len(source.latitude), len(source.longitude))
-        named = {" · ".join(key): measure for key, measure in measures.items()}
-        tallies = measure_source(source, named, winds=winds_of(config, source), size=size)
-        for key in measures:
-            if (tally := tallies.get(" · ".join(key))) is not None:
-                out[key][source.name] = tally.share
+        for name, tally in measure_source(source, measures, winds=winds_of(config, source), size=size).items():
+            out[name][source.name] = tally.share
     return f"{config.name}, {len(config.validation)} periods held out", out
 
 
@@ -90,7 +89,7 @@ def main() -> int:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
-    found: dict[str, list[dict[tuple[str, str], dict[str, float]]]] = {}
+    found: dict[str, list[Scores]] = {}
     for run in arguments.runs:
         name, rows = scores(run)
         found.setdefault(name, []).append(rows)
@@ -104,7 +103,7 @@ def main() -> int:
             means = {s: float(np.mean([run[key][s] for run in runs])) for s in SHORT if s in runs[0][key]}
             cells = (f"{means[s]:.3f}" if s in means else "–" for s in SHORT)
             mean = np.mean(list(means.values()))
-            lines.append(f"| {name} | {' | '.join(key)} | {' | '.join(cells)} | {mean:.3f} |")
+            lines.append(f"| {name} | {key} | {' | '.join(cells)} | {mean:.3f} |")
     print("\n".join(lines))
     write_atomically(RESULTS / "low_pass.md", ("\n".join(lines) + "\n").encode())
     return 0
