@@ -12,7 +12,7 @@ import numpy as np
 
 from atmoloss.data.sources import FieldSource
 from atmoloss.errors import require
-from atmoloss.networks import Encoder
+from atmoloss.networks import LOW_PASS, Encoder
 from atmoloss.training.config import SourceConfig
 from atmoloss.weights import WeightsInfo, write_atomically
 
@@ -209,6 +209,7 @@ def write_card(folder: Path, info: WeightsInfo, metrics: dict[str, Any]) -> None
     encoder = Encoder(**info.encoder)
     fields = ", ".join(f"{stage} {cells}" for stage, cells in encoder.receptive_fields.items())
     smallest = max(encoder.smallest_input(stage) for stage in encoder.strides)
+    unseen = "" if LOW_PASS in info.layers else "Bias: the mean over a patch is weak in the features.\n"
     held = {split: ", ".join(config[split]) or "none" for split in ("validation", "test")}
     text = f"""---
 library_name: atmoloss
@@ -257,7 +258,7 @@ With the files named above in the folder of `metrics.json` (which holds the whol
 Made with atmoloss {origin["atmoloss"]}{_commit(origin["git_commit"])} and torch {origin["torch"]}.
 
 ## What it does not measure
-Bias of a whole field (the mean over a patch is weak in the features), anything in channels it does not see,
-and differences at the edge of a patch as reliably as inside it.
+{unseen}Anything in channels it does not see, and differences at the edge of a
+patch as reliably as inside it.
 """
     write_atomically(folder / "README.md", text.encode())
