@@ -158,6 +158,16 @@ class Blur(nn.Module):
         return F.conv2d(x, self.kernel.to(x.dtype), stride=2, padding=padding, groups=x.shape[1])
 
 
+def block_means(x: Tensor, size: int, periodic: bool) -> Tensor:
+    """Average (N, C, H, W) over blocks of ``size`` cells, the last ones filled up with zeros or wrapped columns."""
+    height, width = x.shape[-2:]
+    right, below = -width % size, -height % size
+    if periodic and right:
+        x, right = x[..., torch.arange(width + right, device=x.device) % width], 0
+    # Not ceil_mode: its gradient as compiled by inductor of torch 2.13 is wrong.
+    return F.avg_pool2d(F.pad(x, (0, right, 0, below)), size)
+
+
 class Context(nn.Module):
     """Fields, and beside them what lies around each cell: two linear, smooth channels for every one.
 
@@ -188,13 +198,7 @@ class Context(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, H, W) to (N, 3 C, H, W)."""
         height, width = x.shape[-2:]
-        right, below = -width % self.FACTOR, -height % self.FACTOR  # to whole blocks: zeros, or wrapped columns
-        if self.periodic and right:
-            padded = x[..., torch.arange(width + right, device=x.device) % width]
-            padded = F.pad(padded, (0, 0, 0, below))
-        else:
-            padded = F.pad(x, (0, right, 0, below))
-        coarse = F.avg_pool2d(padded, self.FACTOR)
+        coarse = block_means(x, self.FACTOR, self.periodic)
         k = self.kernel.shape[-1]
         flow = F.conv2d(pad_same(coarse, k, 1, periodic=self.periodic), self.kernel.to(x.dtype), groups=x.shape[1])
         if self.periodic:  # interpolation needs the neighbour across the seam
@@ -207,10 +211,14 @@ class Context(nn.Module):
 class LowPass(nn.Module):
     """What is large in each field: means of blocks, low-passed once more; linear, and nothing to learn.
 
+    Blocks at the end that are not whole see zeros, or wrapped columns.
+
     Args:
         channels: of the fields.
         stride: cells, even: means of blocks of half of it, then a binomial :class:`Blur` to every second.
     """
+
+    periodic = False
 
     def __init__(self, channels: int, stride: int) -> None:
         super().__init__()
@@ -218,8 +226,8 @@ class LowPass(nn.Module):
         self.blur = Blur(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (N, C, H, W) to (N, C, ⌈H/s⌉, ⌈W/s⌉); an incomplete block counts the cells that it has."""
-        out: Tensor = self.blur(F.avg_pool2d(x, self.block, ceil_mode=True))
+        """Map (N, C, H, W) to (N, C, ⌈H/s⌉, ⌈W/s⌉)."""
+        out: Tensor = self.blur(block_means(x, self.block, self.periodic))
         return out
 
 

@@ -159,7 +159,7 @@ class Encoder(nn.Module):
     def set_periodic(self, periodic: bool) -> None:
         """Wrap columns instead of padding them with zeros, for grids that close in longitude."""
         for module in self.modules():
-            if isinstance(module, (Conv, Blur, Context, MaxPool)):
+            if isinstance(module, (Conv, Blur, Context, LowPass, MaxPool)):
                 module.periodic = periodic
 
     def smallest_input(self, stage: str) -> int:

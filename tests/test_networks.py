@@ -316,10 +316,14 @@ def test_context_wraps_and_refuses_too_small_a_reach() -> None:
 def test_low_pass_is_block_means_then_binomial_weights(size, periodic) -> None:
     torch.manual_seed(0)
     layer = LowPass(2, 8).double()
-    layer.blur.periodic = periodic
+    layer.periodic = layer.blur.periodic = periodic
     x = torch.randn(1, 2, *size, dtype=torch.float64)
     rows, columns = (math.ceil(n / 4) for n in size)
-    means = [[x[0, :, 4 * i : 4 * i + 4, 4 * j : 4 * j + 4].mean((1, 2)) for j in range(columns)] for i in range(rows)]
+    whole = torch.zeros(2, 4 * rows, 4 * columns, dtype=torch.float64)
+    for j in range(4 * columns):
+        if j < size[1] or periodic:
+            whole[:, : size[0], j] = x[0, :, :, j % size[1]]
+    means = [[whole[:, 4 * i : 4 * i + 4, 4 * j : 4 * j + 4].mean((1, 2)) for j in range(columns)] for i in range(rows)]
     out = layer(x)
     assert out.shape[-2:] == (math.ceil(size[0] / 8), math.ceil(size[1] / 8))
     binomial = (1 / 8, 3 / 8, 3 / 8, 1 / 8)
