@@ -159,8 +159,8 @@ class Encoder(nn.Module):
     def set_periodic(self, periodic: bool) -> None:
         """Wrap columns instead of padding them with zeros, for grids that close in longitude."""
         for module in self.modules():
-            if isinstance(module, (Conv, Blur, Context, LowPass, MaxPool)):
-                module.periodic = periodic
+            if hasattr(module, "periodic"):
+                module.periodic = periodic  # type: ignore[assignment]
 
     def smallest_input(self, stage: str) -> int:
         """Rows and columns below which one cell of ``stage`` would see more padding than field."""
@@ -212,7 +212,7 @@ class Encoder(nn.Module):
             strides[name], fields[name] = stride, field
         if isinstance(self.low_pass, LowPass):
             stride = 2 * self.low_pass.block
-            strides, fields = {LOW_PASS: stride, **strides}, {LOW_PASS: 2 * stride, **fields}
+            strides[LOW_PASS], fields[LOW_PASS] = stride, 2 * stride
         return {n: strides[n] for n in self.channels}, {n: fields[n] for n in self.channels}
 
 

@@ -73,7 +73,7 @@ def working_memory(encoder: Encoder, height: int, width: int, itemsize: int, sta
     for step in steps(encoder, stages):
         total += step.outputs * cells
         cells /= step.stride**2
-    return math.ceil(_ALIVE * itemsize * max(total, height * width))
+    return math.ceil(_ALIVE * itemsize * max(total, height * width))  # the low-pass alone has no step
 
 
 def encode(encoder: Encoder, x: Tensor, stages: Sequence[str] | None, max_memory: float) -> dict[str, Tensor]:

@@ -116,12 +116,17 @@ def extractor_measure(extractor: Extractor, layers: Sequence[str] | None = None)
 
 
 def stage_measures(extractor: Extractor) -> dict[str, Measure]:
-    """Return ``"distance"``, as :func:`extractor_measure`, and ``"<stage> alone"``; each patch is encoded once.
-
-    The distance is the sum of the stages' mean squared differences times layer weight and scale.
-    """
+    """Return ``"distance"``, as :func:`extractor_measure`, and ``"<stage> alone"``; each patch is encoded once."""
     trained = extractor.encoder.stages
     factors = AtmoDistLoss(extractor).factors if extractor.info.layers else dict.fromkeys(trained, 1.0)
+    return mixtures(extractor, {"distance": factors, **{f"{stage} alone": {stage: 1.0} for stage in extractor.stages}})
+
+
+def mixtures(extractor: Extractor, factors: Mapping[str, Mapping[str, float]]) -> dict[str, Measure]:
+    """Return a measure per name: the sum of the stages' mean squared differences times their ``factors``.
+
+    Each patch is encoded once for all of them.
+    """
     last: list[Any] = [None, {}]  # the patch that all measures are asked for in turn
 
     @torch.no_grad()
@@ -134,14 +139,10 @@ def stage_measures(extractor: Extractor) -> dict[str, Measure]:
         out: dict[str, Tensor] = last[1]
         return out
 
-    def alone(stage: str) -> Measure:
-        return lambda patch: stages(patch)[stage]
+    def mixture(of_stage: Mapping[str, float]) -> Measure:
+        return lambda patch: torch.stack([factor * stages(patch)[n] for n, factor in of_stage.items()]).sum(0)
 
-    def distance(patch: PatchFields) -> Tensor:
-        of_stage = stages(patch)
-        return torch.stack([factor * of_stage[n] for n, factor in factors.items()]).sum(0)
-
-    return {"distance": distance, **{f"{stage} alone": alone(stage) for stage in extractor.stages}}
+    return {name: mixture(of_stage) for name, of_stage in factors.items()}
 
 
 def random_extractor(extractor: Extractor, fields: Tensor, seed: int = 0) -> Extractor:

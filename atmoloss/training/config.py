@@ -141,12 +141,9 @@ class TrainConfig(SequenceSpec):
                 raise ConfigError(f"{key}: got {getattr(self, key)}, expected at least {low}")
         if not self.variables:
             raise ConfigError("variables: got none, expected at least one name")
-        if not 0 <= self.average_decay < 1:
-            raise ConfigError(f"average_decay: got {self.average_decay}, expected at least 0 and less than 1")
-        if not 0 <= self.detail_coherence < 1:
-            raise ConfigError(f"detail_coherence: got {self.detail_coherence}, expected at least 0 and less than 1")
-        if not 0 <= self.low_pass_share < 1:
-            raise ConfigError(f"low_pass_share: got {self.low_pass_share}, expected at least 0 and less than 1")
+        for key in ("average_decay", "detail_coherence", "low_pass_share"):
+            if not 0 <= getattr(self, key) < 1:
+                raise ConfigError(f"{key}: got {getattr(self, key)}, expected at least 0 and less than 1")
         if self.low_pass_share and (self.head != "metric" or not self.encoder_options.get("low_pass")):
             raise ConfigError(
                 f"low_pass_share: got {self.low_pass_share} without the layer, expected 0, or the metric head and "

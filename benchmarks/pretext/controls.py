@@ -21,7 +21,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 import torch.nn.functional as F
-from study import RESULTS, SHORT, config_of, read_results, values_of
+from study import RESULTS, SHORT, by_source, config_of, read_results, values_of
 from torch import Tensor, nn
 
 from atmoloss.data.sequences import SequenceDataset, read_patch
@@ -163,7 +163,7 @@ def table(rows: dict[str, dict[str, float]]) -> str:
             of_study[f"**AtmoDist, arm {arm} of study.md**"] = dict(zip(SHORT, np.mean(values, 0), strict=True))
     lines = ["| distance | " + " | ".join(SHORT.values()) + " |", "|---|" + "---|" * len(SHORT)]
     for name, row in sorted({**rows, **of_study}.items(), key=lambda item: -np.mean(list(item[1].values()))):
-        lines.append(f"| {name} | " + " | ".join(f"{row[s]:.3f}" if s in row else "–" for s in SHORT) + " |")
+        lines.append(f"| {name} | {by_source(row)} |")
     return "\n".join(lines) + "\n"
 
 

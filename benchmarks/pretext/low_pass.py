@@ -11,20 +11,19 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
 from lags import BASELINE
-from study import RESULTS, SHORT
+from study import RESULTS, SHORT, by_source
 
 from atmoloss.data.sequences import read_patch
 from atmoloss.data.sources import FieldSource, split_by_date
 from atmoloss.extractor import Extractor
 from atmoloss.heads import PretextModel
 from atmoloss.networks import Encoder
-from atmoloss.training.baselines import pixel_measures, random_extractor, stage_measures
+from atmoloss.training.baselines import mixtures, pixel_measures, random_extractor
 from atmoloss.training.checkpoint import read_record
 from atmoloss.training.config import TrainConfig
 from atmoloss.training.evaluate import winds_of
@@ -49,17 +48,14 @@ def with_low_pass(model: PretextModel) -> PretextModel:
 
 def measures_of(
     model: PretextModel, extractor: Extractor, held_out: list[FieldSource], config: TrainConfig
-) -> Iterator[tuple[float, Measure]]:
-    """Yield the distance with each share; scales are fitted as those of weights that ship."""
+) -> dict[str, Measure]:
+    """Return the distance with each share; scales are fitted as those of weights that ship."""
     curves = {s.name: lag_curves(extractor, s, config.sequences) for s in held_out}
-    alone = stage_measures(extractor)
-
-    def weighted(factors: Mapping[str, float]) -> Measure:
-        return lambda patch: torch.stack([f * alone[f"{n} alone"](patch) for n, f in factors.items()]).sum(0)
-
+    factors = {}
     for share in SHARES:
         fitted = scales_and_layers(model, curves, share)
-        yield share, weighted({n: w * fitted["layer_scales"][n] for n, w in fitted["layers"].items() if w})
+        factors[f"{share:g}"] = {n: weight * fitted["layer_scales"][n] for n, weight in fitted["layers"].items()}
+    return mixtures(extractor, factors)
 
 
 def scores(run: Path) -> tuple[str, Scores]:
@@ -73,8 +69,8 @@ def scores(run: Path) -> tuple[str, Scores]:
     sample = torch.from_numpy(read_patch(first, np.arange(16), (len(first.latitude) - 64) // 2, 0, 64))
     measures: dict[str, Measure] = {f"{BASELINE} | ": pixel_measures(normalization)[BASELINE]}
     for name, extractor in (("trained", trained), ("random weights", random_extractor(trained, sample))):
-        for share, measure in measures_of(model, extractor, sources, config):
-            measures[f"{name} | {share:g}"] = measure
+        for share, measure in measures_of(model, extractor, sources, config).items():
+            measures[f"{name} | {share}"] = measure
     out: Scores = {name: {} for name in measures}
     for source in sources:
         size = min(64, len(source.latitude), len(source.longitude))
@@ -101,9 +97,7 @@ def main() -> int:
     for name, runs in found.items():
         for key in runs[0]:
             means = {s: float(np.mean([run[key][s] for run in runs])) for s in SHORT if s in runs[0][key]}
-            cells = (f"{means[s]:.3f}" if s in means else "–" for s in SHORT)
-            mean = np.mean(list(means.values()))
-            lines.append(f"| {name} | {key} | {' | '.join(cells)} | {mean:.3f} |")
+            lines.append(f"| {name} | {key} | {by_source(means)} | {np.mean(list(means.values())):.3f} |")
     print("\n".join(lines))
     write_atomically(RESULTS / "low_pass.md", ("\n".join(lines) + "\n").encode())
     return 0

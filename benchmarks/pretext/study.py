@@ -15,7 +15,7 @@ import json
 import multiprocessing
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +110,11 @@ def _work(task: tuple[str, int, Path]) -> dict[str, Any]:
 def read_results() -> list[dict[str, Any]]:
     path = RESULTS / "study.jsonl"
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+
+
+def by_source(row: Mapping[str, float]) -> str:
+    """Return the cells of a Markdown row, a value per source, in the order of ``SHORT``."""
+    return " | ".join(f"{row[s]:.3f}" if s in row else "–" for s in SHORT)
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
