@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -12,13 +12,14 @@ from torch import Tensor, nn
 from atmoloss import tiling
 from atmoloss import weights as weights_folder
 from atmoloss.errors import InputError, WeightsError
+from atmoloss.frozen import Frozen, factory_device, leave_inference_mode
 from atmoloss.functional import full_precision
-from atmoloss.networks import Encoder, fold_batch_norm, fold_gains
+from atmoloss.networks import Encoder, fold_batch_norm, fold_gains, freeze
 from atmoloss.normalization import LogNormalization
 from atmoloss.weights import WeightsInfo
 
 
-class Extractor(nn.Module):
+class Extractor(Frozen):
     """Fields in physical units to features, ``extractor(fields)["stage3"]``.
 
     Frozen by construction: batch norm is folded into the convolutions, weights are buffers that no
@@ -45,12 +46,21 @@ class Extractor(nn.Module):
         gains: Mapping[str, Tensor] | None = None,
     ) -> None:
         super().__init__()
+        if any(tensor.is_meta for tensor in [*encoder.parameters(), *encoder.buffers()]):
+            raise WeightsError(
+                f"weights: something puts the tensors of {info.id} on the meta device, where they have no numbers; "
+                "expected the loss to be made outside of it (of accelerate's init_empty_weights, say)"
+            )
         self.normalization = normalization
+        with factory_device():
+            self._fold(encoder, gains or {})
+        self.info = info
+        self.train()
+
+    def _fold(self, encoder: Encoder, gains: Mapping[str, Tensor]) -> None:
         self.encoder = fold_batch_norm(encoder)
         # Weights in channels_last make every activation so, whatever the layout of the fields.
         self.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.info = info
-        gains = gains or {}
         if not encoder.unit_features:  # which divides by the size of the activations after the last convolution
             fold_gains(self.encoder, gains)
             gains = {}
@@ -58,21 +68,8 @@ class Extractor(nn.Module):
         # Sorted: DDP broadcasts buffers in their order, and files are read in an order that differs by process.
         for stage, gain in sorted(gains.items()):
             self._gain_names[stage] = f"gain_{stage}"
-            self.register_buffer(f"gain_{stage}", gain.detach().float().reshape(-1, 1, 1).clone())
-        _freeze(self)
-        super().train(False)
-
-    def train(self, mode: bool = True) -> Extractor:
-        """Stay in evaluation mode whatever the parent does."""
-        return self
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Extractor:
-        def keep_dtype(tensor: Tensor) -> Tensor:
-            moved = fn(tensor)
-            return moved if moved.dtype == tensor.dtype else tensor.to(moved.device)
-
-        super()._apply(keep_dtype, recurse)  # type: ignore[no-untyped-call]
-        return self
+            self.register_buffer(f"gain_{stage}", gain.detach().float().reshape(-1, 1, 1).clone(), False)
+        freeze(self.encoder)
 
     def sharing(self, periodic: bool) -> Extractor:
         """Return an extractor on the same tensors whose columns wrap or not, whatever those of this one do."""
@@ -105,6 +102,8 @@ class Extractor(nn.Module):
         """
         if layers is not None:
             self.check_layers(layers)
+        if not (torch.compiler.is_compiling() or torch.is_inference_mode_enabled()):
+            leave_inference_mode(self)
         self.check_shape("fields", fields, layers)
         return self.encode(self.normalization(full_precision(fields)), layers, max_memory=max_memory)
 
@@ -147,17 +146,16 @@ class Extractor(nn.Module):
                 f"{argument}: got fields of {fields.shape[-2]}x{fields.shape[-1]} points, expected at least "
                 f"{smallest}x{smallest} for {', '.join(layers or self.stages)} of weights {self.info.id}"
             )
+        home = self.encoder.stem.kernel_weight().device
+        if fields.device != home:
+            if home.type == "meta":
+                raise WeightsError(
+                    f"weights: {self.info.id} is on the meta device and has no numbers there; expected "
+                    ".to_empty(device=...), which brings them back, before the first call"
+                )
+            raise InputError(f"{argument}: got fields on {fields.device}, expected {home}, where the weights are")
         if fields.shape[0] == 0:  # len() would fix the number of fields of an export
             raise InputError(f"{argument}: got an empty batch {tuple(fields.shape)}, expected at least one field")
-
-
-def _freeze(module: nn.Module) -> None:
-    """Turn every parameter into a buffer and keep all buffers out of ``state_dict``."""
-    for child in module.modules():
-        for name, parameter in list(child._parameters.items()):
-            del child._parameters[name]
-            child.register_buffer(name, None if parameter is None else parameter.detach(), persistent=False)
-        child._non_persistent_buffers_set.update(child._buffers)
 
 
 def load_extractor(name_or_path: str | os.PathLike[str] = "default", revision: str | None = None) -> Extractor:
@@ -172,7 +170,8 @@ def load_extractor(name_or_path: str | os.PathLike[str] = "default", revision: s
     """
     info, tensors = weights_folder.load(weights_folder.resolve(name_or_path, revision))
     try:
-        encoder = Encoder(**info.encoder)
+        with factory_device():  # meta tensors would take no weights
+            encoder = Encoder(**info.encoder).float()  # whatever torch.set_default_dtype() says
         normalization = LogNormalization(**info.normalization)
     except (TypeError, InputError) as error:
         raise WeightsError(f"weights: config of {info.id} has a wrong encoder or normalization: {error}") from error

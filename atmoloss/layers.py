@@ -67,18 +67,48 @@ class Conv(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve (N, C, H, W) to (N, C', ⌈H/s⌉, ⌈W/s⌉)."""
-        weight = self.kernel_weight().to(x.dtype)
-        bias = None if self.bias is None else self.bias.to(x.dtype)
-        kernel, stride = weight.shape[-1], self.stride[0]
-        if kernel == 1 and stride > 1:
-            # The same samples. torch 2.13 on x86 corrupts memory in the weight gradient of a strided 1×1
-            # convolution of few channels in channels_last.
-            x, stride = x[:, :, ::stride, ::stride], 1
-        few = stride == 2 and kernel % 2 == 0 and x.shape[1] <= _FEW_CHANNELS
-        x, padding = padding_or_padded(x, kernel, stride, self.periodic)
-        if few and x.requires_grad and not weight.requires_grad and not _is_exporting():
-            return _StridedFromFew.apply(x, weight, bias, padding)  # type: ignore[no-any-return,no-untyped-call]
-        return F.conv2d(x, weight, bias, stride, padding)
+        return _convolve(x, self.kernel_weight(), self.bias, self.stride[0], self.periodic)
+
+
+class FixedFilters(nn.Module):
+    """A trained :class:`Conv` as plain numbers.
+
+    It is no ``nn.Conv2d``, and its buffers are called neither ``weight`` nor ``bias``: what initialises, prunes or
+    re-parametrises the convolutions of the model that holds the loss finds nothing here.
+    """
+
+    kernel: Tensor
+    offset: Tensor | None
+
+    def __init__(self, conv: Conv) -> None:
+        super().__init__()
+        self.in_channels, self.out_channels = conv.in_channels, conv.out_channels
+        self.stride, self.periodic = conv.stride, conv.periodic
+        self.register_buffer("kernel", conv.kernel_weight().detach(), False)
+        self.register_buffer("offset", None if conv.bias is None else conv.bias.detach(), False)
+
+    def kernel_weight(self) -> Tensor:
+        """Return the weight that the convolution applies."""
+        return self.kernel
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve (N, C, H, W) to (N, C', ⌈H/s⌉, ⌈W/s⌉)."""
+        return _convolve(x, self.kernel, self.offset, self.stride[0], self.periodic)
+
+
+def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, periodic: bool) -> Tensor:
+    weight = weight.to(x.dtype)
+    bias = None if bias is None else bias.to(x.dtype)
+    kernel = weight.shape[-1]
+    if kernel == 1 and stride > 1:
+        # The same samples. torch 2.13 on x86 corrupts memory in the weight gradient of a strided 1×1
+        # convolution of few channels in channels_last.
+        x, stride = x[:, :, ::stride, ::stride], 1
+    few = stride == 2 and kernel % 2 == 0 and x.shape[1] <= _FEW_CHANNELS
+    x, padding = padding_or_padded(x, kernel, stride, periodic)
+    if few and x.requires_grad and not weight.requires_grad and not _is_exporting():
+        return _StridedFromFew.apply(x, weight, bias, padding)  # type: ignore[no-any-return,no-untyped-call]
+    return F.conv2d(x, weight, bias, stride, padding)
 
 
 _FEW_CHANNELS = 4
@@ -88,7 +118,8 @@ class _StridedFromFew(torch.autograd.Function):
     """Convolution with stride 2 of few channels whose gradient is computed on 2×2 blocks of cells as channels.
 
     Two channels leave most of a vector register empty in the gradient with respect to the input; as 4 C channels and
-    stride 1 the same sums take a third of the time on a CPU. The weight gets no gradient.
+    stride 1 the same sums take a third of the time on a CPU. The weight gets no gradient. Under autocast the
+    convolution, and with it the gradient that comes back, is in half precision, whatever fields and weight are in.
     """
 
     generate_vmap_rule = True
@@ -106,6 +137,7 @@ class _StridedFromFew(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         (weight,) = ctx.saved_tensors
+        weight = weight.to(gradient.dtype)
         n, channels, height, width = ctx.shape
         above, left = ctx.padding
         rows, columns = weight.shape[2] // 2, weight.shape[3] // 2

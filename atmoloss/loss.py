@@ -5,26 +5,23 @@ from __future__ import annotations
 import functools
 import math
 import os
-import sys
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from atmoloss import functional, tiling
-from atmoloss.errors import InputError, UnitsWarning
+from atmoloss import cached, checks, functional, tiling
+from atmoloss.errors import InputError
 from atmoloss.extractor import Extractor, load_extractor
+from atmoloss.frozen import leave_inference_mode
 from atmoloss.functional import Reduction
 
 Layers = Sequence[str] | Mapping[str, float] | None
 Features = dict[str, Tensor]
-"""Stage features and, under ``"normalised"``, the normalised fields they belong to."""
+"""Stage features, the normalised fields that they belong to (``"normalised"``), and what they were made by."""
 
 _COMPUTE_DTYPES = {None: None, "float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
-# A field whose spread is this many times the stored one is in other units or already normalised.
-_SPREAD_BOUNDS = (0.01, 100.0)
 
 
 class AtmoDistLoss(nn.Module):
@@ -96,14 +93,14 @@ class AtmoDistLoss(nn.Module):
         max_memory: float | None = None,
     ) -> None:
         super().__init__()
-        _check_option("reduction", reduction, functional.REDUCTIONS)
-        _check_option("compute_dtype", compute_dtype, tuple(_COMPUTE_DTYPES))
-        _check_option("validate", validate, ("auto", True, False))
+        checks.option("reduction", reduction, functional.REDUCTIONS)
+        checks.option("compute_dtype", compute_dtype, tuple(_COMPUTE_DTYPES))
+        checks.option("validate", validate, ("auto", True, False))
         extractor = weights if isinstance(weights, Extractor) else load_extractor(weights, revision)
         self.extractor = extractor.sharing(periodic)
         info = self.extractor.info
         if isinstance(normalization, str):
-            _check_option("normalization", normalization, ("bundled",))
+            checks.option("normalization", normalization, ("bundled",))
         self.normalization = self.extractor.normalization if isinstance(normalization, str) else normalization
         n_channels = getattr(self.normalization, "n_channels", self.extractor.encoder.in_channels)
         if n_channels != self.extractor.encoder.in_channels:
@@ -125,6 +122,9 @@ class AtmoDistLoss(nn.Module):
         self._compile = compile
         self._compiled: Callable[..., Tensor] | None = None
         self._seen: set[str] = set()
+        # Taken here, where the weights are still on the CPU: later it would wait for the device.
+        parts = map(cached.fingerprint, (self.extractor.encoder, self.normalization, transform))
+        self._maker = (next(parts), int(periodic), *parts)
         self.train(False)
 
     def _layer_factors(self, layers: Layers, scale: str | float) -> dict[str, float]:
@@ -141,7 +141,7 @@ class AtmoDistLoss(nn.Module):
         if not (min(chosen.values()) >= 0 and 0 < sum(chosen.values()) < math.inf):
             raise InputError(f"layers: got weights {chosen}, expected finite ones, none negative and some positive")
         if isinstance(scale, str):
-            _check_option("scale", scale, ("mse", "none"))
+            checks.option("scale", scale, ("mse", "none"))
             missing = [n for n in chosen if n not in info.layer_scales]
             if scale == "mse" and missing:
                 raise InputError(
@@ -191,15 +191,15 @@ class AtmoDistLoss(nn.Module):
         names: tuple[str, str],
     ) -> Tensor:
         """Check what came under ``names`` and compute."""
-        _check_same_shape(prediction, target, names)
+        checks.same_shape(prediction, target, names)
+        self._leave_inference_mode()
         self._check(names[0], prediction, weight)
+        if weight is not None:
+            weight = self._expand_weight(weight, prediction)
         if isinstance(target, Tensor):
             self._check(names[1], target, weight)
         else:
-            self._check_features(prediction, target)
-        if weight is not None:
-            weight = functional.expand_weight(weight, prediction)
-            self._check_weight(weight)
+            self._check_features(prediction, target, weight)
         if not self._compile or torch.compiler.is_compiling():
             return self._compute(prediction, target, weight)
         if self._compiled is None:
@@ -220,7 +220,7 @@ class AtmoDistLoss(nn.Module):
     def _values(self, prediction: Tensor, target: Tensor | Mapping[str, Tensor], weight: Tensor | None) -> Tensor:
         """Return the loss of each pair, (N,)."""
         first = self._encode(prediction, weight)
-        second = self._encode(target, weight) if isinstance(target, Tensor) else target
+        second = self._encode(target, weight) if isinstance(target, Tensor) else _without_inference_mode(target)
         difference = functional.mean_squared_difference
         if self.max_memory is not None:
             difference = functools.partial(tiling.mean_squared_difference, max_memory=self.max_memory)
@@ -243,11 +243,11 @@ class AtmoDistLoss(nn.Module):
         return self._features("fields", fields, weight)
 
     def _features(self, argument: str, fields: Tensor, weight: Tensor | None = None) -> Features:
+        self._leave_inference_mode()
         self._check(argument, fields, weight)
         if weight is not None:
-            weight = functional.expand_weight(weight, fields)
-            self._check_weight(weight)
-        return self._encode(fields, weight)
+            weight = self._expand_weight(weight, fields)
+        return {**self._encode(fields, weight), cached.KEY: self._mark(fields, weight)}
 
     def spatial(self, prediction: Tensor, target: Tensor, size: tuple[int, int] | None = None) -> Tensor:
         """Return where the fields differ, (N, 1, H, W) or (N, 1, *size); its mean is close to the loss.
@@ -257,7 +257,8 @@ class AtmoDistLoss(nn.Module):
             target: the same shape.
             size: rows and columns of the map; ``None`` for those of the fields.
         """
-        _check_same_shape(prediction, target, ("prediction", "target"))
+        checks.same_shape(prediction, target, ("prediction", "target"))
+        self._leave_inference_mode()
         self._check("prediction", prediction, None)
         self._check("target", target, None)
         first, second = self._encode(prediction, None), self._encode(target, None)
@@ -267,6 +268,10 @@ class AtmoDistLoss(nn.Module):
             pixel = functional.content_map(first, second, {"normalised": 1.0}, size)
             value = (1.0 - self.mse_weight) * value + self.mse_weight * pixel
         return value
+
+    def _leave_inference_mode(self) -> None:
+        if not (torch.compiler.is_compiling() or torch.is_inference_mode_enabled()):
+            leave_inference_mode(self)
 
     def _encode(self, fields: Tensor, weight: Tensor | None) -> Features:
         covered = None if weight is None else weight == 0
@@ -286,71 +291,45 @@ class AtmoDistLoss(nn.Module):
 
     # What follows only looks at the input.
 
+    def _reads_values(self, argument: str, tensor: Tensor) -> bool:
+        """Say whether the values of an argument are looked at in this call; see ``validate``."""
+        if self.validate is False or not checks.can_be_read(tensor):
+            return False
+        if self.validate == "auto" and tensor.device.type != "cpu":
+            first = argument not in self._seen
+            self._seen.add(argument)
+            return first
+        return True
+
     def _check(self, argument: str, fields: Tensor, weight: Tensor | None) -> None:
         if self.transform is None:
             self.extractor.check_shape(argument, fields, tuple(self.factors))
         elif not isinstance(fields, Tensor) or fields.ndim != 4:
             got = tuple(fields.shape) if isinstance(fields, Tensor) else type(fields).__name__
             raise InputError(f"{argument}: got {got}, expected a tensor (N, C, H, W)")
-        if torch.compiler.is_compiling() or self.validate is False:
+        if not self._reads_values(argument, fields):
             return
-        if self.validate == "auto" and fields.device.type != "cpu":
-            if argument in self._seen:
-                return
-            self._seen.add(argument)
         with torch.no_grad():
-            self._check_values(argument, fields, weight)
+            weight = None if weight is None else functional.expand_weight(weight, fields)
+            checks.finite(argument, fields, weight)
+            if self.transform is None and "units" not in self._seen:
+                channels = self.extractor.info.channels
+                if checks.units(argument, fields, weight, self.normalization, channels):
+                    self._seen.add("units")
 
-    def _check_values(self, argument: str, fields: Tensor, weight: Tensor | None) -> None:
-        bad = ~torch.isfinite(fields)
-        if weight is not None:
-            bad &= functional.expand_weight(weight, fields) != 0
-        count = int(bad.sum())
-        if count:
-            raise InputError(
-                f"{argument}: has {count} missing or infinite values that no mask covers; expected finite fields, "
-                "or weight=0 where there are none"
-            )
-        if weight is not None or self.transform is not None or "units" in self._seen:
-            return
-        expected = getattr(self.normalization, "std", None)
-        if expected is None:
-            return
-        spread = fields.float().std((0, 2, 3))
-        ratio = spread / expected.flatten().float()
-        wrong = (ratio > 0) & ((ratio < _SPREAD_BOUNDS[0]) | (ratio > _SPREAD_BOUNDS[1]))
-        if wrong.any():
-            self._seen.add("units")
-            channel = int(wrong.nonzero()[0, 0])
-            about = self.extractor.info.channels[channel]
-            warnings.warn(
-                f"{argument}: {about['name']} has a standard deviation of {spread[channel]:.2g}, expected about "
-                f"{float(expected.flatten()[channel]):.2g} {about['units']}; are the fields normalised or in other "
-                "units? (said once)",
-                UnitsWarning,
-                stacklevel=_depth_of_user(),
-            )
+    def _expand_weight(self, weight: Tensor, fields: Tensor) -> Tensor:
+        given = functional.expand_weight(weight, fields)
+        weight = given.clamp_min(0.0)
+        if self._reads_values("weight", weight):
+            checks.area_weight(weight, given)
+        return weight
 
-    def _check_weight(self, weight: Tensor) -> None:
-        if torch.compiler.is_compiling() or self.validate is False:
-            return
-        if self.validate == "auto" and weight.device.type != "cpu":
-            return
-        low = float(weight.min())
-        sums = weight.sum((1, 2, 3))
-        if not (low >= 0 and float(sums.min()) > 0 and float(sums.max()) < math.inf):
-            raise InputError(
-                f"weight: smallest value {low:g}, sums of a sample {float(sums.min()):g} to {float(sums.max()):g}; "
-                "expected weights that are finite, not negative and not all zero"
-            )
-
-    def _check_features(self, prediction: Tensor, target: Mapping[str, Tensor]) -> None:
+    def _check_features(self, prediction: Tensor, target: Mapping[str, Tensor], weight: Tensor | None) -> None:
         if not isinstance(target, Mapping):
             raise InputError(
                 f"target: got {type(target).__name__}, expected a tensor (N, C, H, W) or what features() returned"
             )
-        wanted = [*self.factors, "normalised"]
-        missing = [n for n in wanted if n not in target]
+        missing = [n for n in (*self.factors, "normalised", cached.KEY) if n not in target]
         if missing:
             raise InputError(
                 f"target: cached features lack {', '.join(missing)}; expected what features() of this loss returned"
@@ -360,21 +339,16 @@ class AtmoDistLoss(nn.Module):
             raise InputError(
                 f"target: cached features of fields {tuple(shape)}, expected those of {tuple(prediction.shape)}"
             )
+        if self._reads_values("target", prediction):
+            cached.check(target, self._mark(prediction, weight), self.extractor.info.id)
+
+    def _mark(self, fields: Tensor, weight: Tensor | None) -> Tensor:
+        """Return what features of ``fields`` are marked with."""
+        return cached.mark(self._maker, fields, weight)
 
 
-def _depth_of_user() -> int:
-    """Return the ``stacklevel`` of the first caller outside atmoloss and torch, for a warning raised by my caller."""
-    frame, depth = sys._getframe(1), 1
-    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in ("atmoloss", "torch"):
-        frame, depth = frame.f_back, depth + 1
-    return depth
-
-
-def _check_same_shape(a: Any, b: Any, names: tuple[str, str]) -> None:
-    if isinstance(a, Tensor) and isinstance(b, Tensor) and a.shape != b.shape:
-        raise InputError(f"{names[1]}: got shape {tuple(b.shape)}, expected that of {names[0]}, {tuple(a.shape)}")
-
-
-def _check_option(argument: str, value: Any, allowed: Sequence[Any]) -> None:
-    if value not in allowed:
-        raise InputError(f"{argument}: got {value!r}, expected one of {', '.join(map(repr, allowed))}")
+def _without_inference_mode(features: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Copy features that were made under ``torch.inference_mode()``, which no gradient may meet."""
+    if torch.compiler.is_compiling() or torch.is_inference_mode_enabled():
+        return features
+    return {name: f.clone() if f.is_inference() else f for name, f in features.items()}

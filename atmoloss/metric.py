@@ -2,38 +2,63 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from atmoloss.errors import require
+from atmoloss.errors import InputError, require
 from atmoloss.loss import AtmoDistLoss
 
-_torchmetrics = require("torchmetrics", "metrics")
+try:
+    from torchmetrics import Metric
+except ImportError:  # the class can be looked at, and says what is missing when one is made
+    Metric = torch.nn.Module  # type: ignore[assignment, misc]
+
+_OF_THE_LOSS = set(inspect.signature(AtmoDistLoss).parameters) - {"weights", "reduction"}
+# What torchmetrics.Metric takes since 1.4.
+_OF_TORCHMETRICS = {
+    "compute_on_cpu", "compute_with_cache", "dist_sync_fn", "dist_sync_on_step", "distributed_available_fn",
+    "process_group", "sync_on_compute",
+}  # fmt: skip
 
 
-class AtmoDistMetric(_torchmetrics.Metric):  # type: ignore[misc, name-defined]
+class AtmoDistMetric(Metric):
     """Mean AtmoDist distance over everything that ``update`` saw; keeps two numbers, no history.
 
     Args:
         weights: bundled name, weights folder, Hub repository, or an ``Extractor``.
-        **options: of :class:`~atmoloss.AtmoDistLoss`, except ``reduction``; ``mse_weight`` is 0 unless given.
+        **options: of :class:`~atmoloss.AtmoDistLoss`, except ``reduction``; ``mse_weight`` is 0 unless given. And
+            those of ``torchmetrics.Metric``: ``sync_on_compute``, ``compute_on_cpu``, ``dist_sync_on_step``, …
 
     Shape:
         ``update(prediction, target, weight=None)`` takes (N, C, H, W) fields in physical units;
         ``compute()`` returns a scalar, float64.
+
+    Raises:
+        MissingDependencyError: torchmetrics is not installed.
+        InputError: an option that neither of the two takes.
     """
 
     is_differentiable = False  # update detaches: a graph kept in a state grows for ever
     higher_is_better = False
     full_state_update = False
+    plot_lower_bound = 0.0
     total: Tensor
     count: Tensor
 
     def __init__(self, weights: Any = "default", **options: Any) -> None:
-        super().__init__()
-        self.loss = AtmoDistLoss(weights, **{"mse_weight": 0.0, **options, "reduction": "none"})
+        require("torchmetrics", "metrics")
+        unknown = sorted(options.keys() - _OF_THE_LOSS - _OF_TORCHMETRICS)
+        if unknown:
+            raise InputError(
+                f"{unknown[0]}: got an unknown option, expected one of AtmoDistLoss "
+                f"({', '.join(sorted(_OF_THE_LOSS))}) or of torchmetrics ({', '.join(sorted(_OF_TORCHMETRICS))})"
+            )
+        super().__init__(**{name: value for name, value in options.items() if name in _OF_TORCHMETRICS})
+        chosen = {name: value for name, value in options.items() if name in _OF_THE_LOSS}
+        self.loss = AtmoDistLoss(weights, **{"mse_weight": 0.0, **chosen, "reduction": "none"})
         self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("count", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
 
@@ -46,3 +71,15 @@ class AtmoDistMetric(_torchmetrics.Metric):  # type: ignore[misc, name-defined]
     def compute(self) -> Tensor:
         """Return the mean distance of all pairs so far; NaN before the first ``update``."""
         return self.total / self.count
+
+    def plot(self, val: Any = None, ax: Any = None) -> Any:
+        """Draw one value, or several over time, as the metrics of torchmetrics do.
+
+        Args:
+            val: what ``compute()`` or ``forward()`` returned, or a sequence of it; ``None`` computes it now.
+            ax: matplotlib axes to draw into; ``None`` makes a figure.
+
+        Returns:
+            The figure and its axes.
+        """
+        return self._plot(val, ax)

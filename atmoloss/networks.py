@@ -16,7 +16,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from atmoloss.errors import InputError
-from atmoloss.layers import Block, Blur, BlurredConv, Context, Conv, LowPass, MaxPool, batch_norm, he_normal
+from atmoloss.layers import (
+    Block,
+    Blur,
+    BlurredConv,
+    Context,
+    Conv,
+    FixedFilters,
+    LowPass,
+    MaxPool,
+    batch_norm,
+    he_normal,
+)
 
 ENCODERS: dict[str, dict[str, Any]] = {
     "resnet_small": {"stage_channels": (16, 32, 64, 128), "blocks_per_stage": 6},
@@ -97,7 +108,7 @@ class Encoder(nn.Module):
         self.context: nn.Module = Context(in_channels, context) if context else nn.Identity()
         inputs = 3 * in_channels if context else in_channels
         if blur and stem_stride == 2:
-            self.stem: Conv = BlurredConv(inputs, width, stem_kernel, bias=True)
+            self.stem: Conv | FixedFilters = BlurredConv(inputs, width, stem_kernel, bias=True)
         else:
             self.stem = Conv(inputs, width, stem_kernel, stem_stride, bias=True)
         self.stem_bn: nn.Module = batch_norm(width)
@@ -194,8 +205,8 @@ class Encoder(nn.Module):
                     rows.append((name, 4, 2, 1, layer.kernel.shape[0], False))
                     continue
                 for part in (layer.conv1, layer.conv2, layer.shortcut):
-                    if isinstance(part, Conv):
-                        k, s = part.kernel_size[0], part.stride[0]
+                    if isinstance(part, Conv | FixedFilters):
+                        k, s = part.kernel_weight().shape[-1], part.stride[0]
                         rows.append((name, k, s, part.in_channels, part.out_channels, part is layer.shortcut))
         return rows
 
@@ -228,6 +239,7 @@ def fold_batch_norm(encoder: Encoder) -> Encoder:
     float64: in half precision it would cost a digit.
     """
     folded = copy.deepcopy(encoder)
+    assert isinstance(folded.stem, Conv)
     folded.stem, folded.stem_bn = _fold(folded.stem, folded.stem_bn), nn.Identity()
     for block in folded.modules():
         if isinstance(block, Block):
@@ -251,6 +263,7 @@ def fold_gains(encoder: Encoder, gains: Mapping[str, Tensor]) -> None:
         kernel = encoder.low_pass.blur.kernel
         kernel *= scales[LOW_PASS].to(kernel)[:, None, None, None]
     before = scales[next(iter(encoder.stages))]
+    assert isinstance(encoder.stem, Conv)
     _scale(encoder.stem, None, before)
     for name, stage in encoder.stages.items():
         after = scales[name]
@@ -286,13 +299,21 @@ def _fold(conv: Conv, norm: nn.Module) -> Conv:
     assert norm.running_mean is not None
     factor = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
     weight = conv.kernel_weight()
-    out = Conv(conv.in_channels, conv.out_channels, weight.shape[-1], conv.stride[0], bias=True)
+    out = Conv(conv.in_channels, conv.out_channels, weight.shape[-1], conv.stride[0], bias=True).to(weight)
     out.periodic = conv.periodic
     bias = torch.zeros(()) if conv.bias is None else conv.bias
     with torch.no_grad():
         out.weight.copy_(weight.double() * factor[:, None, None, None])
         out.bias.copy_((bias.double() - norm.running_mean.double()) * factor + norm.bias.double())  # type: ignore[union-attr]
-    return out.to(weight.device)
+    return out
+
+
+def freeze(encoder: Encoder) -> None:
+    """Replace every convolution of an encoder, its batch norm folded, by its :class:`FixedFilters`, in place."""
+    for module in list(encoder.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, Conv):
+                setattr(module, name, FixedFilters(child))
 
 
 def build_encoder(name: str = "resnet_small", **overrides: Any) -> Encoder:

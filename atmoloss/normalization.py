@@ -15,12 +15,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from atmoloss.errors import InputError
+from atmoloss.frozen import Frozen, factory_device
 
 
-class LogNormalization(nn.Module):
+class LogNormalization(Frozen):
     """Normalise fields in physical units, and back.
 
     Args:
@@ -61,16 +62,10 @@ class LogNormalization(nn.Module):
         # The buffers are float32, since not every device has float64.
         self._constants = {name: [float(v) for v in values] for name, values in constants.items()}
         self.alpha = float(alpha)
+        device = factory_device()
         for name, values in self._constants.items():
-            self.register_buffer(name, torch.tensor(values, dtype=torch.float32).reshape(-1, 1, 1), False)
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> LogNormalization:
-        # 2e-5 s⁻¹ loses its digits in half precision: follow the device, never the dtype.
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        for name, values in self._constants.items():
-            device = getattr(self, name).device
-            setattr(self, name, torch.tensor(values, dtype=torch.float32, device=device).reshape(-1, 1, 1))
-        return self
+            constant = torch.tensor(values, dtype=torch.float32, device=device).reshape(-1, 1, 1)
+            self.register_buffer(name, constant, False)
 
     @property
     def n_channels(self) -> int:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_iter
 from torch.utils.checkpoint import checkpoint
 
 from atmoloss import functional
@@ -138,8 +139,22 @@ def recomputed(function: Callable[..., T], *arguments: Any) -> T:
     """Return ``function(*arguments)``; what its gradient needs is computed again when it is asked for."""
     if not torch.is_grad_enabled():
         return function(*arguments)
+    if not torch.compiler.is_compiling() and any(map(_under_functional_gradient, tree_iter(arguments))):
+        raise InputError(
+            "max_memory: got a bound under torch.func.grad or one like it, where nothing can be computed again; "
+            "expected None, or the gradient of .backward()"
+        )
     result: T = checkpoint(function, *arguments, use_reentrant=False, preserve_rng_state=False)
     return result
+
+
+def _under_functional_gradient(tensor: Any) -> bool:
+    functorch = torch._C._functorch
+    while isinstance(tensor, Tensor) and functorch.is_functorch_wrapped_tensor(tensor):
+        if functorch.is_gradtrackingtensor(tensor):
+            return True
+        tensor = functorch.get_unwrapped(tensor)
+    return False
 
 
 def _encode_in_bands(encoder: Encoder, x: Tensor, stages: Sequence[str] | None, max_memory: float) -> dict[str, Tensor]:

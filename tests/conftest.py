@@ -1,4 +1,4 @@
-"""Shared fixtures: a tiny encoder with weights that were never trained. No test needs the bundled ones.
+"""Shared fixtures: a tiny encoder with weights that were never trained, and what ships: every bundled weights folder.
 
 ATMOLOSS_TEST_SEED=n draws other weights and fields, to tell noise from a defect.
 """
@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from atmoloss import weights as weights_folder
-from atmoloss.extractor import Extractor
+from atmoloss.extractor import Extractor, load_extractor
 from atmoloss.networks import Encoder
 from atmoloss.normalization import ORIGINAL_NORMALIZATION, LogNormalization
 from atmoloss.weights import WeightsInfo
@@ -24,6 +24,9 @@ TINY = {
     "stem_pool": False,
     "downsample": "blur",
 }
+
+TINY_WEIGHTS = "tiny"
+EVERY_WEIGHTS = (TINY_WEIGHTS, *sorted(weights_folder.bundled()))
 
 torch.set_num_threads(1)
 hypothesis.settings.register_profile(
@@ -130,3 +133,34 @@ def one_sentence():
             assert word in message, f"{word!r} is not in: {message}"
 
     return check
+
+
+@pytest.fixture(scope="session", params=EVERY_WEIGHTS)
+def every_weights(request, folder) -> str:
+    """The tiny weights folder, and each of those that ship: for tests of modes, which must hold for all of them."""
+    return str(folder) if request.param == TINY_WEIGHTS else request.param
+
+
+@pytest.fixture(scope="session")
+def every_extractor(every_weights) -> Extractor:
+    return load_extractor(every_weights)
+
+
+@pytest.fixture(scope="session")
+def draw_for():
+    """Draw fields in the units of an extractor, with the spread of its normalisation."""
+
+    def sample(
+        extractor: Extractor, n: int = 2, height: int = 32, width: int = 32, *, seed: int = 0, dtype=torch.float32
+    ) -> torch.Tensor:
+        noise = torch.randn(n, extractor.encoder.in_channels, height, width, generator=_generator(seed))
+        return (extractor.normalization.std * noise).to(dtype)
+
+    return sample
+
+
+@pytest.fixture(params=[True, False], ids=["oneDNN", "no oneDNN"])
+def onednn(request):
+    """With oneDNN and without: where a processor lacks an instruction, torch uses its own stricter kernels."""
+    with torch.backends.mkldnn.flags(enabled=request.param):
+        yield request.param

@@ -1,0 +1,115 @@
+"""What only looks at the fields that come in: missing values, units, and weights."""
+
+from __future__ import annotations
+
+import math
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from atmoloss import functional
+from atmoloss.errors import InputError, UnitsWarning
+
+# How far fields may lie from the stored mean: root mean square over all cells, in units of the stored spread.
+# Derivatives grow with resolution and fall with height; winds hardly do, and normalised ones are five times too weak.
+_DEVIATIONS = {"s-1": (0.02, 50.0), "m s-1": (0.3, 6.0)}
+_OTHER_DEVIATIONS = (0.05, 10.0)
+
+
+def same_shape(a: Any, b: Any, names: tuple[str, str]) -> None:
+    """Raise ``InputError`` where two tensors have different shapes."""
+    if isinstance(a, Tensor) and isinstance(b, Tensor) and a.shape != b.shape:
+        raise InputError(f"{names[1]}: got shape {tuple(b.shape)}, expected that of {names[0]}, {tuple(a.shape)}")
+
+
+def option(argument: str, value: Any, allowed: Sequence[Any]) -> None:
+    """Raise ``InputError`` where a value is none of those allowed."""
+    if value not in allowed:
+        raise InputError(f"{argument}: got {value!r}, expected one of {', '.join(map(repr, allowed))}")
+
+
+def can_be_read(tensor: Tensor) -> bool:
+    """Say whether Python can look at the numbers: not while compiling, and not under ``torch.func.vmap``."""
+    if torch.compiler.is_compiling():
+        return False
+    functorch = torch._C._functorch
+    while functorch.is_functorch_wrapped_tensor(tensor):
+        if functorch.is_batchedtensor(tensor):
+            return False
+        tensor = functorch.get_unwrapped(tensor)
+    return not tensor.is_meta
+
+
+def finite(argument: str, fields: Tensor, weight: Tensor | None) -> None:
+    """Raise ``InputError`` for missing or infinite values where ``weight`` is not zero."""
+    bad = ~torch.isfinite(fields)
+    if weight is not None:
+        bad &= weight != 0
+    count = int(bad.sum())
+    if count:
+        raise InputError(
+            f"{argument}: has {count} missing or infinite values that no mask covers; expected finite fields, "
+            "or weight=0 where there are none"
+        )
+
+
+def units(
+    argument: str, fields: Tensor, weight: Tensor | None, normalization: Any, channels: Sequence[Mapping[str, str]]
+) -> bool:
+    """Warn where fields do not look like the units of the normalisation; say whether a warning was given."""
+    mean, std = getattr(normalization, "mean", None), getattr(normalization, "std", None)
+    if not isinstance(mean, Tensor) or not isinstance(std, Tensor):
+        return False
+    # In units of the stored spread: the square of 1e-5 s-1 would leave float16, and nearly float32.
+    z, share = (functional.full_precision(fields) - mean) / std, 1.0
+    if weight is not None:
+        covered = weight == 0
+        z, share = z.masked_fill(covered, 0.0), 1.0 - float(covered.double().mean())
+    offset, square = z.mean((0, 2, 3)) / share, z.square().mean((0, 2, 3)) / share
+    deviation, variance = square.sqrt(), square - offset.square()
+    bounds = [_DEVIATIONS.get(channel["units"], _OTHER_DEVIATIONS) for channel in channels]
+    low, high = (torch.tensor(b, device=z.device) for b in zip(*bounds, strict=True))
+    # One calm channel is weather. All of them, or one by far, are units.
+    weak = (deviation < low).all() | (deviation < low / 10)
+    wrong = weak | (deviation > high) | (variance < 1e-6 * square)
+    if not wrong.any() or not fields.any():  # a field of zeros is a start, or nothing, in any units
+        return False
+    channel = int(wrong.nonzero()[0, 0])
+    about, sigma = channels[channel], float(std.flatten()[channel])
+    spread = sigma * float(variance[channel].clamp_min(0).sqrt())
+    centre = sigma * float(offset[channel]) + float(mean.flatten()[channel])
+    warnings.warn(
+        f"{argument}: {about['name']} has a mean of {centre:.2g} and a standard deviation of {spread:.2g}, expected "
+        f"about {float(mean.flatten()[channel]):.2g} and {sigma:.2g} {about['units']}; are the fields normalised or in "
+        "other units? (said once)",
+        UnitsWarning,
+        stacklevel=_depth_of_user(),
+    )
+    return True
+
+
+def area_weight(weight: Tensor, given: Tensor) -> None:
+    """Raise ``InputError`` unless a weight is finite, not negative but for rounding, and not all zero in a sample.
+
+    Args:
+        weight: (N or 1, 1, H, W), its negative values set to zero.
+        given: the same before that; cos 90° is -4e-8 in float32.
+    """
+    low, sums = float(given.min()), weight.sum((1, 2, 3))
+    if not (low >= -1e-6 * float(given.max()) and float(sums.min()) > 0 and float(sums.max()) < math.inf):
+        raise InputError(
+            f"weight: smallest value {low:g}, sums of a sample {float(sums.min()):g} to {float(sums.max()):g}; "
+            "expected weights that are finite, not negative and not all zero"
+        )
+
+
+def _depth_of_user() -> int:
+    """Return the ``stacklevel`` of the first caller outside atmoloss and torch, for a warning raised by my caller."""
+    frame, depth = sys._getframe(1), 1
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in ("atmoloss", "torch"):
+        frame, depth = frame.f_back, depth + 1
+    return depth

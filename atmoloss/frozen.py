@@ -1,0 +1,61 @@
+"""Modules whose numbers stay what they are, whatever the model that holds them does to its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+M = TypeVar("M", bound="Frozen")
+
+
+class Frozen(nn.Module):
+    """A module in evaluation mode whose buffers follow the device of the parent and nothing else.
+
+    Casts such as ``.half()`` change no number. ``to_empty()``, whose tensors hold whatever was in memory, and the
+    way to the ``meta`` device and back give the numbers back that were there before.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._while_on_meta: dict[str, Tensor] = {}
+        self.training = False
+
+    def train(self: M, mode: bool = True) -> M:
+        """Stay in evaluation mode whatever the parent does."""
+        super().train(False)
+        return self
+
+    def _apply(self: M, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> M:
+        before = dict(self.named_buffers())
+
+        def move(tensor: Tensor) -> Tensor:
+            moved = fn(tensor)
+            # Only the device of what came back counts: its numbers may be rounded, or, from to_empty(), anything.
+            return moved if moved is tensor or tensor.is_meta else tensor.to(moved.device)
+
+        super()._apply(move, recurse)  # type: ignore[no-untyped-call]
+        with torch.no_grad():
+            for name, buffer in self.named_buffers():
+                if buffer.is_meta and not before[name].is_meta:
+                    self._while_on_meta[name] = before[name].cpu()
+                elif before[name].is_meta and not buffer.is_meta:
+                    buffer.copy_(self._while_on_meta.pop(name))
+        return self
+
+
+def factory_device() -> torch.device:
+    """Return torch's default device, but the CPU for ``meta``: constants are known, and no checkpoint brings them."""
+    device = torch.get_default_device()
+    return torch.device("cpu") if device.type == "meta" else device
+
+
+def leave_inference_mode(module: nn.Module) -> None:
+    """Replace buffers that were made under ``torch.inference_mode()``, which no gradient may pass, by plain copies."""
+    for child in module.modules():
+        for name, buffer in child._buffers.items():
+            if buffer is not None and buffer.is_inference():
+                with torch.inference_mode(False):
+                    child._buffers[name] = buffer.clone()
