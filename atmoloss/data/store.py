@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from atmoloss.data.conventions import quantity
+from atmoloss.data.quantities import quantity
 from atmoloss.errors import DataError, require
 
 PROGRESS = "progress"

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from atmoloss import __version__, functional
-from atmoloss.data.conventions import quantity
+from atmoloss.data.quantities import quantity
 from atmoloss.data.sequences import SequenceDataset, SequenceSpec
 from atmoloss.data.sources import FieldSource
 from atmoloss.extractor import Extractor, load_strictly
