@@ -121,7 +121,7 @@ def horizontal_axes(field: xr.DataArray) -> tuple[list[str], tuple[np.ndarray, n
     if all(_units(axis) in ("", "1") for axis in (latitude, longitude)) and _is_globe_in_radians(north, east):
         raise DataError(
             f"{latitude.name}, {longitude.name}: got values up to {np.abs(north).max():.3g} and {east.max():.3g} "
-            "without units, which look like radians, expected degrees; set the attribute units to 'radian' or 'degrees_north'"
+            "without units, which look like radians, expected degrees; set the attribute units, to 'radian' if they are"
         )
     return [str(latitude.dims[0]), str(longitude.dims[0])], (north, east)
 

@@ -42,10 +42,12 @@ def open_fields(
 ) -> xr.Dataset:
     """Open fields of any common file in the layout that the rest of the package reads.
 
-    Variables are recognised by CF standard name, then by usual names (``atmoloss.data.conventions``).
-    ``u`` and ``v`` also stand for ``u10``/``v10`` or ``u100``/``v100`` where a file holds no other wind.
+    Variables are recognised by their usual names in any spelling, with or without a height or a level
+    (``atmoloss.data.quantities``), or by CF standard name, which must not contradict. ``u`` also stands for ``u10``,
+    ``u850`` … where ``level`` says so or a file holds no other; the same holds for ``t`` and ``t2m``.
     Divergence and vorticity are read where stored, from spherical harmonics too, and otherwise derived
-    from the winds of the same level (attribute ``derived_from``).
+    from the winds of the same level (attribute ``derived_from``), by finite differences on regular
+    latitude–longitude grids, through spherical harmonics on global Gaussian ones.
 
     Time is the valid time. Forecast dimensions (reference time, step) are stacked into it, and ``run``
     numbers the forecast run of each time, by reference time: pairs must stay inside one run. Runs are
@@ -68,7 +70,8 @@ def open_fields(
         engine: of xarray; ``None`` decides by the file.
 
     Returns:
-        Dataset of float32 variables (time, latitude, longitude), SI units (s-1, m s-1): ``time``
+        Dataset of float32 variables (time, latitude, longitude) in the quantity's SI units (s-1, m s-1, K,
+        Pa, …; converted where that is linear), others in those of the file: ``time``
         datetime64[ns], ``run`` int64 (time), latitude descending, longitude ascending in degrees
         (on past 360 where a regional grid crosses the date line).
 
@@ -163,6 +166,8 @@ def _regular(
     wanted = variables.quantity_of(source, name)
     factor, offset = (1.0, 0.0) if wanted is None else conversion(source, wanted)
     lmax = spectral.truncation(source)
+    if lmax is not None and (factor, offset) != (1.0, 0.0):
+        raise DataError(f"{source.name}: got coefficients in {source.attrs['units']!r}, expected SI units")
     field = conventions.select(source, _level(wanted, level))
     if lmax is None and grid is not None:
         raise DataError(f"grid: got {grid:g}, expected None: {source.name!r} is no spherical harmonics")

@@ -80,9 +80,7 @@ def find_winds(datasets: Sequence[xr.Dataset], level: float | None) -> dict[str,
         for fields in (us, vs) if vs else ():
             if len(fields) > 1:
                 present = "; ".join(f"{f.name} (levels: {describe_levels(f)})" for f in fields)
-                raise DataError(
-                    f"level: got None, but several winds are there, expected one that leaves one: {present}"
-                )
+                raise DataError(f"level: got None, expected one that leaves one of the winds {present}")
         if vs:
             pairs[f"{us[0].name}, {vs[0].name}"] = (us[0], vs[0])
     return pairs
