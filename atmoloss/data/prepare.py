@@ -29,7 +29,7 @@ from atmoloss.data import store
 from atmoloss.data.moments import Moments, normalization_constants
 from atmoloss.data.opening import open_datasets
 from atmoloss.data.reading import read_fields
-from atmoloss.data.sources import in_periods, parse_periods
+from atmoloss.data.sources import attributes_of, in_periods, parse_periods
 from atmoloss.data.variables import find_variable
 from atmoloss.errors import DataError, require
 from atmoloss.weights import write_atomically
@@ -182,14 +182,9 @@ def _plan(
         "options": dataclasses.asdict(options),
         "layout": dataclasses.asdict(layout),
         "axes": digest.hexdigest(),
-        "attributes": {name: _attributes(fields[name]) for name in options.variables},
+        "attributes": {name: attributes_of(fields[name]) for name in options.variables},
     }
     return json.loads(json.dumps(plan)), axes, seen["index"]
-
-
-def _attributes(field: xr.DataArray) -> dict[str, str]:
-    keys = ("standard_name", "long_name", "units", "derived_from")
-    return {key: str(field.attrs[key]) for key in keys if key in field.attrs}
 
 
 def _open(source: Any, options: PrepareOptions, storage_options: dict[str, Any] | None) -> list[xr.Dataset]:

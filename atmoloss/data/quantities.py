@@ -210,6 +210,11 @@ VARIABLES: dict[str, Quantity] = {
 WIND_PAIRS = (("u", "v"), ("u10", "v10"), ("u100", "v100"))
 
 
+def plain_units(units: str) -> str:
+    """Return units in the one spelling that comparisons use: ``m s**-1`` and ``m.s^-1`` are ``ms-1``."""
+    return re.sub(r"\*\*|\^|[\s.]", "", units.lower())
+
+
 def conversion(field: xr.DataArray, wanted: Quantity) -> tuple[float, float]:
     """Return factor and offset that bring a field to the quantity's units; a field without units is taken to be right.
 
@@ -219,7 +224,7 @@ def conversion(field: xr.DataArray, wanted: Quantity) -> tuple[float, float]:
     given = field.attrs.get("units")
     if given is None:
         return 1.0, 0.0
-    text = re.sub(r"\*\*|\^|[\s.]", "", str(given).lower())
+    text = plain_units(str(given))
     for pattern, factor, offset in _UNITS[wanted.units]:
         if re.fullmatch(pattern, text):
             return factor, offset

@@ -280,6 +280,10 @@ class Store:
         stored = [self._find(name) for name in variables]
         return StoredFields(self.path, stored, self.layout, self.record["fingerprint"])
 
+    def attributes(self, variables: Sequence[str]) -> tuple[dict[str, str], ...]:
+        """Return the CF attributes of some variables, see :class:`atmoloss.data.sources.FieldSource`."""
+        return tuple(self.record["plan"]["attributes"][self._find(name)] for name in variables)
+
     def _find(self, name: str) -> str:
         wanted = quantity(name)
         for stored in self.variables:
