@@ -339,6 +339,29 @@ def test_what_no_harmonics_can_do_is_refused(one_sentence):
         one_sentence(error.value, "missing: 1 value", "Gaussian")
 
 
+def test_gaussian_grib(tmp_path, one_sentence):
+    eccodes = pytest.importorskip("eccodes")
+    pytest.importorskip("cfgrib")
+    keys = {"centre": "ecmf", "level": 850, "dataDate": 20260301, "dataTime": 600, "bitsPerValue": 24}
+    for sample in ("regular_gg_pl_grib2", "reduced_gg_pl_32_grib2"):
+        with open(tmp_path / sample, "wb") as file:
+            for name in "uv":
+                message = eccodes.codes_grib_new_from_samples(sample)
+                for key, value in {**keys, "shortName": name}.items():
+                    eccodes.codes_set(message, key, value)
+                latitude = eccodes.codes_get_array(message, "latitudes")
+                eccodes.codes_set_values(message, 10.0 * np.cos(np.deg2rad(latitude)) * (name == "u"))
+                eccodes.codes_write(message, file)
+                eccodes.codes_release(message)
+    got = open_fields(tmp_path / "regular_gg_pl_grib2", level=850, engine="cfgrib")
+    assert got["vorticity"].shape == (1, 64, 128)
+    want = 20.0 / EARTH_RADIUS * np.sin(np.deg2rad(got["latitude"].values))
+    np.testing.assert_allclose(got["vorticity"].values[0].mean(-1), want, atol=5e-6 * want.max())
+    with pytest.raises(DataError) as error:
+        open_fields(tmp_path / "reduced_gg_pl_32_grib2", level=850, engine="cfgrib")
+    one_sentence(error.value, "along one dimension 'values'", "reduced Gaussian", "cdo setgridtype,regular")
+
+
 @pytest.mark.skipif(not REFERENCE.is_file(), reason="../shared is not there")
 def test_gaussian_derivatives_of_real_winds_are_the_reference():
     import ducc0
