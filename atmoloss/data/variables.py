@@ -50,12 +50,25 @@ def find_variable(datasets: Sequence[xr.Dataset], name: str, level: float | None
         if len(fitting) > 1 and len(exact) != 1:
             present = "; ".join(f"{f.name} (levels: {describe_levels(f)})" for f in fitting)
             raise DataError(f"variables: {name!r} fits several variables, name one of: {present}")
+        if fitting and wanted is not None and wanted.units == "s-1":
+            _check_beside_winds(datasets, group, name, wanted, level)
         if fitting:
             return (exact or fitting)[0]
     present = "; ".join(f"{f.name}: {describe_levels(f)}" for group in groups for f, _ in group)
     if present and level is not None and (wanted is None or wanted.place is None):
         raise DataError(f"level: got {level:g} for {name!r}, expected one that is present ({present})")
     return None
+
+
+def _check_beside_winds(
+    datasets: Sequence[xr.Dataset], group: Sequence[Candidate], name: str, wanted: Quantity, level: float | None
+) -> None:
+    """Refuse ``vo850`` for ``vorticity`` beside winds, from which divergence would come, maybe at another level."""
+    if level is None and wanted.place is None and all(place is not None for _, place in group):
+        winds = find_winds(datasets, None)
+        if winds:
+            stored = ", ".join(str(f.name) for f, _ in group)
+            raise DataError(f"level: got None for {name!r}, expected the one meant of {stored} and {'; '.join(winds)}")
 
 
 def find_winds(datasets: Sequence[xr.Dataset], level: float | None) -> dict[str, tuple[xr.DataArray, xr.DataArray]]:
@@ -145,8 +158,9 @@ def _parse_names(field: xr.DataArray) -> tuple[str, Place | None] | None:
             said = re.search(rf"(?<!\d){number.group()}[ -]?(m|met\w*|hpa|mb|mbar|mil\w*)\b", text)
             if said is not None:
                 bare = "m" if re.match("m$|met", said.group(1)) else "hpa"
-            elif found is not None and found[0].size == 1 and found[0][0] == float(number.group()):
-                bare = found[1].lower() if found[1] in ("m", "hPa") else ""
+            # Not a pressure: the 100 hPa that a selection leaves as a scalar would turn u100 into a wind up there.
+            elif found is not None and found[1] == "m" and found[0].size == 1 and found[0][0] == float(number.group()):
+                bare = "m"
         parsed = parse(name, bare)
         if parsed is not None:
             return parsed

@@ -125,6 +125,17 @@ def test_winds_of_one_place_are_differentiated_together():
         open_fields(xr.Dataset({"u850": field(), "v500": field()}), "vorticity")
 
 
+def test_stored_vorticity_of_one_level_is_not_mixed_with_winds_of_another():
+    stored = field(1e-5, "s-1")
+    assert open_fields(xr.Dataset({"vo850": stored}), "vorticity")["vorticity"].attrs.get("derived_from") is None
+    both = xr.Dataset({"vo850": stored, "u10": field(), "v10": field()})
+    with pytest.raises(
+        DataError, match="level: got None for 'vorticity', expected the one meant of vo850 and u10, v10"
+    ):
+        open_fields(both)
+    assert "derived_from" not in open_fields(both, "vorticity", 850)["vorticity"].attrs
+
+
 def test_levels_come_before_numbers_in_names():
     # ERA5 and ARCO: 100 hPa on the axis, 100 m in a name.
     data = xr.Dataset({"u": field(1.0, level=[850, 100]), "100m_u_component_of_wind": field(7.0)})
@@ -135,6 +146,9 @@ def test_levels_come_before_numbers_in_names():
     chosen = xr.Dataset({"u": field(level=[850, 500]), "u10": field(9.0)}).sel(level=850)
     assert open_fields(chosen, "u", 850)["u"].values[0, 0, 0] == 1
     assert open_fields(chosen, "u10", 850)["u10"].values[0, 0, 0] == 9
+    high = xr.Dataset({"u": field(level=[100, 500]), "u100": field(9.0)}).sel(level=100)
+    assert open_fields(high, "u100")["u100"].values[0, 0, 0] == 9
+    assert open_fields(high, "u", 100)["u"].values[0, 0, 0] == 1
     # WeatherBench's pressures have no units.
     assert open_fields(xr.Dataset({"u": field(level=[850, 500], unit="")}), "u500")["u500"].values[0, 0, 0] == 101
 
