@@ -58,7 +58,9 @@ def atmodist_distance(
     zero if and only if the features are equal, a mean square (no root is taken), differentiable.
 
     Args:
-        a, b: (N, C, H, W), physical units.
+        a, b: (N, C, H, W), physical units, row 0 northernmost, columns eastward. A tensor whose latitude ascends
+            cannot be told from one that descends, and gets another number without an error; fields that
+            ``atmoloss.data.open_fields`` returns are in order.
         weights: bundled name, weights folder, Hub repository, or an ``Extractor``.
         weight: area weights or mask, see :meth:`AtmoDistLoss.forward`.
         **options: of :class:`AtmoDistLoss`, except ``reduction``.
@@ -90,7 +92,7 @@ def distance_matrix(
     |Φ|² + |Φ'|² − 2ΦΦ'ᵀ with products in float64: a pair whose fields differ by 10⁻⁴ keeps its digits.
 
     Args:
-        fields: (N, C, H, W), physical units.
+        fields: (N, C, H, W), physical units, row 0 northernmost, columns eastward: see :func:`atmodist_distance`.
         others: (M, C, H, W); ``None`` compares the fields with each other.
         weights: bundled name, weights folder, Hub repository, or an ``Extractor``.
         batch_size: fields encoded at a time; ``None`` for about 2¹⁸ points, or what ``max_memory`` allows.

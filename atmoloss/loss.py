@@ -176,7 +176,9 @@ class AtmoDistLoss(nn.Module):
         """Return the loss of ``prediction`` against ``target``.
 
         Args:
-            prediction: (N, C, H, W), physical units (of the transform's input, if there is one).
+            prediction: (N, C, H, W), physical units (of the transform's input, if there is one), row 0 northernmost,
+                columns eastward. A tensor whose latitude ascends cannot be told from one that descends, and gets
+                another number without an error; fields that ``atmoloss.data.open_fields`` returns are in order.
             target: the same, or what :meth:`features` returned for it.
             weight: (H,), (H, W) or (N, 1, H, W), not negative: area weights and masks. Where it is zero,
                 both fields are replaced by the climatological mean before anything is computed.

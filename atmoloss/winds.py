@@ -88,7 +88,8 @@ def _derivative(field: Tensor, dim: int, periodic: bool) -> Tensor:
 class WindToVorticityDivergence(nn.Module):
     r"""Horizontal wind to (divergence, relative vorticity), in the package's channel order.
 
-    Formulas and stencils: see :mod:`atmoloss.winds`. At a pole the longitude has no meaning and
+    Formulas and stencils: see :mod:`atmoloss.winds`. Winds on a global Gaussian grid are derived by
+    :func:`atmoloss.data.open_fields`, through spherical harmonics. At a pole the longitude has no meaning and
     cos φ = 0: a pole row of the output is the zonal mean of the row next to it. Its wind is still read
     by the differences of the rows beside it, along a meridian it continues them smoothly.
 

@@ -1,14 +1,13 @@
-"""How variables, dimensions and units are recognised, and how axes are ordered.
+"""How coordinates are recognised, and how axes are ordered.
 
-CF attributes decide first: a variable whose ``standard_name`` contradicts is never taken for its name
-(an ocean model's ``vo`` is no vorticity). Names serve where attributes are absent or fit several.
+CF attributes decide first, names serve where attributes are absent. Horizontal coordinates are degrees only
+where something says so: see :func:`horizontal_axes`. For variables see :mod:`atmoloss.data.variables`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,48 +17,8 @@ from atmoloss.errors import DataError
 if TYPE_CHECKING:
     import xarray as xr
 
-
-@dataclass(frozen=True)
-class Quantity:
-    """A quantity that can be asked for: CF standard names, usual names, units, fixed height in metres."""
-
-    standard_names: tuple[str, ...]
-    names: tuple[str, ...]
-    units: str
-    height: float | None = None
-
-
-def _wind(component: str, height: int | None = None) -> Quantity:
-    """Return the eastward (``u``) or northward (``v``) wind, on levels or at a height above ground."""
-    cf = "eastward_wind" if component == "u" else "northward_wind"
-    long = f"{component}_component_of_wind"
-    if height is None:
-        short = (component, f"{component}a", f"{component}grd", f"{component}wnd")
-        return Quantity((cf,), (*short, long, cf), "m s-1")
-    h, c = height, component
-    names = [f"{c}{h}", f"{h}{c}", f"{c}{h}m", f"{h}m_{long}", f"{c}grd{h}m", f"{c}grd_{h}m"]
-    if height == 10:
-        names.append(f"{c}as")  # CMIP
-    return Quantity((cf,), tuple(names), "m s-1", float(height))
-
-
-VARIABLES: dict[str, Quantity] = {
-    "divergence": Quantity(("divergence_of_wind",), ("divergence", "d", "div"), "s-1"),
-    "vorticity": Quantity(
-        ("atmosphere_relative_vorticity", "atmosphere_upward_relative_vorticity"),
-        ("vorticity", "vo", "vor", "relative_vorticity", "relv"),
-        "s-1",
-    ),
-    **{f"{c}{h or ''}": _wind(c, h) for h in (None, 10, 100) for c in ("u", "v")},
-}
-"""Canonical name → quantity; any of a quantity's names may be asked for."""
-
-WIND_PAIRS = (("u", "v"), ("u10", "v10"), ("u100", "v100"))
-
 # Kind of coordinate → (CF standard names, usual names).
 _COORDINATES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "latitude": (("latitude",), ("latitude", "lat", "y", "nav_lat")),
-    "longitude": (("longitude",), ("longitude", "lon", "long", "x", "nav_lon")),
     "level": (
         (
             "air_pressure",
@@ -82,6 +41,10 @@ _COORDINATES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             "sigma",
             "height",
             "heightaboveground",
+            "height_above_ground",
+            "isobaric",
+            "lv_isbl",
+            "lv_htgl",
         ),
     ),
     "number": (("realization",), ("number", "member", "ensemble", "realization", "ens")),
@@ -95,14 +58,18 @@ _COORDINATES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     "valid": (("time",), ("time", "valid_time")),
 }
-_METRES_PER_SECOND = re.compile(r"(m|met(er|re)s?)(/|per)(s|sec|seconds?)|(m|met(er|re)s?)(s|sec|seconds?)-1")
-_PER_SECOND = re.compile(r"1?(/|per)(s|sec|seconds?)|1?(s|sec|seconds?)-1")
-
-
-def quantity(name: str) -> Quantity | None:
-    """Return the quantity that a canonical or usual name means, ``None`` for a name of the file's own."""
-    lowered = name.lower()
-    return next((q for key, q in VARIABLES.items() if lowered == key or lowered in q.names), None)
+_DEGREES, _RADIANS = "(deg(ree)?s?|°)", "rad(ian)?s?"
+_TOWARDS = {"latitude": f"{_DEGREES}_?n(orth)?", "longitude": f"{_DEGREES}_?e(ast)?"}
+_NAMES = {
+    "latitude": r"(nav_|x|g\d+_)?lat(itude)?(_?\d+)?",
+    "longitude": r"(nav_|x|g\d+_)?lon(g|gitude)?(_?\d+)?",
+}
+# Two-dimensional coordinates go by more names: lat_rho, TLAT, gridlat_0, XLAT_M, geolon_t.
+_NAMES_2D = {
+    "latitude": r"(.*_|grid|geo|[xtuv])?lat(itude)?s?(_.*|\d.*)?",
+    "longitude": r"(.*_|grid|geo|[xtuv])?lon(g|gitude)?s?(_.*|\d.*)?",
+}
+_REGRID = "regrid to a regular latitude-longitude grid first, e.g. with xesmf or cdo remapbil"
 
 
 def coordinate(field: xr.DataArray, kind: str, dims: Iterable[str] | None = None) -> str | None:
@@ -110,7 +77,8 @@ def coordinate(field: xr.DataArray, kind: str, dims: Iterable[str] | None = None
 
     Args:
         field: whose coordinates and dimensions are looked through.
-        kind: ``latitude``, ``longitude``, ``level``, ``number``, ``step``, ``reference`` or ``valid``.
+        kind: ``level``, ``number``, ``step``, ``reference`` or ``valid``; for the horizontal ones see
+            :func:`horizontal_axes`.
         dims: only coordinates that live on these dimensions count (scalars do); ``None``: all.
     """
     standard_names, names = _COORDINATES[kind]
@@ -119,15 +87,110 @@ def coordinate(field: xr.DataArray, kind: str, dims: Iterable[str] | None = None
     # A dimension coordinate describes its axis better than an auxiliary one of the same kind.
     usable.sort(key=lambda c: (c not in field.dims, field.coords[c].ndim == 0))
     for name in usable:
-        attrs = field.coords[name].attrs
-        degrees = {"latitude": "degrees_north", "longitude": "degrees_east"}.get(kind)
-        if attrs.get("standard_name") in standard_names or (degrees and attrs.get("units") == degrees):
+        if field.coords[name].attrs.get("standard_name") in standard_names:
             return name
     for name in [*usable, *(str(d) for d in field.dims if d in allowed and d not in field.coords)]:
         standard = field.coords[name].attrs.get("standard_name") if name in field.coords else None
-        if name.lower() in names and standard in (None, "unknown"):
+        # thredds and NCL number the axes of one kind: isobaric3, lv_HTGL0.
+        plain = name.lower().rstrip("0123456789") if kind == "level" else name.lower()
+        if plain in names and standard in (None, "unknown"):
             return name
     return None
+
+
+def horizontal_axes(field: xr.DataArray) -> tuple[list[str], tuple[np.ndarray, np.ndarray]]:
+    """Return the dimensions and the values in degrees of latitude and longitude.
+
+    An axis counts where its CF ``standard_name`` or its units (``degrees_north``, …) say so, or its name
+    (``lat``, ``nav_lon``, …) does and neither contradicts; one called ``y`` or ``x`` only where it is in degrees.
+    Radians are converted.
+
+    Raises:
+        DataError: no two such axes: indices, a projection, two-dimensional coordinates, a reduced or unstructured
+            grid; or units that are neither degrees nor radians.
+    """
+    latitude, longitude = (_horizontal(field, kind) for kind in _NAMES)
+    if latitude is None or longitude is None:
+        raise DataError(_why_no_axes(field))
+    if latitude.dims == longitude.dims:
+        raise DataError(
+            f"{field.name}: got latitude and longitude along one dimension {latitude.dims[0]!r} (a reduced Gaussian or "
+            f"unstructured grid), without a latitude and a longitude axis; {_REGRID}, or cdo setgridtype,regular"
+        )
+    north, east = _in_degrees(latitude), _in_degrees(longitude)
+    if all(_units(axis) in ("", "1") for axis in (latitude, longitude)) and _is_globe_in_radians(north, east):
+        raise DataError(
+            f"{latitude.name}, {longitude.name}: got values up to {np.abs(north).max():.3g} and {east.max():.3g} "
+            "without units, which look like radians, expected degrees; set the attribute units, to 'radian' if they are"
+        )
+    return [str(latitude.dims[0]), str(longitude.dims[0])], (north, east)
+
+
+def _horizontal(field: xr.DataArray, kind: str) -> xr.DataArray | None:
+    """Return the one-dimensional latitude or longitude: by attributes, then by name where there is no other."""
+    # A dimension coordinate describes its axis better than an auxiliary one.
+    axes: list[xr.DataArray] = sorted(
+        (c for c in field.coords.values() if c.ndim == 1), key=lambda c: c.name not in field.dims
+    )
+    for axis in axes:
+        standard = _standard_name(axis)
+        if standard == kind or (standard is None and re.fullmatch(_TOWARDS[kind], _units(axis))):
+            return axis
+    if any(_is_curvilinear(c, kind) for c in field.coords.values()):
+        return None
+    for axis in axes:
+        name = str(axis.name).lower()
+        named = re.fullmatch(_NAMES[kind], name)
+        in_degrees = name == {"latitude": "y", "longitude": "x"}[kind] and re.fullmatch(_DEGREES, _units(axis))
+        if _standard_name(axis) is None and (named or in_degrees):
+            return axis
+    return None
+
+
+def _standard_name(axis: xr.DataArray) -> str | None:
+    name = axis.attrs.get("standard_name")
+    return None if name in (None, "", "unknown") else str(name)
+
+
+def _units(axis: xr.DataArray) -> str:
+    return str(axis.attrs.get("units", "")).strip().lower()
+
+
+def _in_degrees(axis: xr.DataArray) -> np.ndarray:
+    """Return the values of a latitude or longitude in degrees; without units they are taken to be."""
+    values = np.asarray(axis.values, dtype=np.float64)
+    if re.fullmatch(_RADIANS, _units(axis)):
+        return np.asarray(np.rad2deg(values))
+    if _units(axis) in ("", "1") or re.fullmatch(f"{_DEGREES}|{'|'.join(_TOWARDS.values())}", _units(axis)):
+        return values
+    raise DataError(f"{axis.name}: got units {axis.attrs['units']!r}, expected degrees or radians; {_REGRID}")
+
+
+def _is_globe_in_radians(latitude: np.ndarray, longitude: np.ndarray) -> bool:
+    """Say whether rows stay within ±π/2 and columns close after 2π: no region in degrees does both."""
+    if min(latitude.size, longitude.size) < 2 or np.abs(latitude).max() > np.pi / 2 + 1e-6:
+        return False
+    return bool(abs(np.ptp(longitude) * longitude.size / (longitude.size - 1) - 2 * np.pi) < 0.01)
+
+
+def _is_curvilinear(axis: xr.DataArray, kind: str) -> bool:
+    """Say whether a coordinate is a latitude or longitude of several dimensions, in any spelling."""
+    said = _standard_name(axis) == kind or re.fullmatch(_TOWARDS[kind], _units(axis))
+    return axis.ndim > 1 and bool(said or re.fullmatch(_NAMES_2D[kind], str(axis.name).lower()))
+
+
+def _why_no_axes(field: xr.DataArray) -> str:
+    """Return the sentence that says why a field has no latitude and longitude axis, and what to do."""
+    start = f"{field.name}: got dimensions {field.dims} without a latitude and a longitude axis"
+    two = [str(c.name) for c in field.coords.values() if any(_is_curvilinear(c, kind) for kind in _NAMES)]
+    if two:
+        return f"{start} but two-dimensional {', '.join(two)} (a curvilinear, rotated or projected grid); {_REGRID}"
+    units = {str(d): field.coords[d].attrs.get("units") if d in field.coords else None for d in field.dims}
+    said = ", ".join(f"{d!r} in {u!r}" if u else f"{d!r} without units" for d, u in units.items())
+    return (
+        f"{start} in degrees ({said}); if they are degrees say so by units 'degrees_north' and 'degrees_east', "
+        f"else {_REGRID}"
+    )
 
 
 def levels(field: xr.DataArray) -> tuple[np.ndarray, str] | None:
@@ -140,6 +203,8 @@ def levels(field: xr.DataArray) -> tuple[np.ndarray, str] | None:
     values = np.atleast_1d(np.asarray(axis.values, dtype=np.float64))
     if unit.lower() in ("pa", "pascal", "pascals"):
         return values / 100.0, "hPa"
+    if unit.lower() in ("m", "metre", "metres", "meter", "meters"):
+        return values, "m"
     return values, "hPa" if unit.lower() in ("mbar", "millibar", "millibars", "hpa") else unit
 
 
@@ -155,36 +220,6 @@ def describe_levels(field: xr.DataArray) -> str:
     if found is None:
         return "none"
     return ", ".join(f"{value:g}" for value in found[0]) + f" {found[1]}".rstrip()
-
-
-def find_variable(datasets: Sequence[xr.Dataset], name: str, level: float | None) -> xr.DataArray | None:
-    """Return the one variable that a name means, ``None`` where there is none.
-
-    By CF standard name, then by name; a wind ``u`` is also the 10 m wind of a file that holds no other.
-
-    Raises:
-        DataError: several variables fit, or none of those that fit has the level.
-    """
-    fields = [data[v] for data in datasets for v in data.data_vars]
-    wanted = quantity(name)
-    if wanted is None:
-        fitting = [f for f in fields if f.name == name]
-    else:
-        known = ("", "unknown", *wanted.standard_names)
-        agreeing = [f for f in fields if str(f.attrs.get("standard_name", "")) in known]
-        fitting = [f for f in agreeing if _aliases(f) & set(wanted.names)]
-        fitting = fitting or [f for f in agreeing if "standard_name" in f.attrs and _fits(f, wanted)]
-    # Winds at 10 m have no level to choose: "u10" with level=850 beside "u" is still the 10 m wind.
-    if level is not None and fitting and (wanted is None or wanted.height is None):
-        at_level = [f for f in fitting if has_level(f, level)]
-        if not at_level:
-            present = "; ".join(f"{f.name}: {describe_levels(f)}" for f in fitting)
-            raise DataError(f"level: got {level:g} for {name!r}, expected one that is present ({present})")
-        fitting = at_level
-    if len(fitting) > 1:
-        present = "; ".join(f"{f.name} (levels: {describe_levels(f)})" for f in fitting)
-        raise DataError(f"variables: {name!r} fits several variables, name one of: {present}")
-    return fitting[0] if fitting else None
 
 
 def select(field: xr.DataArray, level: float | None) -> xr.DataArray:
@@ -214,35 +249,6 @@ def select(field: xr.DataArray, level: float | None) -> xr.DataArray:
 def _dims(field: xr.DataArray, name: str) -> list[str]:
     """Return the dimensions of a coordinate, or of a dimension without one."""
     return [str(d) for d in field.coords[name].dims] if name in field.coords else [name]
-
-
-def _aliases(field: xr.DataArray) -> set[str]:
-    """Return the lower-case names that a variable goes by."""
-    return {str(field.name).lower(), str(field.attrs.get("GRIB_shortName", "")).lower()}
-
-
-def _fits(field: xr.DataArray, wanted: Quantity) -> bool:
-    """Say whether a variable's standard name and height fit a quantity, whatever its own name."""
-    if field.attrs["standard_name"] not in wanted.standard_names:
-        return False
-    found = levels(field)
-    metres = found is not None and found[1] == "m"
-    return wanted.height is None or (metres and has_level(field, wanted.height))
-
-
-def check_units(field: xr.DataArray, wanted: Quantity) -> None:
-    """Refuse a field in other units than the quantity's; a field without units is taken to be right.
-
-    Raises:
-        DataError: the units are others.
-    """
-    given = field.attrs.get("units")
-    if given is None:
-        return
-    text = re.sub(r"\*\*|\^|[\s.]", "", str(given).lower())
-    pattern = _METRES_PER_SECOND if wanted.units == "m s-1" else _PER_SECOND
-    if pattern.fullmatch(text) is None:
-        raise DataError(f"{field.name}: got units {given!r}, expected {wanted.units!r}; convert it first")
 
 
 def latitude_order(values: np.ndarray) -> np.ndarray:

@@ -26,11 +26,11 @@ import numpy as np
 
 from atmoloss import __version__
 from atmoloss.data import store
-from atmoloss.data.conventions import find_variable, quantity
 from atmoloss.data.moments import Moments, normalization_constants
 from atmoloss.data.opening import open_datasets
 from atmoloss.data.reading import read_fields
-from atmoloss.data.sources import in_periods, parse_periods
+from atmoloss.data.sources import attributes_of, in_periods, parse_periods
+from atmoloss.data.variables import find_variable
 from atmoloss.errors import DataError, require
 from atmoloss.weights import write_atomically
 
@@ -182,14 +182,9 @@ def _plan(
         "options": dataclasses.asdict(options),
         "layout": dataclasses.asdict(layout),
         "axes": digest.hexdigest(),
-        "attributes": {name: _attributes(fields[name]) for name in options.variables},
+        "attributes": {name: attributes_of(fields[name]) for name in options.variables},
     }
     return json.loads(json.dumps(plan)), axes, seen["index"]
-
-
-def _attributes(field: xr.DataArray) -> dict[str, str]:
-    keys = ("standard_name", "long_name", "units", "derived_from")
-    return {key: str(field.attrs[key]) for key in keys if key in field.attrs}
 
 
 def _open(source: Any, options: PrepareOptions, storage_options: dict[str, Any] | None) -> list[xr.Dataset]:
@@ -389,13 +384,10 @@ def _finish(job: _Job) -> None:
             digest.update(str(record["sha256"]).encode())
             for c, total in enumerate(totals):
                 total.merge(Moments.from_sparse(record[f"moments{c}"]))
-    known = [quantity(name) for name in names]
     record = {
         **job.plan["layout"],
         "variables": list(names),
-        "units": [
-            q.units if q else job.plan["attributes"][n].get("units", "") for q, n in zip(known, names, strict=True)
-        ],
+        "units": [job.plan["attributes"][name].get("units", "") for name in names],
         "level": job.options.level,
         "source": job.plan["source"],
         "normalization": normalization_constants(totals),

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 
-from atmoloss.data import conventions, spectral
+from atmoloss.data import conventions, spectral, variables
 from atmoloss.data.opening import open_datasets
+from atmoloss.data.quantities import VARIABLES, Quantity, conversion, quantity
 from atmoloss.data.times import fold_time
 from atmoloss.errors import DataError, InputError, require
 from atmoloss.winds import WindToVorticityDivergence
@@ -41,10 +42,12 @@ def open_fields(
 ) -> xr.Dataset:
     """Open fields of any common file in the layout that the rest of the package reads.
 
-    Variables are recognised by CF standard name, then by usual names (``atmoloss.data.conventions``).
-    ``u`` and ``v`` also stand for ``u10``/``v10`` or ``u100``/``v100`` where a file holds no other wind.
+    Variables are recognised by their usual names in any spelling, with or without a height or a level
+    (``atmoloss.data.quantities``), or by CF standard name, which must not contradict. ``u`` also stands for ``u10``,
+    ``u850`` … where ``level`` says so or a file holds no other; the same holds for ``t`` and ``t2m``.
     Divergence and vorticity are read where stored, from spherical harmonics too, and otherwise derived
-    from the winds of the same level (attribute ``derived_from``).
+    from the winds of the same level (attribute ``derived_from``), by finite differences on regular
+    latitude–longitude grids, through spherical harmonics on global Gaussian ones.
 
     Time is the valid time. Forecast dimensions (reference time, step) are stacked into it, and ``run``
     numbers the forecast run of each time, by reference time: pairs must stay inside one run. Runs are
@@ -67,7 +70,8 @@ def open_fields(
         engine: of xarray; ``None`` decides by the file.
 
     Returns:
-        Dataset of float32 variables (time, latitude, longitude), SI units (s-1, m s-1): ``time``
+        Dataset of float32 variables (time, latitude, longitude) in the quantity's SI units (s-1, m s-1, K,
+        Pa, …; converted where that is linear), others in those of the file: ``time``
         datetime64[ns], ``run`` int64 (time), latitude descending, longitude ascending in degrees
         (on past 360 where a regional grid crosses the date line).
 
@@ -114,18 +118,19 @@ def read_fields(
     xarray = require("xarray", "data")
     readable = [part for d in datasets for part in (spectral.unpack(d) if spectral.is_packed(d) else [d])]
     fields: dict[str, xr.DataArray] = {}
-    derived: xr.DataArray | None = None
+    derived: dict[float | None, xr.DataArray] = {}
     for name in names:
-        source = conventions.find_variable(readable, name, level)
-        wanted = conventions.quantity(name)
+        source = variables.find_variable(readable, name, level)
+        wanted = quantity(name) if source is None else variables.quantity_of(source, name)
         if source is not None:
             field = _checked(_regular(source, name, level, grid, keep), missing)
         elif wanted is not None and wanted.units == "s-1":
-            if derived is None:
-                derived = _derive(readable, name, level, missing, keep)
-            channel = int(wanted is conventions.VARIABLES["vorticity"])
-            field = _checked(derived.isel(channel=channel), missing)
-            field.attrs |= {"units": "s-1", "derived_from": derived.attrs["derived_from"]}
+            at = _level(wanted, level)
+            if at not in derived:
+                derived[at] = _derive(readable, name, at, missing, keep)
+            channel = int(wanted.names == VARIABLES["vorticity"].names)
+            field = _checked(derived[at].isel(channel=channel), missing)
+            field.attrs |= {"units": "s-1", "derived_from": derived[at].attrs["derived_from"]}
         else:
             raise DataError(f"variables: got {name!r}, {_present(readable)}")
         if wanted is not None:
@@ -137,6 +142,11 @@ def read_fields(
         raise DataError(f"variables: {names} do not share times and grid ({error})") from error
     out.attrs = dict(datasets[0].attrs)
     return out
+
+
+def _level(wanted: Quantity | None, level: float | None) -> float | None:
+    """Return the level or height that a name says, or else the one asked for."""
+    return level if wanted is None or wanted.place is None else wanted.place
 
 
 def _close(datasets: Sequence[xr.Dataset]) -> None:
@@ -153,17 +163,18 @@ def _regular(
     source: xr.DataArray, name: str, level: float | None, grid: float | None, keep: Keep | None = None
 ) -> xr.DataArray:
     """Bring one variable to float32 (time, latitude, longitude) with exactly the promised axes."""
-    wanted = conventions.quantity(name)
-    if wanted is not None:
-        conventions.check_units(source, wanted)
+    wanted = variables.quantity_of(source, name)
+    factor, offset = (1.0, 0.0) if wanted is None else conversion(source, wanted)
     lmax = spectral.truncation(source)
-    field = conventions.select(source, level)
+    if lmax is not None and (factor, offset) != (1.0, 0.0):
+        raise DataError(f"{source.name}: got coefficients in {source.attrs['units']!r}, expected SI units")
+    field = conventions.select(source, _level(wanted, level))
     if lmax is None and grid is not None:
         raise DataError(f"grid: got {grid:g}, expected None: {source.name!r} is no spherical harmonics")
     if lmax is not None:
         space, (latitude, longitude) = [spectral.COEFFICIENT], spectral.grid_axes(lmax, grid)
     else:
-        space, (latitude, longitude) = _axes(field)
+        space, (latitude, longitude) = conventions.horizontal_axes(field)
     outer = [str(d) for d in field.dims if d not in space]
     cells = latitude.size * longitude.size
     stored = field.encoding.get("preferred_chunks", {})
@@ -186,7 +197,7 @@ def _regular(
         columns, longitude = conventions.longitude_order(longitude)
         latitude = latitude[rows]
         shape["longitude"] = longitude.size
-        transform = partial(_ordered, rows=_as_slice(rows), columns=_as_slice(columns))
+        transform = partial(_ordered, rows=_as_slice(rows), columns=_as_slice(columns), factor=factor, offset=offset)
     field = _blockwise(transform, [field], space, shape, block)
     out: xr.DataArray = field.rename(source.name).assign_coords(latitude=latitude, longitude=longitude)
     out.attrs = {k: v for k, v in source.attrs.items() if k in ("standard_name", "long_name", "units")}
@@ -195,20 +206,6 @@ def _regular(
     out["time"].attrs = {"standard_name": "time"}
     out["run"].attrs = {"long_name": "forecast run that the time belongs to"}
     return out
-
-
-def _axes(field: xr.DataArray) -> tuple[list[str], tuple[np.ndarray, np.ndarray]]:
-    """Return the dimensions and the values of latitude and longitude."""
-    names = [conventions.coordinate(field, kind) for kind in ("latitude", "longitude")]
-    found = [field.coords[n] for n in names if n is not None and n in field.coords]
-    space = [str(axis.dims[0]) for axis in found if axis.ndim == 1]
-    if len(set(space)) != 2:
-        raise DataError(
-            f"{field.name}: got dimensions {field.dims} without a latitude and a longitude axis, expected a "
-            "rectangular grid; interpolate reduced, curvilinear and unstructured grids first"
-        )
-    latitude, longitude = (np.asarray(axis.values, dtype=np.float64) for axis in found)
-    return space, (latitude, longitude)
 
 
 def _blockwise(
@@ -247,9 +244,12 @@ def _blockwise(
     return result
 
 
-def _ordered(block: np.ndarray, rows: Any, columns: Any) -> np.ndarray:
-    """Turn (T, H, W) as stored into float32 with latitude descending and longitude ascending."""
-    return np.ascontiguousarray(block[:, rows][:, :, columns], dtype=np.float32)
+def _ordered(block: np.ndarray, rows: Any, columns: Any, factor: float, offset: float) -> np.ndarray:
+    """Turn (T, H, W) as stored into float32 in SI units with latitude descending and longitude ascending."""
+    block = block[:, rows][:, :, columns]
+    if (factor, offset) != (1.0, 0.0):
+        block = block.astype(np.float64) * factor + offset
+    return np.ascontiguousarray(block, dtype=np.float32)
 
 
 def _as_slice(index: np.ndarray) -> Any:
@@ -276,12 +276,7 @@ def _derive(
     datasets: Sequence[xr.Dataset], name: str, level: float | None, missing: str | float, keep: Keep | None
 ) -> xr.DataArray:
     """Return divergence and vorticity (time, channel, latitude, longitude) of the one wind that fits."""
-    pairs = {}
-    # The winds at fixed heights have no level: with one asked for only u and v can be meant.
-    for pair in conventions.WIND_PAIRS[: None if level is None else 1]:
-        u, v = (conventions.find_variable(datasets, component, level) for component in pair)
-        if u is not None and v is not None:
-            pairs[f"{u.name}, {v.name}"] = (u, v)
+    pairs = variables.find_winds(datasets, level)
     if not pairs:
         raise DataError(f"variables: got {name!r}, neither it nor a wind is there; {_present(datasets)}")
     if len(pairs) > 1:
@@ -290,27 +285,42 @@ def _derive(
             "with only one of these winds"
         )
     ((label, components),) = pairs.items()
-    wind = [_regular(component, "u", level, None, keep) for component in components]
+    wind = [_regular(field, name, level, None, keep) for name, field in zip("uv", components, strict=True)]
     if missing == "error":
         wind = [_checked(component, missing) for component in wind]
     first, second = wind
     if not all(first[axis].equals(second[axis]) for axis in ("time", "latitude", "longitude")):
         raise DataError(f"variables: {label} do not share times and grid, expected one grid to derive {name!r}")
     try:
-        module = WindToVorticityDivergence(first["latitude"].values, first["longitude"].values)
+        transform = _differentiation(first["latitude"].values, first["longitude"].values)
     except InputError as error:
         raise DataError(f"variables: {name!r} cannot be derived from {label}: {error}") from error
-
-    def transform(east: np.ndarray, north: np.ndarray) -> np.ndarray:
-        with torch.no_grad():
-            return np.asarray(module(torch.from_numpy(np.stack((east, north), axis=1))).numpy())
-
     space = {axis: first.sizes[axis] for axis in ("latitude", "longitude")}
     block = max(1, _BLOCK_BYTES // (16 * int(np.prod(list(space.values())))))
     fields = _blockwise(transform, wind, list(space), {"channel": 2, **space}, block)
     out: xr.DataArray = fields.assign_coords({axis: first[axis] for axis in space})
     out.attrs = {"derived_from": label}
     return out
+
+
+def _differentiation(latitude: np.ndarray, longitude: np.ndarray) -> Callable[..., np.ndarray]:
+    """Return what derives (T, 2, H, W) divergence and vorticity from both winds (T, H, W).
+
+    Raises:
+        InputError: a grid that is neither regular nor a global Gaussian one.
+    """
+    try:
+        module = WindToVorticityDivergence(latitude, longitude)
+    except InputError as error:
+        if latitude.size > 1 and spectral.is_global_gaussian(latitude, longitude):
+            return partial(spectral.differentiate_wind, longitude=float(longitude[0]))
+        raise InputError(f"{error} or a global Gaussian one; regrid to a regular one first") from error
+
+    def differentiate(east: np.ndarray, north: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            return np.asarray(module(torch.from_numpy(np.stack((east, north), axis=1))).numpy())
+
+    return differentiate
 
 
 def _checked(field: xr.DataArray, missing: str | float) -> xr.DataArray:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from atmoloss.data.quantities import plain_units, quantity
 from atmoloss.data.reading import open_fields
 from atmoloss.data.store import is_store, read_store
 from atmoloss.errors import DataError
@@ -33,6 +34,7 @@ class FieldSource:
         longitude: (W,) degrees east, ascending.
         weight: relative share of the training sequences.
         level: vertical level as text, for reports.
+        attributes: CF attributes of each channel, ``units`` and ``standard_name`` among them; empty: not known.
     """
 
     name: str
@@ -44,6 +46,7 @@ class FieldSource:
     longitude: np.ndarray
     weight: float = 1.0
     level: str = ""
+    attributes: tuple[Mapping[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         t, c, h, w = self.values.shape
@@ -108,6 +111,12 @@ class _TimeSubset:
         return np.asarray(self._values[inner])
 
 
+def attributes_of(field: Any) -> dict[str, str]:
+    """Return the attributes of a field that go with it into stores and weights."""
+    keys = ("standard_name", "long_name", "units", "derived_from")
+    return {key: str(field.attrs[key]) for key in keys if key in field.attrs}
+
+
 def source_from_dataset(
     dataset: Any, name: str, weight: float = 1.0, level: str = "", dtype: str = "float32"
 ) -> FieldSource:
@@ -129,6 +138,7 @@ def source_from_dataset(
         longitude=dataset["longitude"].values.astype(np.float64),
         weight=weight,
         level=level,
+        attributes=tuple(attributes_of(dataset[channel]) for channel in channels),
     )
 
 
@@ -169,7 +179,35 @@ def open_source(
         longitude=stored.longitude,
         weight=weight,
         level="" if has is None else f"{has:g}",
+        attributes=stored.attributes(variables),
     )
+
+
+def describe_channels(channels: Sequence[str], sources: Sequence[FieldSource]) -> tuple[dict[str, str], ...]:
+    """Return name, standard name and units of each channel, as ``config.json`` of the weights holds them.
+
+    The sources decide; where none says anything, what the name means (:mod:`atmoloss.data.quantities`) does.
+
+    Raises:
+        DataError: sources that differ in the units of a channel.
+    """
+    out = []
+    for index, name in enumerate(channels):
+        said = {s.name: s.attributes[index] for s in sources if s.attributes}
+        units = {of: a["units"] for of, a in said.items() if a.get("units")}
+        if len(set(map(plain_units, units.values()))) > 1:
+            present = ", ".join(f"{unit!r} in {of}" for of, unit in units.items())
+            raise DataError(f"sources: {name!r} is in {present}, expected one unit; convert one of them first")
+        known = quantity(name)
+        standard = next((a["standard_name"] for a in said.values() if a.get("standard_name")), None)
+        out.append(
+            {
+                "name": name,
+                "standard_name": standard or (known.standard_names[0] if known and not said else ""),
+                "units": next(iter(units.values()), known.units if known and not said else ""),
+            }
+        )
+    return tuple(out)
 
 
 Period = tuple[np.datetime64, np.datetime64]

@@ -1,4 +1,4 @@
-r"""Fields from spherical-harmonic coefficients.
+r"""Fields from spherical-harmonic coefficients, and derivatives on Gaussian grids through them.
 
 The internal convention is that of healpy and ducc0: complex orthonormal :math:`Y_{lm}` with
 Condon–Shortley phase, only m ≥ 0, m-major (for m = 0 … lmax, l = m … lmax):
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from atmoloss.errors import DataError, require
-from atmoloss.winds import EARTH_RADIUS
+from atmoloss.winds import EARTH_RADIUS, is_periodic
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -109,6 +109,56 @@ def synthesise_wind(coefficients: Any, lmax: int, nlat: int, nlon: int) -> np.nd
             for part in (slice(0, half), slice(half, None))
         ]  # fmt: skip
         out[index] = gradients[1][1] + gradients[0][0]
+    return out
+
+
+def is_global_gaussian(latitude: np.ndarray, longitude: np.ndarray) -> bool:
+    """Say whether descending latitudes are all those of a Gaussian grid, and regular longitudes close the circle.
+
+    Raises:
+        InputError: longitudes that are not regular.
+        MissingDependencyError: ducc0 is not installed (extra ``data``).
+    """
+    gaussian = 90.0 - np.rad2deg(require("ducc0", "data").misc.GL_thetas(latitude.size))
+    # Latitudes rounded to two decimals pass.
+    stray = np.abs(latitude - gaussian).max() / (180.0 / latitude.size)
+    return bool(stray < 0.01) and is_periodic(longitude)
+
+
+def differentiate_wind(east: np.ndarray, north: np.ndarray, longitude: float) -> np.ndarray:
+    r"""Return divergence and vorticity of winds on a global Gaussian grid through spherical harmonics.
+
+    With the gradient and curl coefficients (E, B) of the vector (−v, u), southward and eastward, they are
+    :math:`-\sqrt{l(l+1)} / R` times E and B. Exact for winds of degrees up to H − 1 and orders below W / 2.
+
+    Args:
+        east, north: (T, H, W), m s⁻¹, from north to south and eastward; see :func:`is_global_gaussian`.
+        longitude: of the first column, degrees.
+
+    Returns:
+        float32 (T, 2, H, W), s⁻¹.
+
+    Raises:
+        DataError: missing values, which would spread over the globe.
+    """
+    sht = require("ducc0", "data").sht
+    times, nlat, nlon = east.shape
+    lmax, mmax = nlat - 1, min(nlat - 1, (nlon - 1) // 2)
+    degree = np.concatenate([np.arange(m, lmax + 1) for m in range(mmax + 1)]).astype(np.float64)
+    factor = -np.sqrt(degree * (degree + 1)) / EARTH_RADIUS
+    grid = {"lmax": lmax, "mmax": mmax, "geometry": "GL", "phi0": math.radians(longitude), "nthreads": 1}
+    out = np.empty((times, 2, nlat, nlon), dtype=np.float32)
+    for index, (u, v) in enumerate(zip(east, north, strict=True)):
+        wind = np.stack((-v, u)).astype(np.float64)
+        if not np.isfinite(wind).all():
+            raise DataError(
+                f"missing: {int((~np.isfinite(wind)).sum())} values of the winds of one time are missing, expected "
+                "none: on a Gaussian grid divergence and vorticity are derived from all of them; fill them in first"
+            )
+        alm = sht.analysis_2d(map=wind, spin=1, **grid)
+        for channel in range(2):
+            series = (alm[channel] * factor)[None]
+            out[index, channel] = sht.synthesis_2d(alm=series, spin=0, ntheta=nlat, nphi=nlon, **grid)[0]
     return out
 
 

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from atmoloss.data.conventions import quantity
+from atmoloss.data.quantities import quantity
 from atmoloss.errors import DataError, require
 
 PROGRESS = "progress"
@@ -279,6 +279,10 @@ class Store:
         """
         stored = [self._find(name) for name in variables]
         return StoredFields(self.path, stored, self.layout, self.record["fingerprint"])
+
+    def attributes(self, variables: Sequence[str]) -> tuple[dict[str, str], ...]:
+        """Return the CF attributes of some variables, see :class:`atmoloss.data.sources.FieldSource`."""
+        return tuple(self.record["plan"]["attributes"][self._find(name)] for name in variables)
 
     def _find(self, name: str) -> str:
         wanted = quantity(name)

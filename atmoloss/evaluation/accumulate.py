@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from atmoloss.data import conventions
+from atmoloss.data import quantities
 from atmoloss.evaluation.bootstrap import BlockBootstrap
 from atmoloss.evaluation.cities import at_cities
 from atmoloss.evaluation.distributions import histogram
@@ -30,10 +30,10 @@ Sums = dict[str, np.ndarray]
 
 def wind_pair(variables: Sequence[str]) -> dict[str, str] | None:
     """Return which variables give the kinetic energy, by argument of :func:`kinetic_energy_spectrum`, if any."""
-    known = {name: conventions.quantity(name) for name in variables}
-    pairs = [("vorticity", "divergence"), *conventions.WIND_PAIRS]
+    known = {name: quantities.quantity(name) for name in variables}
+    pairs = [("vorticity", "divergence"), *quantities.WIND_PAIRS]
     for first, second in pairs:
-        wanted = [conventions.VARIABLES[first], conventions.VARIABLES[second]]
+        wanted = [quantities.VARIABLES[first], quantities.VARIABLES[second]]
         found = [next((n for n, q in known.items() if q is w), None) for w in wanted]
         if None not in found:
             return dict(zip((first.rstrip("0123456789"), second.rstrip("0123456789")), map(str, found), strict=True))

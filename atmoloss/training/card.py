@@ -200,7 +200,7 @@ def write_card(folder: Path, info: WeightsInfo, metrics: dict[str, Any]) -> None
     config = metrics["config"]
     head = ["split", "source", "grid", "times", "lag 2AFC (95 % over days)", *_BASELINES, "best baseline"]
     head += ["gap to it", "top-1", "top-3", "lag error"]
-    channels = ", ".join(f"{c['name']} ({c['units'] or 'units of the data'})" for c in info.channels)
+    channels = ", ".join(f"{c['name']} ({c['units'] or 'the data name no units'})" for c in info.channels)
     layers = ", ".join(f"{n} × {w:.3g}" for n, w in info.layers.items())
     sources = "\n".join(_data_line(s) for s in metrics["training"])
     processes, origin = metrics["processes"], metrics["origin"]

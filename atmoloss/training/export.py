@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 from atmoloss import __version__, functional
-from atmoloss.data.conventions import quantity
 from atmoloss.data.sequences import SequenceDataset, SequenceSpec
-from atmoloss.data.sources import FieldSource
+from atmoloss.data.sources import FieldSource, describe_channels
 from atmoloss.extractor import Extractor, load_strictly
 from atmoloss.heads import MetricHead, PretextModel, build_head
 from atmoloss.networks import LOW_PASS, Encoder
@@ -31,7 +30,7 @@ def build_info(
     """Describe a model; scales and layers come from :func:`scales_and_layers`."""
     return WeightsInfo(
         name=config.name,
-        channels=tuple(_describe_channel(name) for name in config.variables),
+        channels=describe_channels(config.variables, sources),
         encoder=model.encoder.architecture,
         head=model.head.architecture,
         normalization=normalization.constants(),
@@ -44,12 +43,6 @@ def build_info(
         license=config.license,
         package_version=__version__,
     )
-
-
-def _describe_channel(name: str) -> dict[str, str]:
-    known = quantity(name)
-    standard_name, units = (known.standard_names[0], known.units) if known else ("", "")
-    return {"name": name, "standard_name": standard_name, "units": units}
 
 
 def gains_of(model: PretextModel) -> dict[str, Tensor]:

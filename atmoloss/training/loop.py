@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from atmoloss import __version__
 from atmoloss import weights as weights_folder
 from atmoloss.data.sequences import SequenceDataset
-from atmoloss.data.sources import FieldSource, open_source, split_by_date
+from atmoloss.data.sources import FieldSource, describe_channels, open_source, split_by_date
 from atmoloss.errors import ConfigError
 from atmoloss.extractor import load_strictly
 from atmoloss.heads import MetricHead, PretextModel, build_head
@@ -42,7 +42,7 @@ def open_sources(config: TrainConfig) -> list[FieldSource]:
 
     Raises:
         ConfigError: no sources.
-        DataError: a source that cannot be read or lacks a variable.
+        DataError: a source that cannot be read or lacks a variable, or sources that differ in units.
     """
     if not config.sources:
         raise ConfigError("sources: got none, expected at least one table [[sources]] with name and path")
@@ -50,6 +50,7 @@ def open_sources(config: TrainConfig) -> list[FieldSource]:
     for s in config.sources:
         out.append(open_source(s.path, s.name, config.variables, s.level, grid=s.grid, weight=s.weight))
         log.info("%s: %d times, %s", s.name, len(out[-1].times), "x".join(map(str, out[-1].values.shape[2:])))
+    describe_channels(config.variables, out)  # before hours of training, not after
     return out
 
 

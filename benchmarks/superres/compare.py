@@ -35,7 +35,7 @@ from srgan.infer import fields_of  # noqa: E402
 from srgan.store import StoredGenerator, load_generator  # noqa: E402
 from srgan.train import run  # noqa: E402
 
-from atmoloss.data.conventions import quantity  # noqa: E402
+from atmoloss.data.quantities import quantity  # noqa: E402
 from atmoloss.data.sources import FieldSource, split_by_date  # noqa: E402
 from atmoloss.evaluation import evaluate_fields  # noqa: E402
 from atmoloss.training.loop import open_sources  # noqa: E402

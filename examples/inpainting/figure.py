@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from atmoloss.data.conventions import quantity
+from atmoloss.data.quantities import quantity
 from atmoloss.errors import require
 
 

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from atmoloss import __version__
-from atmoloss.data.conventions import quantity
+from atmoloss.data.quantities import quantity
 from atmoloss.data.sources import FieldSource, in_periods, open_source, parse_periods
 from atmoloss.errors import AtmolossError, DataError, require
 from atmoloss.winds import is_periodic

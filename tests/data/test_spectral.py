@@ -8,10 +8,12 @@ import pytest
 
 from atmoloss.data import open_fields, spectral, synthesise
 from atmoloss.errors import DataError
+from atmoloss.winds import EARTH_RADIUS
 
 pytest.importorskip("ducc0")
 xr = pytest.importorskip("xarray")
 
+REFERENCE = Path(__file__).parents[2].parent / "shared" / "data" / "reference_spectral_025_t159.nc"
 SPEEDY = Path(__file__).parents[2].parent / "shared" / "data" / "speedy_t85_sigma883.nc"
 
 
@@ -244,3 +246,145 @@ def test_derivatives_of_the_simulated_winds_are_the_stored_fields() -> None:
         truth = fields[name].values[:, inside]
         error = np.sqrt(((derived[:, channel, inside] - truth) ** 2).mean() / (truth**2).mean())
         assert error < 0.03  # fourth-order differences of waves of four to five cells
+
+
+def gaussian_latitudes(rows):
+    """Roots of the Legendre polynomial, descending, in degrees; by numpy, not by ducc0."""
+    return np.rad2deg(np.arcsin(np.polynomial.legendre.leggauss(rows)[0][::-1]))
+
+
+def solid_body(phi, lam):
+    return np.cos(phi) + 0 * lam, 0 * phi * lam, 2 * np.sin(phi) + 0 * lam, 0 * phi * lam
+
+
+def rossby_haurwitz(phi, lam, r=4):
+    c, s = np.cos(phi), np.sin(phi)
+    u = c + c ** (r - 1) * (r * s**2 - c**2) * np.cos(r * lam)
+    v = -r * c ** (r - 1) * s * np.sin(r * lam)
+    return u, v, 2 * s - (r + 1) * (r + 2) * s * c**r * np.cos(r * lam), 0 * phi * lam
+
+
+def divergent(phi, lam, r=4):
+    c, s = np.cos(phi), np.sin(phi)
+    u = -r * c ** (r - 1) * s * np.sin(r * lam)
+    v = c ** (r - 1) * (c**2 - r * s**2) * np.cos(r * lam)
+    return u, v, 0 * phi * lam, -(r + 1) * (r + 2) * s * c**r * np.cos(r * lam)
+
+
+def analytic(flow, latitude, longitude):
+    """Winds (m s⁻¹) as a file holds them, and their vorticity and divergence (s⁻¹)."""
+    speed = 7.848e-6
+    fields = flow(np.deg2rad(latitude)[:, None], np.deg2rad(longitude)[None])
+    u, v, vorticity, divergence = (np.stack((f, 2 * f)) for f in fields)
+    coords = {
+        "time": np.datetime64("2026-01-01", "ns") + np.arange(2) * np.timedelta64(6, "h"),
+        "lat": ("lat", latitude, {"units": "degrees_north"}),
+        "lon": ("lon", longitude, {"units": "degrees_east"}),
+    }
+    wind = {n: (("time", "lat", "lon"), EARTH_RADIUS * speed * f, {"units": "m s-1"}) for n, f in (("u", u), ("v", v))}
+    return xr.Dataset(wind, coords), speed * vorticity, speed * divergence
+
+
+@pytest.mark.parametrize("flow", [solid_body, rossby_haurwitz, divergent], ids=lambda f: f.__name__)
+@pytest.mark.parametrize(("rows", "west", "order"), [(32, 0.0, 1), (48, 0.0, -1), (32, 3.25, 1), (33, -180.0, -1)])
+def test_derivatives_on_a_global_gaussian_grid(flow, rows, west, order):
+    latitude, longitude = gaussian_latitudes(rows)[::order], west + np.arange(2 * rows) * 180.0 / rows
+    data, vorticity, divergence = analytic(flow, latitude, longitude)
+    got = open_fields(data)
+    assert got["vorticity"].attrs["derived_from"] == "u, v"
+    np.testing.assert_array_equal(got["latitude"].values, gaussian_latitudes(rows))
+    np.testing.assert_array_equal(got["longitude"].values, longitude)
+    scale = max(np.abs(vorticity).max(), np.abs(divergence).max())
+    for name, want in (("vorticity", vorticity), ("divergence", divergence)):
+        # float32 winds, and a derivative that multiplies their rounding by up to the degree.
+        np.testing.assert_allclose(got[name].values, want[:, ::order], atol=3e-6 * scale)
+
+
+def test_gaussian_grids_in_any_writing_are_the_same():
+    latitude, longitude = gaussian_latitudes(32), np.arange(64) * 5.625
+    data, vorticity, _ = analytic(rossby_haurwitz, latitude, longitude)
+    west = data.assign_coords(lon=(data["lon"] + 180) % 360 - 180)
+    for variant in (west, west.sortby("lon"), data.assign_coords(lat=np.round(latitude, 2))):
+        got = open_fields(variant)["vorticity"]
+        # Columns turned by hand; latitudes rounded to two decimals are those of the grid.
+        turned = got.assign_coords(longitude=got["longitude"] % 360).sortby("longitude")
+        np.testing.assert_allclose(turned.values, vorticity, atol=2e-6 * np.abs(vorticity).max())
+    pytest.importorskip("dask")
+    lazy = open_fields(data.chunk(time=1), missing="ignore")["vorticity"]
+    assert lazy.chunks is not None
+    np.testing.assert_array_equal(lazy.values, open_fields(data)["vorticity"].values)
+
+
+def test_regions_inside_a_gaussian_grid_are_regular_enough_for_differences():
+    latitude, longitude = gaussian_latitudes(128), np.arange(256) * 1.40625
+    data, vorticity, _ = analytic(rossby_haurwitz, latitude, longitude)
+    got = open_fields(data.isel(lat=slice(10, 70), lon=slice(20, 90)))["vorticity"].values
+    np.testing.assert_allclose(got, vorticity[:, 10:70, 20:90], atol=1e-4 * np.abs(vorticity).max())
+
+
+def test_what_no_harmonics_can_do_is_refused(one_sentence):
+    latitude, longitude = gaussian_latitudes(32), np.arange(64) * 5.625
+    data, _, _ = analytic(rossby_haurwitz, latitude, longitude)
+    stretched = data.assign_coords(lat=latitude * (1 + 0.05 * (latitude / 90) ** 2))
+    for part in (data.isel(lat=slice(0, 20)), data.isel(lon=slice(0, 40)), stretched):
+        with pytest.raises(DataError) as error:
+            open_fields(part)
+        one_sentence(error.value, "cannot be derived from u, v: latitude", "global Gaussian", "regrid")
+        assert open_fields(part, "u")["u"].shape[0] == 2
+    holes = data.copy(deep=True)
+    holes["v"][1, 5, 7] = np.nan
+    for missing in ("ignore", 0.0):
+        with pytest.raises(DataError) as error:
+            open_fields(holes, missing=missing)
+        one_sentence(error.value, "missing: 1 value", "Gaussian")
+
+
+def test_gaussian_grib(tmp_path, one_sentence):
+    eccodes = pytest.importorskip("eccodes")
+    pytest.importorskip("cfgrib")
+    keys = {"centre": "ecmf", "level": 850, "dataDate": 20260301, "dataTime": 600, "bitsPerValue": 24}
+    for sample in ("regular_gg_pl_grib2", "reduced_gg_pl_32_grib2"):
+        with open(tmp_path / sample, "wb") as file:
+            for name in "uv":
+                message = eccodes.codes_grib_new_from_samples(sample)
+                for key, value in {**keys, "shortName": name}.items():
+                    eccodes.codes_set(message, key, value)
+                latitude = eccodes.codes_get_array(message, "latitudes")
+                eccodes.codes_set_values(message, 10.0 * np.cos(np.deg2rad(latitude)) * (name == "u"))
+                eccodes.codes_write(message, file)
+                eccodes.codes_release(message)
+    got = open_fields(tmp_path / "regular_gg_pl_grib2", level=850, engine="cfgrib")
+    assert got["vorticity"].shape == (1, 64, 128)
+    want = 20.0 / EARTH_RADIUS * np.sin(np.deg2rad(got["latitude"].values))
+    np.testing.assert_allclose(got["vorticity"].values[0].mean(-1), want, atol=5e-6 * want.max())
+    with pytest.raises(DataError) as error:
+        open_fields(tmp_path / "reduced_gg_pl_32_grib2", level=850, engine="cfgrib")
+    one_sentence(error.value, "along one dimension 'values'", "reduced Gaussian", "cdo setgridtype,regular")
+
+
+@pytest.mark.skipif(not REFERENCE.is_file(), reason="../shared is not there")
+def test_gaussian_derivatives_of_real_winds_are_the_reference():
+    import ducc0
+
+    lmax, rows, columns = 159, 160, 320
+    with xr.open_dataset(REFERENCE, engine="h5netcdf") as file:
+        fields = {n: file[n].values[0].astype(np.float64) for n in ("u10", "v10", "vo", "d")}
+        time, east = file["time"].values, float(file["longitude"][0])
+    phi0 = math.radians(east)
+
+    def moved(names, spin):
+        maps = np.stack([sign * fields[n] for n, sign in names])
+        alm = ducc0.sht.analysis_2d(map=maps, spin=spin, lmax=lmax, geometry="CC", phi0=phi0)
+        return ducc0.sht.synthesis_2d(
+            alm=alm, spin=spin, lmax=lmax, ntheta=rows, nphi=columns, geometry="GL", phi0=phi0
+        )
+
+    southward, eastward = moved((("v10", -1), ("u10", 1)), 1)
+    axes = {"time": time, "lat": gaussian_latitudes(rows), "lon": east + np.arange(columns) * 360.0 / columns}
+    wind = {"u10": (("time", "lat", "lon"), eastward[None]), "v10": (("time", "lat", "lon"), -southward[None])}
+    got = open_fields(xr.Dataset(wind, axes))
+    for name, ours in (("vo", "vorticity"), ("d", "divergence")):
+        (truth,) = moved(((name, 1),), 0)
+        error = got[ours].values[0] * (EARTH_RADIUS / 6371229.0) - truth
+        # The file's winds are rounded; its 0.0014 is the error of fourth-order differences.
+        assert np.sqrt((error**2).mean() / (truth**2).mean()) < 5e-4
