@@ -61,7 +61,12 @@ MASKS = {
     "missing": (ROWS, None, "made with a mask #", "has no mask"),
     "not of the features": (None, ROWS, "made with no mask", "has a mask #"),
     "other": (OTHER_ROWS, ROWS, "made with a mask #", "has a mask #"),
-    "of one sample": (torch.stack((ROWS, ROWS, OTHER_ROWS))[:, None, :, None].expand(3, 1, 32, 32), ROWS, "made", "has"),
+    "of one sample": (
+        torch.stack((ROWS, ROWS, OTHER_ROWS))[:, None, :, None].expand(3, 1, 32, 32),
+        ROWS,
+        "made",
+        "has",
+    ),
 }
 
 

@@ -11,8 +11,20 @@ import torch
 from torch import nn
 
 from atmoloss import AtmoDistLoss
-from atmoloss.extractor import load_extractor
-from tests.tolerances import assert_close
+from atmoloss.extractor import Extractor, load_extractor
+from atmoloss.normalization import ORIGINAL_NORMALIZATION, LogNormalization
+from tests.tolerances import TOLERANCES, assert_close
+
+
+@pytest.fixture(scope="module")
+def extractor(every_extractor):
+    """Every test of this file runs over all weights that ship."""
+    return every_extractor
+
+
+@pytest.fixture(scope="module")
+def draw(extractor, draw_for):
+    return lambda *size, **options: draw_for(extractor, *size, **options)
 
 
 class UserModel(nn.Module):
@@ -20,13 +32,14 @@ class UserModel(nn.Module):
 
     def __init__(self, loss: nn.Module | None) -> None:
         super().__init__()
+        self.scale = 3e-5 if loss is None else loss.extractor.normalization.constants()["std"][0]
         self.conv = nn.Conv2d(2, 2, 3, padding=1)
         self.norm = nn.BatchNorm2d(2)
         if loss is not None:
             self.loss = loss
 
     def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        return self.loss(3e-5 * self.norm(self.conv(x / 3e-5)), y)
+        return self.loss(self.scale * self.norm(self.conv(x / self.scale)), y)
 
 
 @pytest.fixture
@@ -178,9 +191,9 @@ def test_compiled_gradient_with_winds_and_cached_targets(extractor, draw) -> Non
 
     torch._dynamo.reset()
     loss = AtmoDistLoss(extractor, transform=WindToVorticityDivergence(torch.arange(32.0), torch.arange(32.0)))
+    units = 2e5 * 4e-5 / torch.tensor(extractor.normalization.constants()["std"]).reshape(2, 1, 1)
     traced = torch.compile(lambda a, b: loss(a, b), fullgraph=True, backend="aot_eager", dynamic=False)
-    a, b = 2e5 * draw(seed=1), 2e5 * draw(seed=2)
-    a.requires_grad_()
+    a, b = (units * draw(seed=1)).requires_grad_(), units * draw(seed=2)
     for target in (b, loss.features(b)):
         expected, got = (torch.autograd.grad(f(a, target), a)[0] for f in (loss, traced))
         assert_close(got, expected, torch.float32)
@@ -205,36 +218,40 @@ def test_compile_option(extractor, draw) -> None:
 
 def test_buffers_have_one_order(extractor, encoder, info, gains) -> None:
     """DDP matches buffers of ranks by position; safetensors returns tensors in another order in each process."""
-    other = type(extractor)(encoder, extractor.normalization, info, dict(reversed(gains.items())))
-    assert [n for n, _ in other.named_buffers()] == [n for n, _ in extractor.named_buffers()]
+    normalization = LogNormalization(**ORIGINAL_NORMALIZATION)
+    one, other = (Extractor(encoder, normalization, info, given) for given in (gains, dict(reversed(gains.items()))))
+    assert [n for n, _ in other.named_buffers()] == [n for n, _ in one.named_buffers()]
 
 
-def seeded_model(folder: str) -> UserModel:
+def seeded_model(weights: str) -> UserModel:
     torch.manual_seed(7)
-    model = UserModel(AtmoDistLoss(folder))
+    model = UserModel(AtmoDistLoss(weights))
     model.norm = nn.Identity()  # batch statistics would differ between half batches
     return model
 
 
-def run_rank(rank: int, folder: str, store: str, x: torch.Tensor, y: torch.Tensor) -> None:
+def run_rank(rank: int, weights: str, half: torch.dtype | None, store: str, x: torch.Tensor, y: torch.Tensor) -> None:
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", init_method=f"file://{store}/store", rank=rank, world_size=2)
-    model = nn.parallel.DistributedDataParallel(seeded_model(folder))
-    half = slice(4 * rank, 4 * rank + 4)
+    model = nn.parallel.DistributedDataParallel(seeded_model(weights))
+    part = slice(4 * rank, 4 * rank + 4)
     for _ in range(2):  # the second pass meets DDP's broadcast of buffers
         model.zero_grad()
-        model(x[half], y[half]).backward()
+        with torch.autocast("cpu", half, enabled=half is not None):
+            value = model(x[part], y[part])
+        value.backward()
     torch.save([p.grad for p in model.parameters()], f"{store}/{rank}.pt")
     torch.distributed.destroy_process_group()
 
 
-def test_two_ranks_give_the_gradient_of_one(folder, draw) -> None:
+@pytest.mark.parametrize("half", [None, torch.bfloat16], ids=["float32", "bfloat16 autocast"])
+def test_two_ranks_give_the_gradient_of_one(half, every_weights, draw) -> None:
     x, y = draw(8, seed=1), draw(8, seed=2)
-    model = seeded_model(str(folder))
+    model = seeded_model(every_weights)
     model(x, y).backward()
     with tempfile.TemporaryDirectory() as store:
-        torch.multiprocessing.spawn(run_rank, (str(folder), store, x, y), nprocs=2)
+        torch.multiprocessing.spawn(run_rank, (every_weights, half, store, x, y), nprocs=2)
         ranks = [torch.load(Path(store) / f"{rank}.pt") for rank in range(2)]
     for p, first, second in zip(model.parameters(), *ranks, strict=True):
         assert torch.equal(first, second)
-        assert_close(first, p.grad, 1e-4)
+        assert_close(first, p.grad, 1e-4 if half is None else TOLERANCES[half].gradient)

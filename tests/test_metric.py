@@ -9,7 +9,8 @@ from atmoloss import atmodist_distance
 from tests.tolerances import assert_close
 
 pytest.importorskip("torchmetrics", reason="the extra 'metrics' is not installed")
-from atmoloss.metric import AtmoDistMetric
+from atmoloss.errors import InputError
+from atmoloss.metric import _OF_TORCHMETRICS, AtmoDistMetric
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def test_mean_of_distances_over_batches_of_different_sizes(metric, extractor, dr
 
 
 def test_options_and_weights_reach_the_loss(extractor, draw) -> None:
-    metric = AtmoDistMetric(extractor, layers=("stage1",), mse_weight=0.5, reduction="sum")
+    metric = AtmoDistMetric(extractor, layers=("stage1",), mse_weight=0.5)
     a, b = draw(3, seed=1), draw(3, seed=2)
     weight = torch.rand(32)
     metric.update(a, b, weight)
@@ -76,3 +77,65 @@ def test_frozen_and_light(metric, draw) -> None:
     metric.update(draw(seed=1), draw(seed=2))
     copy = pickle.loads(pickle.dumps(metric))
     assert copy.compute() == metric.compute()
+
+
+# --- what torchmetrics takes ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"sync_on_compute": False},
+        {"compute_on_cpu": True},
+        {"dist_sync_on_step": True},
+        {"compute_with_cache": False},
+        {"distributed_available_fn": lambda: False, "process_group": None, "dist_sync_fn": None},
+    ],
+    ids=str,
+)
+def test_options_of_torchmetrics(options, extractor, draw) -> None:
+    metric = AtmoDistMetric(extractor, layers=("stage1",), **options)
+    a, b = draw(3, seed=1), draw(3, seed=2)
+    value = metric(a, b)
+    for name, given in options.items():
+        assert getattr(metric, name) == given
+    assert_close(value, atmodist_distance(a, b, weights=extractor, layers=("stage1",)).mean(), torch.float32)
+    assert metric.compute() == value
+
+
+def test_every_option_of_torchmetrics_is_known() -> None:
+    """Those that its own constructor takes out of its keyword arguments."""
+    import inspect
+    import re
+
+    import torchmetrics
+
+    source = inspect.getsource(torchmetrics.Metric.__init__)
+    assert set(re.findall(r'kwargs\.pop\("(\w+)"', source)) <= _OF_TORCHMETRICS
+
+
+@pytest.mark.parametrize("option", ["reduction", "sync_on_computer"])
+def test_unknown_options_are_refused(option, extractor, one_sentence) -> None:
+    with pytest.raises(InputError) as error:
+        AtmoDistMetric(extractor, **{option: "mean"})
+    one_sentence(error.value, option, "unknown", "mse_weight", "sync_on_compute")
+
+
+def test_plot(metric, draw) -> None:
+    pytest.importorskip("matplotlib", reason="the extra 'eval' is not installed").use("Agg")
+    values = [metric(draw(seed=1), draw(seed=i)) for i in (2, 3, 4)]
+    _, axes = metric.plot(values)
+    (line,) = axes.lines[:1]
+    assert line.get_ydata().tolist() == pytest.approx([v.item() for v in values])
+    figure, axes = metric.plot()
+    assert figure is axes.figure
+
+
+def test_in_a_collection(extractor, draw) -> None:
+    from torchmetrics import MeanSquaredError, MetricCollection
+
+    metrics = MetricCollection({"mse": MeanSquaredError(), "atmodist": AtmoDistMetric(extractor)})
+    a, b = draw(3, seed=1), draw(3, seed=2)
+    metrics.update(a, b)
+    expected = atmodist_distance(a, b, weights=extractor).mean()
+    assert_close(metrics.clone().compute()["atmodist"], expected, torch.float32)

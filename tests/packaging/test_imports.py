@@ -56,3 +56,42 @@ def test_help_answers_quickly() -> None:
         assert run.returncode == 0, run.stderr
         assert "usage: atmoloss" in run.stdout
     assert min(seconds) < HELP_SECONDS, seconds
+
+
+WITHOUT_EXTRAS = """
+import sys
+
+class Nothing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {extras!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Nothing())
+"""
+EXTRAS = HEAVY - {"torchvision"} | {"fsspec", "ducc0", "cfgrib", "eccodes", "tensorboard", "distributed", "numcodecs"}
+LOOKS = {
+    "hasattr": "import atmoloss\nassert all(hasattr(atmoloss, name) for name in atmoloss.__all__)",
+    "getmembers": "import atmoloss, inspect\nassert set(atmoloss.__all__) <= dict(inspect.getmembers(atmoloss)).keys()",
+    "help": "import atmoloss, pydoc\nassert 'AtmoDistMetric' in pydoc.render_doc(atmoloss)",
+    "help of the metric": "import atmoloss, pydoc\nassert 'update' in pydoc.render_doc(atmoloss.AtmoDistMetric)",
+    "star": "from atmoloss import *\nassert AtmoDistLoss and AtmoDistMetric and load_extractor",
+    "signature": "import atmoloss, inspect\n[inspect.signature(getattr(atmoloss, n)) for n in atmoloss.__all__]",
+    "use": "import atmoloss, torch\nx = 4e-5 * torch.randn(2, 2, 32, 32)\nassert atmoloss.AtmoDistLoss()(x, x) == 0",
+    "the error": """
+import atmoloss
+try:
+    atmoloss.AtmoDistMetric()
+except ImportError as error:
+    assert "pip install 'atmoloss[metrics]'" in str(error), error
+else:
+    raise AssertionError("the metric was made without torchmetrics")
+""",
+}
+
+
+@pytest.mark.parametrize("look", LOOKS.values(), ids=LOOKS.keys())
+def test_a_core_install_can_be_looked_at(look: str) -> None:
+    """No extra is there; the names are, and using one says which extra it needs."""
+    code = WITHOUT_EXTRAS.format(extras=EXTRAS) + look
+    run = subprocess.run([sys.executable, "-W", "error::UserWarning", "-c", code], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
