@@ -1,7 +1,7 @@
 """Stored numbers of every bundled weights folder on the bundled sample: nothing may change them unnoticed.
 
-The tolerance is that of float32 on another processor. After a change that is meant (a **Numerics** or **Weights** line in
-CHANGELOG.md) write them anew: ``python -m tests.test_golden``.
+The tolerance is that of float32 on another processor. After a change that is meant (a **Numerics** or **Weights** line
+in CHANGELOG.md) write them anew: ``python -m tests.test_golden``.
 """
 
 import json
