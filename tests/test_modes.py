@@ -173,7 +173,7 @@ SLOW = {
 }
 ROWS = [pytest.param(name, *row, id=name) for name, row in MODES.items()]
 ROWS += [
-    pytest.param(name, *row, id=name, marks=[pytest.mark.slow, pytest.mark.timeout(1800)]) for name, row in SLOW.items()
+    pytest.param(name, *row, id=name, marks=pytest.mark.slow) for name, row in SLOW.items()
 ]
 
 
