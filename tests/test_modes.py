@@ -172,9 +172,7 @@ SLOW = {
     "compiled by inductor, bfloat16": (F32, BF16, False, loss(compile=True, compute_dtype="bfloat16")),
 }
 ROWS = [pytest.param(name, *row, id=name) for name, row in MODES.items()]
-ROWS += [
-    pytest.param(name, *row, id=name, marks=pytest.mark.slow) for name, row in SLOW.items()
-]
+ROWS += [pytest.param(name, *row, id=name, marks=pytest.mark.slow) for name, row in SLOW.items()]
 
 
 @pytest.mark.parametrize(("name", "dtype", "tolerance", "periodic", "mode"), ROWS)
