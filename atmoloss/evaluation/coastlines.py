@@ -35,5 +35,7 @@ def draw_coastlines(axes: Any, west: float, east: float) -> None:
     if parts:
         x, y = np.concatenate(parts).T
         for width, colour in ((1.1, (1.0, 1.0, 1.0, 0.6)), (0.45, "black")):  # seen on dark and on bright colours
-            # Unlike add_line, add_artist leaves the limits of the data alone.
-            axes.add_artist(require("matplotlib.lines", "eval").Line2D(x, y, color=colour, linewidth=width))
+            # Pixels in vector formats too, where five thousand points a map would be most of the file. Unlike add_line,
+            # add_artist leaves the limits of the data alone.
+            line_2d = require("matplotlib.lines", "eval").Line2D
+            axes.add_artist(line_2d(x, y, color=colour, linewidth=width, rasterized=True))
