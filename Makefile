@@ -4,11 +4,14 @@ VENV    := .venv
 BIN     := $(VENV)/bin
 STAMP   := $(VENV)/.installed
 SIM     := .venv-sim
+OLDEST  := .venv-oldest
+# What test-oldest runs.
+CORE    := distance export functional heads loss* metric modes networks normalization tiling weights winds
 # One torch thread per worker: two workers with two threads each would fight over two cores.
-PYTEST  := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadgroup
+PYTEST   = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadgroup
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-sim lint format bench bench-check build clean
+.PHONY: help demo test test-all test-sim test-oldest lint format bench bench-check build clean
 
 help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
@@ -26,7 +29,7 @@ test: lint  ## lint, then all tests but the slow ones
 	$(PYTEST)
 
 test-all: lint  ## lint, then all tests
-	$(PYTEST) -m '' --timeout 1800
+	$(PYTEST) -m '' --timeout 7200
 
 $(SIM)/.installed: examples/simulation/requirements.txt
 	$(PYTHON) -m venv $(SIM)
@@ -35,7 +38,18 @@ $(SIM)/.installed: examples/simulation/requirements.txt
 
 # JAX stays out of .venv, torch out of .venv-sim; one test lets the Python of .venv read what .venv-sim wrote.
 test-sim: $(STAMP) $(SIM)/.installed  ## the simulation of examples/simulation, in its own environment (JAX)
-	ATMOLOSS_PYTHON=$(CURDIR)/$(BIN)/python $(SIM)/bin/python -m pytest -q --timeout 1800 examples/simulation
+	ATMOLOSS_PYTHON=$(CURDIR)/$(BIN)/python $(SIM)/bin/python -m pytest -q --timeout 7200 examples/simulation
+
+$(OLDEST)/.installed: pyproject.toml tests/oldest.py
+	$(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python tests/oldest.py > $(OLDEST)/constraints.txt
+	$(OLDEST)/bin/python -m pip install -q --disable-pip-version-check -c $(OLDEST)/constraints.txt \
+	-e '.[data,eval,metrics,export]' pytest pytest-timeout pytest-xdist hypothesis
+	@touch $@
+
+test-oldest: BIN := $(OLDEST)/bin
+test-oldest: $(OLDEST)/.installed  ## the core of the suite with the lower bounds of pyproject.toml; before a release
+	$(PYTEST) $(wildcard $(CORE:%=tests/test_%.py))
 
 lint: $(STAMP)  ## ruff check, ruff format --check, mypy
 	$(BIN)/ruff check .
@@ -57,5 +71,5 @@ build: $(STAMP)  ## sdist, and the wheel from it, into dist/
 	$(BIN)/python -m build --no-isolation
 
 clean:  ## remove .venv and whatever else these targets make
-	rm -rf $(VENV) $(SIM) dist build demo-output .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(SIM) $(OLDEST) dist build demo-output .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

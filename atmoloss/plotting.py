@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from atmoloss.errors import InputError, require
+from atmoloss.evaluation.coastlines import draw_coastlines
 
 
 def _figure(width: float, height: float) -> tuple[Any, Any]:
@@ -59,10 +60,11 @@ def draw_map(
     heading: str,
     title: str,
 ) -> None:
-    """Draw where two fields differ, (H, W)."""
+    """Draw where two fields differ, (H, W), and the coastlines."""
     height = 8.0 * np.clip(len(latitude) / len(longitude), 0.3, 1.2) + 1.0
     figure, axes = _figure(9.0, height)
     mesh = axes.pcolormesh(longitude, latitude, values, cmap="magma_r", vmin=0.0, shading="nearest")
+    draw_coastlines(axes, *axes.get_xlim())
     axes.set(title=heading, xlabel="longitude [°E]", ylabel="latitude [°N]", aspect="equal")
     figure.colorbar(mesh, ax=axes, label="contribution to the distance", shrink=0.8)
     _save(figure, path, title)

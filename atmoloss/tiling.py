@@ -45,7 +45,7 @@ class Step(NamedTuple):
 
 def steps(encoder: Encoder, stages: Sequence[str] | None = None) -> list[Step]:
     """List the steps up to the deepest of ``stages`` (default: all); the low-pass, next to nothing, is none."""
-    outputs, stride = dict.fromkeys(encoder.stages, 0.0), 1
+    outputs, stride = dict.fromkeys(encoder.stages.keys(), 0.0), 1  # torch 2.6 cannot trace it of the module
     for name, _, factor, _, channels, branch in encoder._convolutions():
         name = "stage1" if name == "stem" else name
         stride *= 1 if branch else factor

@@ -7,7 +7,7 @@ from atmoloss.data.sample import open_sample
 
 sample = open_sample()  # divergence and vorticity of real winds, s⁻¹; your own data: atmoloss.data.open_fields
 fields = torch.from_numpy(sample.to_array().values).transpose(0, 1)[..., :64]  # (27, 2, 64, 64)
-model = torch.nn.Conv2d(2, 2, 5, padding=2)
+model = torch.nn.Conv2d(2, 2, 5, padding=2, bias=False)  # a bias starts thousands of times larger than these fields
 optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
 
 # A training step.

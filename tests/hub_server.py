@@ -25,10 +25,10 @@ def run_with_hub(endpoint: str, cache: Path, *arguments: str, **environment: str
     """Run Python with that Hub and nothing of the caller's Hub settings (huggingface_hub reads them on import)."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "HUGGING")) and "proxy" not in k.lower()}
     clean["PYTHONPATH"] = str(Path(__file__).parents[1])
-    patient = {"HF_HUB_ETAG_TIMEOUT": "100", "HF_HUB_DOWNLOAD_TIMEOUT": "100"}  # on a machine that is busy
+    patient = {"HF_HUB_ETAG_TIMEOUT": "1000", "HF_HUB_DOWNLOAD_TIMEOUT": "1000"}  # on a machine that is busy
     env = clean | {"HF_ENDPOINT": endpoint, "HF_HOME": str(cache), "OMP_NUM_THREADS": "1", **patient, **environment}
     return subprocess.run(
-        [sys.executable, *arguments], capture_output=True, text=True, env=env, cwd=cache.parent, timeout=400
+        [sys.executable, *arguments], capture_output=True, text=True, env=env, cwd=cache.parent, timeout=1500
     )
 
 

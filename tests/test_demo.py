@@ -1,5 +1,6 @@
 """The examples run, print what they promise, and leave their pictures. They use the bundled weights."""
 
+import importlib
 import os
 import re
 import subprocess
@@ -51,6 +52,18 @@ def test_the_loss_falls(demo) -> None:
         losses = [float(x) for x in re.findall(r"test loss (\S+)", part)]
         assert len(losses) >= 4
         assert losses[-1] < losses[0]
+
+
+def test_a_training_is_bounded_by_time(monkeypatch, tmp_path, capsys) -> None:
+    pytest.importorskip("matplotlib")
+    monkeypatch.syspath_prepend(EXAMPLES)
+    demo = importlib.import_module("demo")
+    monkeypatch.setattr(demo, "SECONDS", 0.0)
+    monkeypatch.setattr(sys, "argv", ["demo.py", "--steps", "7", "--output", str(tmp_path)])
+    demo.main()
+    out = capsys.readouterr().out
+    assert out.count("stopped after 1 of 7 steps: 0 s are over") == 2
+    assert {path.name for path in tmp_path.glob("*.png")} >= {"training.png", "super_resolution.png"}
 
 
 def test_pictures_are_written_and_named(demo) -> None:

@@ -12,7 +12,6 @@ from atmoloss.errors import WeightsError
 from atmoloss.training import main as train_command
 from tests.hub_server import TOKEN, HubServer, files_of, run_with_hub
 
-pytestmark = pytest.mark.timeout(900)
 # The large file goes by plain HTTP as Git LFS does: Xet's own protocol has no stand-in here.
 PLAIN = {"HF_HUB_DISABLE_XET": "1"}
 

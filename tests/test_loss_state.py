@@ -200,7 +200,6 @@ def test_compiled_gradient_with_winds_and_cached_targets(extractor, draw) -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)  # inductor runs a C++ compiler, minutes on a busy machine
 def test_compile_option(extractor, draw) -> None:
     torch._dynamo.reset()
     loss, plain = AtmoDistLoss(extractor, compile=True), AtmoDistLoss(extractor)

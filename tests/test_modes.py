@@ -236,9 +236,7 @@ SLOW = {
     "compiled by inductor, float16 autocast": (F32, F16, False, loss(compile=True, autocast=F16)),
 }
 ROWS = [pytest.param(name, *row, id=name) for name, row in MODES.items()]
-ROWS += [
-    pytest.param(name, *row, id=name, marks=[pytest.mark.slow, pytest.mark.timeout(1800)]) for name, row in SLOW.items()
-]
+ROWS += [pytest.param(name, *row, id=name, marks=pytest.mark.slow) for name, row in SLOW.items()]
 
 
 @pytest.mark.usefixtures("onednn")

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from atmoloss import __version__
-from atmoloss.data.alignment import on_grid_of
 from atmoloss.errors import InputError, require
 from atmoloss.evaluation.accumulate import Sums, accumulate, wind_pair
 from atmoloss.evaluation.bootstrap import BOUNDS, DEFAULT_BLOCK_DAYS, BlockBootstrap
 from atmoloss.evaluation.cities import at_cities
 from atmoloss.evaluation.distributions import bin_edges
-from atmoloss.evaluation.grid import Grid, grid_of, ordered, units_of
+from atmoloss.evaluation.grid import Grid, grid_of, on_common_grid, ordered, units_of
 from atmoloss.evaluation.results import KINETIC_ENERGY, METRICS, TRUTH, Difference, Evaluation, Score
 from atmoloss.evaluation.scores import city_distances, field_scores, spectral_scores
 from atmoloss.evaluation.spectra import power_spectrum
@@ -43,14 +42,14 @@ def evaluate_fields(
 ) -> Evaluation:
     """Compare fields of models with the truth: spectra, semivariogram, cities, moments, tails, pixels, artefacts.
 
-    Times are those that all have. Data that read lazily (dask) are read twice, some times at a time; held in memory
-    are sums per block, of which the maps are the largest: 16 bytes a cell, block, variable and data set.
+    Times, rows and columns are those that all have. Data that read lazily (dask) are read twice, some times at a time;
+    held in memory are sums per block, of which the maps are the largest: 16 bytes a cell, block, variable and data set.
 
     Args:
         truth: variables (time, latitude, longitude), any scalars, on a global or regional grid in either order of
             latitude and any convention of longitude. Of vorticity and divergence, or of two winds, the kinetic
             energy is compared, too.
-        models: name → the same variables on the same grid.
+        models: name → the same variables on the same grid, or on a part of it.
         unresolved_from: first degree that the models' input did not resolve; ``None``: a quarter of the shortest
             wave's, as for super-resolution by 4.
         block_days: see :class:`BlockBootstrap`.
@@ -65,13 +64,13 @@ def evaluate_fields(
     Raises:
         InputError: no model or variable, a reserved name, variables, grids or times that do not fit, missing values.
     """
-    names, truth, models = _aligned(truth, models)
+    names, truth, models, cropped = _aligned(truth, models)
     first = truth[names[0]]
     grid = grid_of(first)
     blocks = BlockBootstrap(first["time"].values, block_days, n_bootstrap, seed)
     notes = [] if blocks.n_blocks >= _FEW_BLOCKS else [_few(blocks.n_blocks)]
     degree, why = _degrees(first)
-    notes += [why] if why else []
+    notes += [text for text in (cropped, why) if text]
     if unresolved_from is None:
         unresolved_from = 45.0 / grid.step[0]
     if degree is not None and not 0 < unresolved_from <= degree[-1]:
@@ -141,8 +140,8 @@ def _few(n: int) -> str:
 
 def _aligned(
     truth: xr.Dataset, models: Mapping[str, xr.Dataset]
-) -> tuple[list[str], xr.Dataset, dict[str, xr.Dataset]]:
-    """Return the variables, and truth and models ordered, at the times that all have."""
+) -> tuple[list[str], xr.Dataset, dict[str, xr.Dataset], str]:
+    """Return the variables, truth and models ordered, at the times and points that all have, and what was left out."""
     xarray = require("xarray", "eval")
     names = [str(name) for name in truth.data_vars]
     if not models or not names:
@@ -172,8 +171,14 @@ def _aligned(
         at = data.sel(time=times)
         fields = {n: ordered(at[n], label).reset_coords(drop=True) for n in names}
         ready: xr.Dataset = xarray.Dataset(fields)
-        fitted[label] = on_grid_of(fitted.get(TRUTH, ready), ready, (TRUTH, label), InputError)
-    return names, fitted.pop(TRUTH), fitted
+        fitted[label] = ready
+    shapes = {label: (data.sizes["latitude"], data.sizes["longitude"]) for label, data in fitted.items()}
+    fitted = on_common_grid(fitted)
+    truth = fitted.pop(TRUTH)
+    rows, columns = truth.sizes["latitude"], truth.sizes["longitude"]
+    larger = [f"{label} has {h} × {w}" for label, (h, w) in shapes.items() if (h, w) != (rows, columns)]
+    note = f"Compared on the {rows} × {columns} points that all have: {', '.join(larger)}." if larger else ""
+    return names, truth, fitted, note
 
 
 def _degrees(field: xr.DataArray) -> tuple[np.ndarray | None, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 DIMENSIONS = ("time", "latitude", "longitude")
+_FEWEST = 5  # rows and columns
 # Share of a grid step by which float32 coordinates may miss the place where they belong.
 _TOLERANCE = 0.01
 
@@ -95,8 +97,10 @@ def ordered(field: xr.DataArray, name: str = "field") -> xr.DataArray:
         raise InputError(f"{name}: got dimensions {field.dims}, expected (time, latitude, longitude)")
     if "time" not in field.dims:
         field = field.expand_dims("time")
-    if min(field.sizes["latitude"], field.sizes["longitude"]) < 5 or not field.sizes["time"]:
-        raise InputError(f"{name}: got sizes {dict(field.sizes)}, expected at least 1 time, 5 rows and 5 columns")
+    if min(field.sizes["latitude"], field.sizes["longitude"]) < _FEWEST or not field.sizes["time"]:
+        raise InputError(
+            f"{name}: got sizes {dict(field.sizes)}, expected at least 1 time, {_FEWEST} rows and {_FEWEST} columns"
+        )
     try:
         rows = latitude_order(field["latitude"].values.astype(np.float64))
         columns, longitude = longitude_order(field["longitude"].values.astype(np.float64))
@@ -163,6 +167,55 @@ def aligned(field: xr.DataArray, other: xr.DataArray, names: tuple[str, str]) ->
     """
     first, second = ordered(field, names[0]), ordered(other, names[1])
     return first, on_grid_of(first, second, names, InputError)
+
+
+def on_common_grid(fields: Mapping[str, xr.Dataset]) -> dict[str, xr.Dataset]:
+    """Return ordered data sets at the rows and columns that all have, with the coordinates of the first.
+
+    Grids may differ in extent, as of a model that covers a region, or leaves out the row at a pole.
+
+    Raises:
+        InputError: the points differ, or fewer than 5 rows or columns are common.
+    """
+    label, first = next(iter(fields.items()))
+    positions = {name: _positions(first, data) for name, data in fields.items()}
+    latitude, longitude = (np.stack([p[axis] for p in positions.values()]).min(0) >= 0 for axis in (0, 1))
+    rows = np.flatnonzero(latitude)
+    # Columns may be common on both sides of the seam of a globe: they begin where the one before is not common.
+    starts = np.flatnonzero(longitude & ~np.roll(longitude, 1))
+    columns = (np.arange(longitude.sum()) + (starts[0] if starts.size else 0)) % longitude.size
+    out: dict[str, xr.Dataset] = {}
+    for name, data in fields.items():
+        north, east = positions[name][0][rows], positions[name][1][columns]
+        # Of a grid twice as fine every second point is common, but a field is not what its samples are.
+        whole = (np.diff(north) == 1).all() and (np.diff(east) % data.sizes["longitude"] == 1).all()
+        over_seam = bool((np.diff(east) < 0).any())
+        closed = not over_seam or is_periodic(data["longitude"].values)
+        if min(rows.size, columns.size) < _FEWEST or not (whole and closed):
+            for other in fields:
+                on_grid_of(first, fields[other], (label, other), InputError)  # raises for the one that differs
+        # Slices where possible: they copy nothing.
+        across = east if over_seam else slice(east[0], east[-1] + 1)
+        out[name] = data.isel(latitude=slice(north[0], north[-1] + 1), longitude=across)
+    west = first["longitude"].values[columns]
+    axes = {
+        "latitude": first["latitude"][rows],
+        "longitude": ("longitude", west + 360.0 * (west < west[0]), first["longitude"].attrs),
+    }
+    return {name: data.assign_coords(axes) for name, data in out.items()}
+
+
+def _positions(reference: xr.Dataset, data: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Return which row and column of ``data`` each of ``reference`` is, −1 for none."""
+    found = []
+    for axis in ("latitude", "longitude"):
+        wanted, own = (np.asarray(d[axis].values, np.float64) for d in (reference, data))
+        apart = np.abs(wanted[:, None] - own)
+        if axis == "longitude":
+            apart = np.abs((wanted[:, None] - own + 180.0) % 360.0 - 180.0)
+        near = apart.min(1) < _TOLERANCE * abs(wanted[1] - wanted[0])
+        found.append(np.where(near, apart.argmin(1), -1))
+    return found[0], found[1]
 
 
 def area_mean(field: xr.DataArray) -> xr.DataArray:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from atmoloss.evaluation.coastlines import draw_coastlines
 from atmoloss.evaluation.drawing import WIDTH, Plot, panels, pretty_name, readable, settings, style, to_plot
 from atmoloss.evaluation.results import TRUTH, Evaluation
 
@@ -55,6 +56,7 @@ def cities(evaluation: Evaluation, variable: str) -> Plot | None:
             s=11,
             edgecolors="0.3",
             linewidths=0.3,
+            zorder=3,  # over the coastlines
         )
         _map_axes(ax, data, model)
     for ax in axes[1:].ravel()[len(models) :]:
@@ -77,6 +79,7 @@ def _near(longitude: np.ndarray, axis: np.ndarray) -> np.ndarray:
 def _map_axes(ax: Any, data: xr.Dataset, title: str) -> None:
     latitude, longitude = data["latitude"].values, data["longitude"].values
     ax.set(xlim=(longitude[0], longitude[-1]), ylim=(latitude[-1], latitude[0]))
+    draw_coastlines(ax, longitude[0], longitude[-1])
     ax.set_aspect(1 / max(0.3, np.cos(np.deg2rad(latitude[[0, -1]].mean()))))
     ax.set_title(title, fontsize=8.5)
     ax.tick_params(labelsize=6.5)

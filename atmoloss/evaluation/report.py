@@ -42,10 +42,10 @@ def write_report(
         ``html``, ``markdown``, ``json`` and ``figures``: what was written.
 
     Raises:
-        InputError: the folder of ``NAME.html`` does not exist.
+        InputError: no such folder can be made.
     """
     page = output_page(output)
-    page.parent.mkdir(exist_ok=True)
+    page.parent.mkdir(parents=True, exist_ok=True)
     folder = page.with_name(f"{page.stem}_figures")
     paths = {
         "html": page,
@@ -66,16 +66,20 @@ def write_report(
 
 
 def output_page(output: str | os.PathLike[str]) -> Path:
-    """Return the path of the page for a file ``NAME.html`` or a folder.
+    """Return the path of the page for a file ``NAME.html`` or a folder; :func:`write_report` makes its folders.
 
     Raises:
-        InputError: the folder that is to hold it does not exist.
+        InputError: one of its folders is a file, or may not be written to.
     """
     path = Path(output)
     page = path if path.suffix.lower() in (".html", ".htm") else path / "report.html"
-    outer = page.parent.absolute() if page is path else path.absolute().parent
-    if not outer.is_dir() or (page.parent.exists() and not page.parent.is_dir()):
-        raise InputError(f"output: got {os.fspath(output)!r}, expected NAME.html or a folder, in a folder that exists")
+    folder = page.absolute().parent
+    present = next(p for p in (folder, *folder.parents) if p.exists())
+    if not (present.is_dir() and os.access(present, os.W_OK)) or page.is_dir():
+        raise InputError(
+            f"output: got {os.fspath(output)!r}, expected NAME.html or a folder; {str(present)!r} must be a folder "
+            "that can be written to"
+        )
     return page
 
 
@@ -138,7 +142,7 @@ def _score_table(scores: Sequence[Score], models: Sequence[str], variable: str, 
         of = METRICS[metric]
         distance = {m: float(of.from_ideal(s.value)) for m, s in own.items()}
         best = min((d for d in distance.values() if math.isfinite(d)), default=math.nan)
-        factor, unit = readable([s.value for s in own.values()], next(iter(own.values())).units)
+        factor, unit = _factor_and_unit(list(own.values()))
         cells: list[Cell] = [(of.label, False), (unit, False), (f"{'≤ ' * (of.scale == 'excess')}{of.ideal:g}", False)]
         for model in models:
             cells.append((_interval(own[model], factor), len(models) > 1 and distance[model] == best))
@@ -156,9 +160,7 @@ def _difference_table(differences: Sequence[Difference], variable: str, period: 
     rows: list[list[Cell]] = []
     for metric in dict.fromkeys(d.metric for d in differences):
         own = {(d.model, d.other): d for d in differences if d.metric == metric}
-        factor, unit = readable([d.value for d in own.values()], next(iter(own.values())).units)
-        if METRICS[metric].scale != "difference":
-            unit = "ln"
+        factor, unit = _factor_and_unit(list(own.values()))
         cells: list[Cell] = [(METRICS[metric].label, False), (unit, False)]
         cells += [(_interval(own[p], factor, sign="+"), own[p].low > 0 or own[p].high < 0) for p in pairs]
         rows.append(cells)
@@ -168,6 +170,19 @@ def _difference_table(differences: Sequence[Difference], variable: str, period: 
         ("score", "unit", *(f"{a} − {b}" for a, b in pairs)),
         rows,
     )
+
+
+def _factor_and_unit(values: Sequence[Score] | Sequence[Difference]) -> tuple[float, str]:
+    """Return what values of one metric are multiplied with, and in which unit they then are.
+
+    Only units of a field have powers of ten: 0.003 of a ratio whose ideal is 1 is not "3.00 [10⁻³]".
+    """
+    of = METRICS[values[0].metric]
+    if of.units is None:
+        return readable([x.value for x in values], values[0].units)
+    if of.scale == "difference":
+        return 1.0, of.units
+    return 1.0, "ln of ratio" if isinstance(values[0], Difference) else "ratio"
 
 
 def _city_table(evaluation: Evaluation, variable: str, period: str) -> Table:

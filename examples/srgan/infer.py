@@ -155,6 +155,7 @@ def write_netcdf(path: Path, stored: StoredGenerator, source: FieldSource, coars
         "latitude": (latitude, "latitude", "degrees_north"),
         "longitude": (longitude, "longitude", "degrees_east"),
     }
+    path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)
     try:

@@ -208,7 +208,11 @@ def test_refusals(truth, models, one_sentence):
         ({"m": models["half"].drop_vars("vorticity")}, {}, ("m", "vorticity")),
         ({"m": later}, {}, ("m", "time in common")),
         ({"m": twice}, {}, ("m", "twice")),
-        ({"m": models["half"].isel(longitude=slice(0, 40))}, {}, ("truth and m", "one grid")),
+        ({"m": models["half"].isel(longitude=slice(0, 4))}, {}, ("m", "5 columns")),
+        ({"m": models["half"].isel(latitude=slice(None, None, 2))}, {}, ("truth and m", "one grid")),
+        ({"m": models["half"].isel(longitude=slice(None, None, 2))}, {}, ("truth and m", "one grid")),
+        ({"m": models["half"].assign_coords(longitude=LONGITUDE + 2)}, {}, ("truth and m", "one grid")),
+        ({"m": models["half"].isel(latitude=slice(20)).assign_coords(latitude=LATITUDE[:20] - 1)}, {}, ("one grid",)),
         ({"m": missing}, {}, ("missing",)),
         ({"m": models["half"]}, {"unresolved_from": 400}, ("unresolved_from", "400")),
     ]
@@ -216,3 +220,45 @@ def test_refusals(truth, models, one_sentence):
         with pytest.raises(InputError) as error:
             evaluate_fields(truth, chosen, **FEW, **options)
         one_sentence(error.value, *words)
+
+
+PARTS = {
+    "no south pole": {"latitude": slice(0, -1)},
+    "no poles": {"latitude": slice(1, -1)},
+    "a region": {"latitude": slice(4, 20), "longitude": slice(10, 40)},
+    "across the seam": {"latitude": slice(4, 20), "longitude": np.arange(-12, 15)},
+    "up to the seam": {"longitude": np.arange(-20, 0)},
+}
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("turned", [False, True])
+def test_grids_that_differ_in_extent_are_compared_where_they_overlap(part, turned, truth, models):
+    smaller = models["noise"].isel(PARTS[part])
+    if turned:  # to −180 … 180, ascending latitude
+        smaller = smaller.assign_coords(longitude=(smaller.longitude + 180) % 360 - 180).isel(
+            latitude=slice(None, None, -1)
+        )
+    found = evaluate_fields(truth, {"whole": models["half"], "part": smaller}, n_bootstrap=2, n_samples=50)
+    expected = evaluate_fields(
+        truth.isel(PARTS[part]),
+        {"whole": models["half"].isel(PARTS[part]), "part": models["noise"].isel(PARTS[part])},
+        n_bootstrap=2, n_samples=50,
+    )  # fmt: skip
+    assert found.settings["grid"] == expected.settings["grid"]
+    for mine, theirs in zip(found.scores, expected.scores, strict=True):
+        assert mine.value == pytest.approx(theirs.value, rel=1e-9, nan_ok=True), mine
+    rows, columns = (smaller.sizes[axis] for axis in ("latitude", "longitude"))
+    (note,) = (text for text in found.notes if text.startswith("Compared on"))
+    assert note == f"Compared on the {rows} × {columns} points that all have: truth has 36 × 72, whole has 36 × 72."
+    assert not any(text.startswith("Compared on") for text in expected.notes)
+
+
+def test_two_regions_are_compared_where_they_overlap(truth, models):
+    west, east = (
+        data.isel(longitude=np.arange(*span)) for data, span in ((truth, (-9, 9)), (models["half"], (-3, 20)))
+    )
+    found = evaluate_fields(west, {"m": east}, **FEW)
+    expected = evaluate_fields(truth.isel(longitude=np.arange(-3, 9)), {"m": east.isel(longitude=slice(12))}, **FEW)
+    assert found.settings["grid"] == expected.settings["grid"]
+    assert [s.value for s in found.scores] == pytest.approx([s.value for s in expected.scores], nan_ok=True)

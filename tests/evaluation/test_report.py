@@ -11,6 +11,7 @@ from atmoloss.cli import main
 from atmoloss.data import open_fields
 from atmoloss.evaluation import evaluate_fields, report
 from atmoloss.evaluation.command import interpolate_to
+from atmoloss.evaluation.results import METRICS, Difference, Score
 from tests.evaluation.conftest import TIMES, axes, band_limited, field, xarray
 
 pytest.importorskip("matplotlib")
@@ -158,7 +159,7 @@ def test_errors_come_before_the_work_and_in_one_line(folder, tmp_path, capsys):
     later = later.assign_coords(time=later.time + np.timedelta64(1000, "D"))
     later.to_netcdf(tmp_path / "later.nc", engine="h5netcdf")
     cases = [
-        ([truth, f"A={a}", "--output", str(tmp_path / "no" / "such" / "r.html")], "output"),
+        ([truth, f"A={a}", "--output", str(tmp_path / "later.nc" / "such" / "r.html")], "output"),
         ([truth, f"A={a}", f"A={a}"], "'A'"),
         ([truth, f"truth={a}"], "'truth'"),
         ([truth, f"A={tmp_path / 'later.nc'}"], "time in common"),
@@ -175,3 +176,36 @@ def test_errors_come_before_the_work_and_in_one_line(folder, tmp_path, capsys):
         main(["report", truth, "nonsense"])
     assert exit_.value.code == 2
     assert "NAME=FILE" in capsys.readouterr().err
+
+
+def test_the_folders_of_the_output_are_made(folder, tmp_path):
+    arguments = ["report", str(folder / "truth.nc"), f"A={folder / 'a.nc'}", "--variables", "vorticity", "--draws", "2"]
+    for output, page in (("no/such/r.html", "no/such/r.html"), ("nor/this", "nor/this/report.html")):
+        assert main([*arguments, "--output", str(tmp_path / output)]) == 0
+        assert (tmp_path / page).is_file()
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("size", [2.5e-5, 0.004, 3.0, 7e5])
+def test_only_units_of_a_field_have_powers_of_ten(metric, size):
+    """Beside an ideal of 1 or 0 dB a value of 0.004 is not 4.00 in units of 10⁻³, nor is a difference of logarithms."""
+    of = METRICS[metric]
+    scores = [Score("u", metric, "a", size, 0.9 * size, 1.1 * size, of.units or "m s-1")]
+    differences = [Difference("u", metric, "a", "b", -size, -1.1 * size, -0.9 * size, of.units or "m s-1")]
+    for table, sign in (
+        (report._score_table(scores, ["a"], "u", "12 times"), 1),
+        (report._difference_table(differences, "u", "12 times"), -1),
+    ):
+        (row,) = table.rows
+        unit, printed = row[1][0], row[-1][0]
+        power = re.match(r"10([⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+) ", unit)
+        assert bool(power) == (of.units is None and size != 3.0)
+        factor = 10.0 ** int(power[1].translate(_LOWERED)) if power else 1.0
+        shown = re.fullmatch(r"(\S+) \[\S+, \S+\](?: ×10(\S+))?", printed)
+        factor *= 10.0 ** int(shown[2].translate(_LOWERED)) if shown[2] else 1.0
+        assert float(shown[1].replace("−", "-")) * factor == pytest.approx(sign * size, rel=5e-3)
+        if of.scale != "difference":
+            assert unit == ("ratio" if sign > 0 else "ln of ratio")
+
+
+_LOWERED = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")

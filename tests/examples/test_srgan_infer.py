@@ -1,5 +1,8 @@
 """Inference on whole fields: no seam, defined at the poles, CF netCDF."""
 
+import dataclasses
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -8,9 +11,11 @@ from srgan.infer import coarse_axes, fine_axes, main, super_resolve
 from srgan.models import Generator
 from srgan.store import StoredGenerator, load_generator, save_generator
 
+from atmoloss.cli import main as atmoloss_main
 from atmoloss.data import open_fields
 from atmoloss.data.sources import FieldSource
 from atmoloss.errors import DataError
+from atmoloss.evaluation.grid import on_common_grid
 from atmoloss.normalization import ORIGINAL_NORMALIZATION, LogNormalization
 from tests.tolerances import assert_close
 
@@ -168,3 +173,66 @@ def test_dates_and_errors(files, capsys):
     assert capsys.readouterr().err.startswith("error: dates: ")
     assert main([str(files), *arguments[1:]]) == 1
     assert capsys.readouterr().err.startswith("error: generator: ")
+
+
+def grid(rows: int, pole_to_pole: bool = True, columns: int = 0) -> FieldSource:
+    """A globe whose rows are at the poles, or half a step off them; with ``columns`` a region across Greenwich."""
+    source = globe(rows, columns or 2 * (rows - pole_to_pole))
+    step = 180 / (rows - pole_to_pole)
+    if columns:
+        axes = {"latitude": 60 - 0.5 * np.arange(rows), "longitude": 350 + 0.5 * np.arange(columns)}
+    else:
+        first = 90 if pole_to_pole else 90 - step / 2
+        axes = {"latitude": first - step * np.arange(rows), "longitude": step * np.arange(len(source.longitude))}
+    return dataclasses.replace(source, **axes)
+
+
+GRIDS = {
+    "181 rows": (181,),
+    "721 rows": (721,),
+    "180 rows": (180, False),
+    "720 rows": (720, False),
+    "a region": (61, False, 83),
+}
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_a_report_takes_the_grid_of_what_was_coarsened(name):
+    fine = grid(*GRIDS[name])
+    lat, lon, height, width = coarse_axes(fine)
+    latitude, longitude, rows = fine_axes(lat, lon)
+    assert (rows.stop - rows.start, longitude.size) == (height, width)
+    truth, made = (
+        xr.Dataset(
+            {"u": (("latitude", "longitude"), np.empty((y.size, x.size), np.float32))}, {"latitude": y, "longitude": x}
+        )
+        for y, x in ((fine.latitude, fine.longitude), (latitude, longitude))
+    )
+    common = on_common_grid({"truth": truth, "made": made})
+    assert {data["u"].shape for data in common.values()} == {(height, width)}
+
+
+@pytest.mark.parametrize("name", ["41 rows", "40 rows", "a region"])
+def test_report_of_what_was_coarsened(name, tmp_path):
+    """The two commands one after the other."""
+    pytest.importorskip("matplotlib")
+    fine = grid(*{"41 rows": (41,), "40 rows": (40, False), "a region": (46, False, 43)}[name])
+    coords = dict(zip(("time", "latitude", "longitude"), (fine.times, fine.latitude, fine.longitude), strict=True))
+    fields = {v: (tuple(coords), np.asarray(fine.values)[:, i], {"units": "s-1"}) for i, v in enumerate(fine.channels)}
+    xr.Dataset(fields, coords).to_netcdf(tmp_path / "fine.nc", engine="h5netcdf")
+    stored = stored_of()
+    save_generator(tmp_path / "generator", stored.generator, stored.normalization, stored.variables, stored.origin)
+    made = tmp_path / "new" / "made.nc"
+    assert main([str(tmp_path / "generator"), str(tmp_path / "fine.nc"), str(made), "--coarsen"]) == 0
+    arguments = ["report", str(tmp_path / "fine.nc"), f"A={made}", "--output", str(tmp_path / "page"), "--draws", "2"]
+    assert atmoloss_main(arguments) == 0
+    notes = json.loads((tmp_path / "page" / "report.json").read_text())["notes"]
+    compared = [text for text in notes if text.startswith("Compared on")]
+    assert (
+        compared
+        == {
+            "41 rows": ["Compared on the 40 × 80 points that all have: truth has 41 × 80."],
+            "40 rows": [],
+            "a region": ["Compared on the 44 × 40 points that all have: truth has 46 × 43."],
+        }[name]
+    )

@@ -271,7 +271,6 @@ def test_a_loss_that_is_not_finite_ends_the_run(batch):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_two_processes_train_what_one_does(raw_config, tmp_path):
     raw = {**raw_config, "content": "facl", "learning_rate": 1e-3}
     config = write_toml(tmp_path / "tiny.toml", raw)
@@ -280,7 +279,7 @@ def test_two_processes_train_what_one_does(raw_config, tmp_path):
     environment |= {"PYTHONPATH": f"{EXAMPLES.parent}:{EXAMPLES}", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command += ["-m", "srgan.train", str(config), "--output", str(tmp_path / "two"), "--device", "cpu"]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=500)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
     one, two = weights_of(tmp_path / "one"), weights_of(tmp_path / "two")
     start = Gan(make_config(raw), ContentLoss("mse", mse, 0.0)).generator.state_dict()

@@ -1,9 +1,9 @@
 """What gets imported when, and how fast help answers. Each case runs in its own interpreter."""
 
 import json
+import resource
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -11,7 +11,7 @@ HEAVY = {
     "dask", "h5netcdf", "h5py", "matplotlib", "pandas", "scipy", "torchmetrics", "torchvision", "tqdm",
     "xarray", "zarr", "onnx", "onnxscript", "onnxruntime",
 }  # fmt: skip
-HELP_SECONDS = 0.5
+HELP_SECONDS = 0.5  # of a core: what others do on the machine is not our fault
 
 
 def modules_after(code: str) -> set[str]:
@@ -49,10 +49,11 @@ except SystemExit as end:
 
 def test_help_answers_quickly() -> None:
     seconds = []
-    for _ in range(3):  # the best of three: a busy machine is not our fault
-        start = time.perf_counter()
+    for _ in range(3):
+        start = resource.getrusage(resource.RUSAGE_CHILDREN)
         run = subprocess.run([sys.executable, "-m", "atmoloss", "--help"], capture_output=True, text=True)
-        seconds.append(time.perf_counter() - start)
+        end = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds.append(end.ru_utime - start.ru_utime + end.ru_stime - start.ru_stime)
         assert run.returncode == 0, run.stderr
         assert "usage: atmoloss" in run.stdout
     assert min(seconds) < HELP_SECONDS, seconds

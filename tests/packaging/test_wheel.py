@@ -55,6 +55,7 @@ def test_contents(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {
         "atmoloss/evaluation/cities.csv",
+        "atmoloss/evaluation/coastlines.txt",
         "atmoloss/py.typed",
         "atmoloss/weights/default/config.json",
         "atmoloss/weights/default/model.safetensors",

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +24,6 @@ from atmoloss.training.distributed import Team, fix_batch_norm, join
 from atmoloss.training.lag_2afc import measure_source
 from atmoloss.training.loop import _Stream, open_sources, train
 
-# Seconds on an idle machine; processes that start take minutes where others have the cores.
-pytestmark = pytest.mark.timeout(900)
 ROOT = Path(__file__).resolve().parents[2]
 WORKER = Path(__file__).with_name("worker.py")
 
@@ -43,13 +39,13 @@ def launch(*arguments: object, processes: int = 2, cwd: Path | None = None) -> s
     )  # fmt: skip
 
 
-def finish(process: subprocess.Popen[str], seconds: float = 400) -> tuple[int, str]:
+def finish(process: subprocess.Popen[str], seconds: float = 1500) -> tuple[int, str]:
     """Wait for the end; a hang is a failure, and leaves nothing behind."""
     try:
         output, _ = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
         process.terminate()  # torch.distributed.run ends its processes, too
-        output, _ = process.communicate(timeout=60)
+        output, _ = process.communicate(timeout=200)
         pytest.fail(f"still running after {seconds} s:\n{output}")
     return process.returncode, output
 
@@ -137,16 +133,11 @@ def test_running_statistics_are_those_of_the_whole_batch(raw_config, tmp_path):
 
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_lost_process_ends_the_run_with_one_sentence_and_a_checkpoint(victim, raw_config, winds_file, tmp_path):
-    raw = {**raw_config, "steps": 400, "validate_every": 400, "checkpoint_every": 5, "workers": 1}
+    raw = {**raw_config, "steps": 12, "validate_every": 12, "checkpoint_every": 5, "workers": 1}
     settings = [f"{k}={json.dumps(v)}" for k, v in raw.items() if k not in ("sources", "encoder_options")]
     settings.append("encoder_options={stage_channels=[4, 6], blocks_per_stage=1}")
     arguments = ["train", "--data", winds_file, "--output", tmp_path / "run"]
-    process = launch("command", *arguments, *[a for text in settings for a in ("--set", text)], cwd=tmp_path)
-    deadline = time.monotonic() + 300
-    while not (tmp_path / "run" / runs.CHECKPOINT).is_file() and time.monotonic() < deadline:
-        assert process.poll() is None, process.communicate()[0]
-        time.sleep(0.02)
-    os.kill(int((tmp_path / f"rank{victim}.pid").read_text()), signal.SIGKILL)
+    process = launch("lose", victim, 8, *arguments, *[a for text in settings for a in ("--set", text)], cwd=tmp_path)
     code, output = finish(process)
     assert code != 0
     said = [line for line in output.splitlines() if line.startswith("atmoloss: error:")]
@@ -156,10 +147,10 @@ def test_a_lost_process_ends_the_run_with_one_sentence_and_a_checkpoint(victim, 
     config = runs.read_record(tmp_path / "run")[0]
     state = runs.load_checkpoint(tmp_path / "run")
     assert state is not None
-    assert 5 <= state["step"] < 400
+    assert state["step"] == 5
     train(config, tmp_path / "run", resume=True)
-    state_of(tmp_path / "run", 400)
-    assert [line["step"] for line in log_of(tmp_path / "run")] == [*range(2, 402, 2), 400]
+    state_of(tmp_path / "run", 12)
+    assert [line["step"] for line in log_of(tmp_path / "run")] == [*range(2, 14, 2), 12]
 
 
 @pytest.mark.parametrize("size", [1, 2, 4])

@@ -1,17 +1,31 @@
 """One process of the runs in test_distributed.py, started by torch.distributed.run.
 
 python worker.py train CONFIG.json FOLDER [--resume] [--stop-after STEP]   trains, and exports nothing
-python worker.py command ARGUMENTS…                                       the command line, pid in rank<i>.pid
+python worker.py lose RANK STEP ARGUMENTS…              the command line; one process is killed after a step
 """
 
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 
 import torch
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 torch.set_num_threads(1)
+
+
+def die_after(step: int) -> None:
+    """Let `kill -9` end this process after so many steps of its optimizer, however long they take."""
+    done = []
+
+    def count(*_: object) -> None:
+        done.append(1)
+        if len(done) == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    register_optimizer_step_post_hook(count)
 
 
 def train(config: str, folder: str, *options: str) -> int:
@@ -30,17 +44,18 @@ def train(config: str, folder: str, *options: str) -> int:
         checkpoint.save_checkpoint = save_and_stop
     # Another folder for each process: only that of process 0 may come to be.
     where = Path(folder) / f"as-seen-by-{os.environ.get('RANK', '0')}"
-    with join("cpu", timeout_minutes=6) as team:
+    with join("cpu", timeout_minutes=60) as team:
         loop.train(make_config(json.loads(Path(config).read_text())), where, resume="--resume" in options, team=team)
     return 0
 
 
-def command(*arguments: str) -> int:
+def lose(rank: str, step: str, *arguments: str) -> int:
     from atmoloss.cli import main
 
-    Path(f"rank{os.environ['RANK']}.pid").write_text(str(os.getpid()))
+    if os.environ["RANK"] == rank:
+        die_after(int(step))
     return main(arguments)
 
 
 if __name__ == "__main__":
-    sys.exit({"train": train, "command": command}[sys.argv[1]](*sys.argv[2:]))
+    sys.exit({"train": train, "lose": lose}[sys.argv[1]](*sys.argv[2:]))
