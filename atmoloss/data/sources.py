@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from atmoloss.data.calendars import STANDARD, calendar_of, dates
 from atmoloss.data.reading import open_fields
 from atmoloss.data.store import is_store, read_store
 from atmoloss.errors import DataError
@@ -27,12 +28,13 @@ class FieldSource:
         channels: canonical variable names, in order.
         values: (T, C, H, W) physical units, float32 or float16; anything indexed by an array of times and
             slices of rows and columns: an array, a memory map, the fields of a prepared store.
-        times: (T,) valid times, ``datetime64``, ascending within a run.
+        times: (T,) valid times, ``datetime64``, ascending within a run; differences are exact in every calendar.
         run: (T,) forecast run of each time; pairs never cross runs.
         latitude: (H,) degrees north, descending.
         longitude: (W,) degrees east, ascending.
         weight: relative share of the training sequences.
         level: vertical level as text, for reports.
+        calendar: that ``times`` are counted in, see :mod:`atmoloss.data.calendars`.
     """
 
     name: str
@@ -44,6 +46,7 @@ class FieldSource:
     longitude: np.ndarray
     weight: float = 1.0
     level: str = ""
+    calendar: str = STANDARD
 
     def __post_init__(self) -> None:
         t, c, h, w = self.values.shape
@@ -55,6 +58,14 @@ class FieldSource:
     def hours(self) -> np.ndarray:
         """Valid times as whole hours since 1970, (T,) int64."""
         return (self.times.astype("datetime64[s]") - np.datetime64(0, "s")) // _HOUR
+
+    @functools.cached_property
+    def dates(self) -> np.ndarray:
+        """Valid times as the data's own calendar writes them, (T,) ``datetime64``: what splits by date go by.
+
+        30 February of a year of 360 days counts as the last day of the month.
+        """
+        return dates(self.times, self.calendar)
 
     @functools.cached_property
     def periodic(self) -> bool:
@@ -129,6 +140,7 @@ def source_from_dataset(
         longitude=dataset["longitude"].values.astype(np.float64),
         weight=weight,
         level=level,
+        calendar=calendar_of(dataset),
     )
 
 
@@ -140,6 +152,7 @@ def open_source(
     *,
     grid: float | None = None,
     weight: float = 1.0,
+    missing: Any = "error",
 ) -> FieldSource:
     """Open a source for training: a prepared store stays on disk, everything else is read into memory.
 
@@ -148,13 +161,15 @@ def open_source(
         name: for messages and reports.
         variables, level, grid: see :func:`atmoloss.data.open_fields`; a prepared store has one level.
         weight: relative share of the training sequences.
+        missing: see :func:`atmoloss.data.open_fields`; a prepared store was written with its own.
 
     Raises:
         DataError: a source that cannot be read or lacks a variable or level, or a store that is not complete.
     """
     text = "" if level is None else f"{level:g}"
     if not is_store(path):
-        return source_from_dataset(open_fields(path, variables, level, grid=grid), name, weight, text)
+        fields = open_fields(path, variables, level, grid=grid, missing=missing)
+        return source_from_dataset(fields, name, weight, text)
     stored = read_store(path)
     has = stored.record["level"]
     if level is not None and level != has:
@@ -169,6 +184,7 @@ def open_source(
         longitude=stored.longitude,
         weight=weight,
         level="" if has is None else f"{has:g}",
+        calendar=stored.calendar,
     )
 
 
@@ -194,7 +210,7 @@ def parse_periods(periods: Iterable[str]) -> list[Period]:
 
 
 def in_periods(times: np.ndarray, periods: Sequence[Period]) -> np.ndarray:
-    """Say for each time whether it lies in one of the periods, (T,) bool."""
+    """Say for each time (of a source, its ``dates``) whether it lies in one of the periods, (T,) bool."""
     inside = np.zeros(len(times), bool)
     for start, end in periods:
         inside |= (times >= start) & (times < end)
@@ -222,7 +238,7 @@ def split_by_date(
                 )
     out: dict[str, list[FieldSource]] = {"train": [], "validation": [], "test": []}
     for source in sources:
-        masks = {split: in_periods(source.times, periods) for split, periods in held.items()}
+        masks = {split: in_periods(source.dates, periods) for split, periods in held.items()}
         masks["train"] = ~(masks["validation"] | masks["test"])
         for split, mask in masks.items():
             if mask.any():
@@ -236,7 +252,7 @@ def split_by_date(
 def check_disjoint(splits: dict[str, list[FieldSource]]) -> None:
     """Raise ``DataError`` where a calendar day occurs in two splits, of whatever sources."""
     days = {
-        split: {day for s in sources for day in np.unique(s.times.astype("datetime64[D]")).tolist()}
+        split: {day for s in sources for day in np.unique(s.dates.astype("datetime64[D]")).tolist()}
         for split, sources in splits.items()
     }
     names = list(days)
