@@ -167,6 +167,8 @@ def _plan(
                 f"every {options.every or 1} h"
             )
         seen.update(time=time.values[index], run=time["run"].values[index], index=index)
+        if "init_time" in time.coords:
+            seen.update(init_time=time["init_time"].values[index])
         return index[:1]
 
     files = _open(source, options, storage_options)
@@ -177,6 +179,8 @@ def _plan(
         "latitude": fields["latitude"].values.astype("<f8"),
         "longitude": fields["longitude"].values.astype("<f8"),
     }
+    if "init_time" in seen:
+        axes["init_time"] = seen["init_time"].astype("datetime64[s]").astype("<i8")
     shape = (len(axes["time"]), len(axes["latitude"]), len(axes["longitude"]))
     layout = store.choose_layout(shape, options.time_chunk, options.space_chunk, options.shard_bytes)
     digest = hashlib.sha256()
@@ -240,15 +244,17 @@ def _start(root: Path, plan: dict[str, Any], axes: dict[str, np.ndarray], index:
     folder.mkdir(exist_ok=True)
     np.save(folder / _INDEX, index)
     # The plan comes last: whatever has one has all that the workers look for.
+    clock = {"units": "seconds since 1970-01-01", "calendar": plan["calendar"]}
     described = {
-        "time": {"standard_name": "time", "units": "seconds since 1970-01-01", "calendar": plan["calendar"]},
+        "time": {"standard_name": "time", **clock},
+        "init_time": {"standard_name": "forecast_reference_time", **clock},
         "run": {"long_name": "forecast run that the time belongs to"},
         "latitude": {"standard_name": "latitude", "units": "degrees_north"},
         "longitude": {"standard_name": "longitude", "units": "degrees_east"},
     }
     for name, values in axes.items():
-        store.write_axis(root / name, values, ["time" if name == "run" else name], described[name])
-    coordinates = "run"
+        store.write_axis(root / name, values, ["time" if name in ("run", "init_time") else name], described[name])
+    coordinates = "run init_time" if "init_time" in axes else "run"
     if plan["options"]["level"] is not None:
         coordinates += " level"
         store.write_axis(root / "level", np.float64(plan["options"]["level"]), [], {"long_name": "vertical level"})
