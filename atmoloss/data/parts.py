@@ -125,7 +125,8 @@ def _both_versions(field: xr.DataArray) -> xr.DataArray:
     """Order the dimension ``expver`` of ERA5 that ends in ERA5T: final before preliminary."""
     numbers = experiments(field["expver"].values) if "expver" in field.coords else np.zeros(0, np.int64)
     if not set(numbers.tolist()) <= {1, 5} or not numbers.size:
-        raise DataError(f"expver: got {numbers.tolist()} in {field.name!r}, expected 1 (ERA5) and 5 (ERA5T)")
+        found = field["expver"].values.tolist() if numbers.size else "no numbers"
+        raise DataError(f"expver: got {found} in {field.name!r}, expected 1 (ERA5) and 5 (ERA5T)")
     ordered: xr.DataArray = field.isel(expver=as_slice(np.argsort(numbers)))
     return ordered
 

@@ -320,7 +320,7 @@ def _checked(field: xr.DataArray, missing: str | float) -> xr.DataArray:
         if count:
             raise DataError(
                 f"missing: {count} of {field.size} values of {field.name!r} are missing, expected none; "
-                "pass 'ignore' or a value to fill in"
+                "pass missing='ignore' or a value to fill in (a command: --missing; a configuration: missing)"
             )
     elif count:
         field = field.where(valid, np.float32(missing)).assign_attrs(field.attrs)

@@ -85,14 +85,12 @@ def fold_time(field: xr.DataArray, outer: Sequence[str], space: Sequence[str]) -
 
 
 def experiments(values: np.ndarray) -> np.ndarray:
-    """Return ECMWF's ``expver``, numbers or text such as ``"0001"``, as numbers.
+    """Return ECMWF's ``expver``, numbers or text such as ``"0001"``, as numbers; 0 for an experiment with a name.
 
     1 is ERA5; 5 is ERA5T, preliminary and replaced by 1 some months later.
     """
-    try:
-        return np.array([int(v) for v in np.ravel(values)], np.int64)
-    except ValueError as error:
-        raise DataError(f"expver: got {list(np.unique(values))}, expected numbers such as 0001 and 0005") from error
+    texts = [v.decode() if isinstance(v, bytes) else str(v) for v in np.ravel(values)]
+    return np.array([int(float(t)) if t.replace(".", "").isdigit() else 0 for t in texts], np.int64)
 
 
 def _kinds(field: xr.DataArray, outer: Sequence[str]) -> dict[str, str]:

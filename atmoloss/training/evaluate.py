@@ -74,17 +74,19 @@ def lag_2afc(
         baselines: also those of ``atmoloss.training.baselines``.
         progress: called with a line per patch.
 
+    Raises:
+        DataError: no patch without missing values.
+
     Returns:
         name → ``value``, ``interval`` and, for all but ``"distance"``, ``gap`` (interval of "distance" minus it).
     """
+    whole = next(iterate_patches(source, winds, size, limit), None)
+    if whole is None:
+        raise DataError(f"{source.name}: every patch has missing values, expected one without; fill in a value")
     measures: dict[str, Measure] = stage_measures(extractor)
     if baselines:
         times = np.linspace(0, len(source.times) - 1, min(16, len(source.times))).astype(int)
-        sample = next((patch["fields"][times] for patch in iterate_patches(source, None, size)), None)
-        if sample is None:
-            raise DataError(
-                f"{source.name}: every patch has missing values, expected one without; fill them with a value"
-            )
+        sample = whole["fields"][times]
         measures["random weights"] = extractor_measure(random_extractor(extractor, sample), extractor.stages)
         measures |= pixel_measures(extractor.normalization)
         measures["SSIM of fields"] = ssim_measure(extractor.normalization)

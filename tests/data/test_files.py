@@ -223,6 +223,13 @@ def test_dimension_expver_is_merged(tmp_path, monkeypatch):
         open_fields(stacked.assign_coords(expver=[1, 7]), "u10")
 
 
+@pytest.mark.parametrize("names", [["0001"] * 3, [b"0001"] * 3, [1.0] * 3, ["hplm"] * 3, [1, 1, 5]])
+def test_coordinate_expver_without_repeated_times(names):
+    data = winds(3)
+    assert_same(open_fields(data.assign_coords(expver=("time", names))), open_fields(data))
+    assert_same(open_fields(data.assign_coords(expver=names[0])), open_fields(data))
+
+
 def test_preliminary_files_give_way_to_final_ones(tmp_path):
     data = winds(5)
     final = data.isel(time=slice(0, 3)).assign_coords(expver=("time", ["0001"] * 3))
