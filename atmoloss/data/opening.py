@@ -56,16 +56,16 @@ def close(files: Iterable[Iterable[xr.Dataset]]) -> None:
 def _open(path: str, storage_options: dict[str, Any] | None, engine: str | None, group: str | None) -> list[xr.Dataset]:
     """Open one file, store or URL."""
     target: Any = path
-    kind = kind_of(path)
-    chosen = engine or kind
+    chosen = engine or kind_of(path)
     try:
-        if is_remote(path) and kind != "zarr":
+        if is_remote(path) and chosen != "zarr":
             target = require("fsspec", "data").open(path, **(storage_options or {})).open()
-            kind = kind_of(path, target.read(HEAD))
-            target.seek(0)
-            if kind in ("grib", "zip"):
-                raise DataError(f"path_or_url: {path} is {kind}, which is read from local files; download it first")
-        chosen = engine or _engine(kind)
+            if engine is None:
+                chosen = kind_of(path, target.read(HEAD))
+                target.seek(0)
+            if chosen in ("grib", "cfgrib", "zip"):
+                raise DataError(f"path_or_url: {path} is {chosen}, which is read from local files; download it first")
+        chosen = engine or _engine(chosen)
         if chosen == "cfgrib":
             if group is not None:
                 raise DataError(f"group: got {group!r}, but {path} is GRIB, which has no groups; expected None")

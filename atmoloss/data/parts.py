@@ -109,7 +109,7 @@ def layout_of(
         columns, longitude = conventions.longitude_order(longitude)
         latitude = latitude[rows]
         transform = partial(_ordered, rows=as_slice(rows), columns=as_slice(columns))
-    if "expver" in field.dims:
+    if field.sizes.get("expver", 1) > 1:
         field, transform = _both_versions(field), partial(_first_present, transform=transform)
         space = ["expver", *space]
     outer = [str(d) for d in field.dims if d not in space]

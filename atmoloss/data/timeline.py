@@ -80,7 +80,8 @@ def _coordinate(valid: np.ndarray, runs: np.ndarray, reference: np.ndarray | Non
         coords["init_time"] = ("time", reference, {"standard_name": "forecast_reference_time"})
         coords["lead_time"] = ("time", valid - reference, {"standard_name": "forecast_period"})
     if calendar != STANDARD:
-        coords["time"][2]["source_calendar"] = calendar
+        for name in {"time", "init_time"} & set(coords):
+            coords[name][2]["source_calendar"] = calendar
         coords["date"] = ("time", date_texts(valid, calendar), {"long_name": f"date in the {calendar} calendar"})
     out: xr.DataArray = require("xarray", "data").Dataset(coords=coords)["time"]
     return out

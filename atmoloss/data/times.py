@@ -118,7 +118,9 @@ def _times(
     calendars = {}
     for kind in ("valid", "reference"):
         if kind in flat:
-            flat[kind], calendars[kinds[kind]] = exact_times(flat[kind], kinds[kind])
+            flat[kind], calendar = exact_times(flat[kind], kinds[kind])
+            # What open_fields has returned says itself which calendar its times are counted in.
+            calendars[kinds[kind]] = str(field.coords[kinds[kind]].attrs.get("source_calendar", calendar))
     if len(set(calendars.values())) > 1:
         found = ", ".join(f"{name}: {calendar}" for name, calendar in calendars.items())
         raise DataError(f"{field.name}: has times of several calendars ({found}), expected one")

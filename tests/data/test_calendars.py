@@ -55,6 +55,10 @@ def test_files_of_any_calendar(tmp_path, calendar):
         assert calendar_of(fields) == calendar
         assert fields["date"].values[[0, 12]].tolist() == [data["time"].values[i].isoformat()[:19] for i in (0, 12)]
     fields.to_netcdf(tmp_path / "saved", engine="h5netcdf")  # no attribute that xarray itself writes
+    again = open_fields(tmp_path / "saved")
+    assert_same(again, fields)
+    assert again["time"].equals(fields["time"])  # with the date
+    assert calendar_of(again) == calendar_of(fields)
     source = source_from_dataset(fields, "model")
     assert source.hours[-1] - source.hours[0] == 31 * 6
     lags = Lags(source, SequenceSpec(n_times=2, n_classes=4, base_step=6))
@@ -112,3 +116,4 @@ def test_forecasts_of_a_model_with_a_calendar_of_its_own():
     assert fields["run"].values.tolist() == [0] * 4 + [1] * 4
     np.testing.assert_array_equal(fields["lead_time"].values / np.timedelta64(1, "h"), np.tile(steps, 2))
     assert fields["date"].values[-1] == "2000-03-01T06:00:00"
+    assert open_fields(fields, "u10").drop_attrs().identical(fields.drop_attrs())

@@ -57,6 +57,14 @@ def test_the_content_counts_and_not_the_name(tmp_path):
         assert_same(open_fields(tmp_path / name), want)
 
 
+def test_an_engine_that_is_named_reads_what_it_can(tmp_path):
+    pytest.importorskip("scipy")
+    winds().to_netcdf(tmp_path / "classic.nc", engine="scipy", format="NETCDF3_CLASSIC")
+    (tmp_path / "packed").write_bytes(gzip.compress((tmp_path / "classic.nc").read_bytes()))
+    (tmp_path / "packed").replace(tmp_path / "classic.nc.gz")
+    assert_same(open_fields(tmp_path / "classic.nc.gz", engine="scipy"), open_fields(winds()))
+
+
 def test_a_url_that_answers_with_a_page(one_sentence):
     fsspec = pytest.importorskip("fsspec")
     memory = fsspec.filesystem("memory")
@@ -228,6 +236,7 @@ def test_coordinate_expver_without_repeated_times(names):
     data = winds(3)
     assert_same(open_fields(data.assign_coords(expver=("time", names))), open_fields(data))
     assert_same(open_fields(data.assign_coords(expver=names[0])), open_fields(data))
+    assert_same(open_fields(data.expand_dims(expver=names[:1])), open_fields(data))
 
 
 def test_preliminary_files_give_way_to_final_ones(tmp_path):
