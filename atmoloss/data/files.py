@@ -67,9 +67,9 @@ def paths_of(source: Any) -> list[str]:
         return paths_of(found)
     if os.path.isdir(text):
         return [text] if _is_zarr(text) else _inside(text)
-    return (
-        _inside(_unpacked(os.path.abspath(text), os.stat(text).st_mtime_ns)) if _kind(_head(text)) == "zip" else [text]
-    )
+    if _kind(_head(text)) != "zip":
+        return [text]
+    return _inside(_unpacked(os.path.abspath(text), os.stat(text).st_mtime_ns))
 
 
 def kind_of(path: str, head: bytes | None = None) -> str:

@@ -226,7 +226,8 @@ def _check_repeats(
         )
         if first.shape != again.shape or not np.array_equal(first.values, again.values, equal_nan=True):
             time = timeline.time.values[place]
-            where = " in two files" if file != timeline.file[place] else ""
+            paths = [str(source[f].encoding.get("source", "a file")) for f in (timeline.file[place], file)]
+            where = f", in {paths[0]} and {paths[1]}" if file != timeline.file[place] else ""
             raise DataError(
                 f"time: {time} occurs more than once in {source[0].name!r}{where}, with different fields; expected "
                 "distinct times, or a coordinate forecast_reference_time that tells the runs apart"

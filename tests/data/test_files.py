@@ -163,7 +163,7 @@ def test_overlap_in_time(tmp_path, one_sentence):
     for options in ({}, {"missing": "ignore"}):
         with pytest.raises(DataError) as error:
             open_fields([first, second], "u10", **options)
-        one_sentence(error.value, "2026-03-01T18", "occurs more than once in 'u10' in two files")
+        one_sentence(error.value, "2026-03-01T18", "occurs more than once in 'u10', in", "a.nc and", "c.nc")
     open_fields([first, second], "v10")
 
 
