@@ -16,11 +16,12 @@ from typing import Any
 
 from atmoloss import __version__
 from atmoloss.errors import AtmolossError
-from atmoloss.training.arguments import add_arguments, add_evaluate_arguments
+from atmoloss.training.arguments import add_arguments, add_evaluate_arguments, add_missing
 
 _EPILOG = """\
 examples:
   atmoloss distance yesterday.nc today.nc            one number per common time
+  atmoloss distance forecasts.nc analyses.nc         means over runs by lead time
   atmoloss distance week.nc --matrix --plot week.png all times against each other
   atmoloss report truth.nc A=a.nc B=b.nc             a page that compares fields of models with the truth
   atmoloss info default                              what the bundled weights are
@@ -33,13 +34,17 @@ _DISTANCE = """\
 Print the AtmoDist distance of the fields of A from those of B: a mean squared difference of features,
 zero for equal fields; no root is taken. A and B are files or URLs in any layout that atmoloss.data.open_fields
 reads (netCDF, Zarr, GRIB), on one grid. Fields of the same time are compared, or, if there is one time
-in each, these two. With --matrix every time of A is compared with every time of B, or of A if there is no B.
+in each, these two. Forecasts of several runs are each compared with the field at their valid time (or, if both
+are forecasts, of the same run and time), and the distances tabulated by lead time: --run and --lead choose some,
+--csv writes all. With --matrix every time of A is compared with every time of B, or of A if there is no B.
 """
 _REPORT = """\
 Compare fields of models with the truth at the times that all have: power and kinetic-energy spectra, semivariogram,
 distributions at cities, tails, moments, pixel errors and grid artefacts, with intervals by bootstrap over blocks of
 time. Writes a self-contained HTML page, the same as Markdown with its figures, and the scores as JSON.
-All files are read by atmoloss.data.open_fields and lie on one grid. docs/evaluation.md defines every score.
+Of forecasts with several runs a page is written for each lead time, and a table of the scores of all of them;
+--run and --lead choose one. All files are read by atmoloss.data.open_fields and lie on one grid.
+docs/evaluation.md defines every score.
 """
 _PREPARE = """\
 Read SOURCE (anything that atmoloss.data.open_fields reads: netCDF, Zarr, GRIB, spherical harmonics, URLs), derive
@@ -84,7 +89,7 @@ def build_parser() -> argparse.ArgumentParser:
     convert.add_argument("destination", metavar="DST", help="weights folder to write")
     convert.add_argument("--name", help="of the weights (default: that of SRC)")
     _add_prepare(add("prepare", "atmoloss.commands:prepare", "write a training store of data of any size", _PREPARE))
-    _add_distance(add("distance", "atmoloss.commands:distance", "distances of fields in files", _DISTANCE))
+    _add_distance(add("distance", "atmoloss.distance_command:distance", "distances of fields in files", _DISTANCE))
     _add_report(add("report", "atmoloss.evaluation.command:report", "compare models with the truth on a page", _REPORT))
     info = add("info", "atmoloss.commands:info", "describe weights: channels, architecture, scales, quality")
     info.add_argument("weights", metavar="WEIGHTS", help="bundled name, weights folder or Hub repository")
@@ -95,12 +100,13 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_prepare(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", metavar="SOURCE", help="file, folder, URL or glob of netCDF files")
+    parser.add_argument("source", metavar="SOURCE", help="file, folder, glob or URL")
     parser.add_argument("out", metavar="OUT", help="folder to write; may hold an unfinished run of the same command")
     parser.add_argument("--variables", metavar="A,B", default="divergence,vorticity", help="(default: %(default)s)")
     parser.add_argument("--level", type=float, help="level to take, hPa for pressure levels")
     parser.add_argument("--grid", type=float, metavar="DEGREES", help="grid spacing for spherical harmonics")
     parser.add_argument("--winds", metavar="U,V", help="derive from these where SOURCE has several winds, e.g. u10,v10")
+    add_missing(parser, "ignored ones stay NaN in the store, and training draws no patch with any")
     parser.add_argument(
         "--dates", action="append", default=[], metavar="FROM/TO", help="only these days, both included; repeatable"
     )
@@ -134,10 +140,17 @@ def _add_distance(parser: argparse.ArgumentParser) -> None:
         "--weights", default="default", help="bundled name, weights folder or Hub repository (default: default)"
     )
     parser.add_argument("--level", type=float, help="level to take from A and B, hPa for pressure levels")
+    _add_forecasts(parser)
+    add_missing(parser, "ignored ones are masked in both fields of a pair")
     parser.add_argument("--layers", metavar="NAMES", help="e.g. stage3,stage4 (default: what WEIGHTS recommend)")
     parser.add_argument(
         "--scale", default="mse", help="mse: as large as the MSE of normalised fields (default); none; or a number"
     )
+
+
+def _add_forecasts(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--run", metavar="TIME", help="of forecasts, those that started then, e.g. 2026-07-10T00")
+    parser.add_argument("--lead", type=float, metavar="HOURS", help="of forecasts, those of that lead time")
 
 
 def _add_report(parser: argparse.ArgumentParser) -> None:
@@ -148,6 +161,8 @@ def _add_report(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--variables", metavar="A,B", default="divergence,vorticity", help="(default: %(default)s)")
     parser.add_argument("--level", type=float, help="level to take from all files, hPa for pressure levels")
+    _add_forecasts(parser)
+    add_missing(parser, "times that have any are left out where they are ignored")
     parser.add_argument(
         "--coarse", metavar="FILE", help="the models' input: compared, too, after bilinear interpolation"
     )

@@ -37,6 +37,16 @@ def draw_series(path: str | os.PathLike[str], times: np.ndarray, values: Sequenc
     _save(figure, path, title)
 
 
+def draw_leads(path: str | os.PathLike[str], hours: np.ndarray, values: np.ndarray, title: str) -> None:
+    """Draw mean distance over lead time."""
+    figure, axes = _figure(8.0, 4.0)
+    axes.plot(hours, values, marker="o", markersize=4)
+    axes.set_ylim(0, 1.08 * values.max() or 1.0)
+    axes.set(xlabel="lead time [h]", ylabel="distance, mean over runs")
+    axes.grid(alpha=0.3)
+    _save(figure, path, title)
+
+
 def draw_matrix(
     path: str | os.PathLike[str], values: np.ndarray, rows: Sequence[str], columns: Sequence[str], title: str
 ) -> None:

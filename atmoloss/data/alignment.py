@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from atmoloss.data.calendars import calendar_of
 from atmoloss.errors import DataError
 
 if TYPE_CHECKING:
@@ -25,8 +26,13 @@ def on_grid_of(
         kind: of the error.
 
     Raises:
-        DataError: the grids differ.
+        DataError: the grids differ, or the calendars that times are counted in.
     """
+    calendars = [calendar_of(d) if "time" in d.coords else "" for d in (a, b)]
+    if all(calendars) and calendars[0] != calendars[1]:
+        raise kind(
+            f"{names[0]} and {names[1]}: got times in the calendars {calendars[0]} and {calendars[1]}, expected one"
+        )
     shapes = [(d.sizes["latitude"], d.sizes["longitude"]) for d in (a, b)]
     if shapes[0] == shapes[1]:
         start = a["longitude"].values[0]

@@ -23,8 +23,9 @@ class Moments:
         self.table = np.zeros((3, _BINS))
 
     def add(self, values: np.ndarray) -> None:
-        """Count finite float32 values of any shape."""
+        """Count the float32 values that are finite, of any shape."""
         flat = np.ascontiguousarray(values, np.float32).ravel()
+        flat = flat[np.isfinite(flat)]
         for start in range(0, flat.size, 2**20):  # bounds the float64 copies
             part = flat[start : start + 2**20]
             bins = (part.view(np.uint32) >> 16).astype(np.intp)

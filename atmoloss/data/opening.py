@@ -2,61 +2,94 @@
 
 from __future__ import annotations
 
-import glob
 import importlib.util
 import os
+import sys
 import warnings
-from pathlib import Path
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from atmoloss.data.files import HEAD, is_remote, kind_of, paths_of
 from atmoloss.errors import DataError, MissingDependencyError, require
 
 if TYPE_CHECKING:
     import xarray as xr
 
-_GRIB = (".grib", ".grib1", ".grib2", ".grb", ".grb1", ".grb2")
-_NETCDF = (".nc", ".nc4", ".cdf", ".h5")
 
+def open_datasets(
+    source: Any, storage_options: dict[str, Any] | None = None, engine: str | None = None, group: str | None = None
+) -> list[list[xr.Dataset]]:
+    """Open a source as datasets that read lazily: for each of its files one, of GRIB one for each kind of level.
 
-def open_datasets(source: Any, storage_options: dict[str, Any] | None, engine: str | None) -> list[xr.Dataset]:
-    """Open a source as datasets that read lazily; GRIB gives one for each kind of level."""
+    Args:
+        source: path, URL, glob, folder, zip archive, a list of these, or a dataset.
+        storage_options: passed to fsspec.
+        engine: of xarray; ``None`` decides by the content of each file.
+        group: of a netCDF file or a Zarr store.
+
+    Raises:
+        DataError: a file that is absent or not readable; says what it is.
+        MissingDependencyError: a library that it needs is not installed.
+    """
     xarray = require("xarray", "data")
     if isinstance(source, xarray.Dataset):
-        return [source]
-    if not isinstance(source, (str, os.PathLike, list, tuple)):
-        raise DataError(f"path_or_url: got {type(source).__name__}, expected a path, URL, list or Dataset")
-    options: dict[str, Any] = {"decode_timedelta": False}
-    many = [os.fspath(p) for p in source] if isinstance(source, (list, tuple)) else []
-    text = "" if many or isinstance(source, (list, tuple)) else os.fspath(source)
-    text = text.removeprefix("file://")
-    if any(c in text for c in "*?[") and not os.path.exists(text):
-        many = sorted(glob.glob(text))
-    remote = "://" in text or "::" in text
-    if not many and not remote and not (text and os.path.exists(text)):
-        raise DataError(f"path_or_url: got {source!r}, expected a file or folder that exists, or a URL")
-    chosen = engine or _engine(many[0] if many else text)
-    if chosen == "cfgrib" and (many or remote):
-        raise DataError(f"path_or_url: got {source!r}, expected one local file as these are GRIB; download first")
+        if group is not None:
+            raise DataError(f"group: got {group!r} with an opened dataset, expected None")
+        return [[source]]
+    files: list[list[xr.Dataset]] = []
     try:
-        if many:
-            require("dask", "data")
-            return [xarray.open_mfdataset(many, engine=chosen, combine="by_coords", **options)]
+        for path in paths_of(source):
+            files.append(_open(path, storage_options, engine, group))
+    except BaseException:
+        close(files)
+        raise
+    return files
+
+
+def close(files: Iterable[Iterable[xr.Dataset]]) -> None:
+    """Close what :func:`open_datasets` has opened."""
+    for datasets in files:
+        for dataset in datasets:
+            dataset.close()
+
+
+def _open(path: str, storage_options: dict[str, Any] | None, engine: str | None, group: str | None) -> list[xr.Dataset]:
+    """Open one file, store or URL."""
+    target: Any = path
+    chosen = engine or kind_of(path)
+    try:
+        if is_remote(path) and chosen != "zarr":
+            target = require("fsspec", "data").open(path, **(storage_options or {})).open()
+            if engine is None:
+                chosen = kind_of(path, target.read(HEAD))
+                target.seek(0)
+            if chosen in ("grib", "cfgrib", "zip"):
+                raise DataError(f"path_or_url: {path} is {chosen}, which is read from local files; download it first")
+        chosen = engine or _engine(chosen)
         if chosen == "cfgrib":
-            return _open_grib(text)
+            if group is not None:
+                raise DataError(f"group: got {group!r}, but {path} is GRIB, which has no groups; expected None")
+            return _open_grib(path)
+        options: dict[str, Any] = {"decode_timedelta": False, "engine": chosen, "group": group}
         if chosen == "zarr":
-            require("zarr", "data")
-            store = {"storage_options": storage_options} if storage_options else {}
-            return [xarray.open_dataset(text, engine="zarr", chunks=None, **store, **options)]
-        target: Any = text
-        if remote:
-            target = require("fsspec", "data").open(text, **(storage_options or {})).open()
-        return [xarray.open_dataset(target, engine=chosen, **options)]
+            options |= {"chunks": None}
+            options |= {"storage_options": storage_options} if storage_options else {}
+        with warnings.catch_warnings():
+            # Dates beyond those of datetime64[ns] come as cftime, which is what calendars.py reads.
+            warnings.filterwarnings("ignore", message="Unable to decode time axis")
+            dataset = require("xarray", "data").open_dataset(target, **options)
     except (DataError, MissingDependencyError):
         raise
     except Exception as error:  # the backends raise anything from KeyError to eccodes' own
+        if "cftime" in str(error):
+            require("cftime", "data")
         raise DataError(
-            f"path_or_url: got {source!r}, expected readable {chosen} data ({type(error).__name__}: {error})"
+            f"path_or_url: got {path!r}, expected readable {chosen} data ({type(error).__name__}: {error})"
         ) from error
+    if not dataset.data_vars and group is None:
+        dataset.close()
+        _refuse_without_variables(path, chosen)
+    return [dataset]
 
 
 def _open_grib(path: str) -> list[xr.Dataset]:
@@ -70,17 +103,12 @@ def _open_grib(path: str) -> list[xr.Dataset]:
     return opened
 
 
-def _engine(text: str) -> str:
-    """Return the xarray engine for a path or URL, by its first bytes where it is a local file."""
-    magic = b""
-    if os.path.isfile(text):
-        with open(text, "rb") as file:
-            magic = file.read(4)
-    if magic == b"GRIB" or Path(text).suffix.lower() in _GRIB:
-        return "cfgrib"
-    if os.path.isdir(text) or ("://" in text and Path(text).suffix.lower() not in _NETCDF):
-        return "zarr"
-    if magic[:3] == b"CDF":  # netCDF3, which h5netcdf does not read
+def _engine(kind: str) -> str:
+    """Return the xarray engine for a kind of file."""
+    if kind in ("grib", "zarr"):
+        require("cfgrib", "grib") if kind == "grib" else require("zarr", "data")
+        return "cfgrib" if kind == "grib" else "zarr"
+    if kind == "netcdf3":  # which h5netcdf does not read
         if _installed("netCDF4"):
             return "netcdf4"
         require("scipy", "eval")
@@ -91,5 +119,27 @@ def _engine(text: str) -> str:
     return "h5netcdf"
 
 
+def _refuse_without_variables(path: str, engine: str) -> None:
+    """Say which groups hold the variables of a file whose root has none."""
+    xarray = require("xarray", "data")
+    groups = [name for name, data in xarray.open_groups(path, engine=engine).items() if data.data_vars]
+    if groups:
+        raise DataError(
+            f"path_or_url: {path} holds its variables in the groups {', '.join(groups)}; pass group= with one of them"
+        )
+
+
 def _installed(module: str) -> bool:
     return importlib.util.find_spec(module) is not None
+
+
+def _forget_threads() -> None:
+    """Let dask start new threads in a forked process: those of its parent are not there, work given to them waits."""
+    threaded = sys.modules.get("dask.threaded")
+    if threaded is not None:
+        vars(threaded)["default_pool"] = None
+        threaded.pools.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_threads)

@@ -26,11 +26,12 @@ import numpy as np
 
 from atmoloss import __version__
 from atmoloss.data import store
+from atmoloss.data.calendars import STANDARD, calendar_of, dates
 from atmoloss.data.moments import Moments, normalization_constants
 from atmoloss.data.opening import open_datasets
-from atmoloss.data.reading import read_fields
+from atmoloss.data.parts import find_parts
+from atmoloss.data.reading import Keep, read_fields
 from atmoloss.data.sources import attributes_of, in_periods, parse_periods
-from atmoloss.data.variables import find_variable
 from atmoloss.errors import DataError, require
 from atmoloss.weights import write_atomically
 
@@ -53,6 +54,7 @@ class PrepareOptions:
         grid: as there, spacing in degrees of spectral sources.
         winds: the wind that divergence and vorticity are derived from, e.g. ``("u10", "v10")``, where the
             source has several; everything else in it is then ignored.
+        missing: as there; with ``"ignore"`` the store holds NaN, and training draws no patch with any.
         dates: periods ``"YYYY-MM-DD/YYYY-MM-DD"``, both days included; empty: all times.
         every: take only valid times at multiples of that many hours after 00 UTC.
         time_chunk: consecutive times per chunk.
@@ -64,6 +66,7 @@ class PrepareOptions:
     level: float | None = None
     grid: float | None = None
     winds: tuple[str, ...] = ()
+    missing: str | float = "error"
     dates: tuple[str, ...] = ()
     every: int | None = None
     time_chunk: int = 16
@@ -82,7 +85,7 @@ class PrepareOptions:
             raise DataError(f"winds: got {self.winds}, expected two names, eastward and northward")
 
     def keep(self, times: np.ndarray) -> np.ndarray:
-        """Return the indices of the times (datetime64) that are wanted."""
+        """Return the indices of the times (datetime64, the calendar's own dates) that are wanted."""
         wanted = np.ones(len(times), bool)
         if self.dates:
             wanted &= in_periods(times, parse_periods(self.dates))
@@ -105,7 +108,7 @@ def prepare(
     """Write a prepared store, or finish one that an earlier call with the same options has left.
 
     Args:
-        source: path, URL or list of netCDF files as :func:`atmoloss.data.open_fields` takes them.
+        source: path, URL, or list of these as :func:`atmoloss.data.open_fields` takes them.
         out: local folder to write; absent, empty, or of an unfinished run.
         options: what to take and how to lay it out.
         scheduler: address of a running dask scheduler; its workers must see ``source`` and ``out`` by the
@@ -154,24 +157,29 @@ def _plan(
     """Return what decides every byte of the store (as plain JSON), its axes, and the chosen times of the source."""
     seen: dict[str, np.ndarray] = {}
 
-    def first(times: np.ndarray, run: np.ndarray) -> np.ndarray:
-        index = options.keep(times)
+    def first(time: xr.DataArray) -> np.ndarray:
+        days = dates(time.values, str(time.attrs.get("source_calendar", STANDARD)))
+        index = options.keep(days)
         if not len(index):
             raise DataError(
-                f"dates: none of the {len(times)} times from {times.min()} to {times.max()} fits {options.dates or ''} "
+                f"dates: none of the {len(days)} times from {days.min()} to {days.max()} fits {options.dates or ''} "
                 f"every {options.every or 1} h"
             )
-        seen.update(time=times[index], run=run[index], index=index)
+        seen.update(time=time.values[index], run=time["run"].values[index], index=index)
+        if "init_time" in time.coords:
+            seen.update(init_time=time["init_time"].values[index])
         return index[:1]
 
-    datasets = _open(source, options, storage_options)
-    fields = read_fields(datasets, options.variables, options.level, grid=options.grid, keep=first)
+    files = _open(source, options, storage_options)
+    fields = _read(files, options, first)
     axes = {
         "time": seen["time"].astype("datetime64[s]").astype("<i8"),
         "run": seen["run"].astype("<i8"),
         "latitude": fields["latitude"].values.astype("<f8"),
         "longitude": fields["longitude"].values.astype("<f8"),
     }
+    if "init_time" in seen:
+        axes["init_time"] = seen["init_time"].astype("datetime64[s]").astype("<i8")
     shape = (len(axes["time"]), len(axes["latitude"]), len(axes["longitude"]))
     layout = store.choose_layout(shape, options.time_chunk, options.space_chunk, options.shard_bytes)
     digest = hashlib.sha256()
@@ -183,23 +191,29 @@ def _plan(
         "layout": dataclasses.asdict(layout),
         "axes": digest.hexdigest(),
         "attributes": {name: attributes_of(fields[name]) for name in options.variables},
+        "calendar": calendar_of(fields),
     }
     return json.loads(json.dumps(plan)), axes, seen["index"]
 
 
-def _open(source: Any, options: PrepareOptions, storage_options: dict[str, Any] | None) -> list[xr.Dataset]:
-    datasets = open_datasets(source, storage_options, None)
+def _open(source: Any, options: PrepareOptions, storage_options: dict[str, Any] | None) -> list[list[xr.Dataset]]:
+    files = open_datasets(source, storage_options)
     if not options.winds:
-        return datasets
+        return files
     kept = []
     for name in options.winds:
-        found = find_variable(datasets, name, options.level)
-        if found is None:
-            present = ", ".join(sorted({str(v) for d in datasets for v in d.data_vars}))
+        found = find_parts(files, name, options.level)
+        if not found:
+            present = ", ".join(sorted({str(v) for datasets in files for d in datasets for v in d.data_vars}))
             raise DataError(f"winds: got {name!r}, expected one of those present: {present}")
-        kept.append(found)
-    # One dataset each: find_variable has told apart variables that two kinds of level share a name in.
-    return [field.to_dataset() for field in kept]
+        kept += found
+    # One dataset each: find_parts has told apart variables that two kinds of level share a name in.
+    return [[field.to_dataset()] for field in kept]
+
+
+def _read(files: Sequence[Sequence[xr.Dataset]], options: PrepareOptions, keep: Keep) -> xr.Dataset:
+    o = options
+    return read_fields(files, o.variables, o.level, grid=o.grid, missing=o.missing, keep=keep)
 
 
 def _start(root: Path, plan: dict[str, Any], axes: dict[str, np.ndarray], index: np.ndarray) -> None:
@@ -224,15 +238,17 @@ def _start(root: Path, plan: dict[str, Any], axes: dict[str, np.ndarray], index:
     folder.mkdir(exist_ok=True)
     np.save(folder / _INDEX, index)
     # The plan comes last: whatever has one has all that the workers look for.
+    clock = {"units": "seconds since 1970-01-01", "calendar": plan["calendar"]}
     described = {
-        "time": {"standard_name": "time", "units": "seconds since 1970-01-01", "calendar": "proleptic_gregorian"},
+        "time": {"standard_name": "time", **clock},
+        "init_time": {"standard_name": "forecast_reference_time", **clock},
         "run": {"long_name": "forecast run that the time belongs to"},
         "latitude": {"standard_name": "latitude", "units": "degrees_north"},
         "longitude": {"standard_name": "longitude", "units": "degrees_east"},
     }
     for name, values in axes.items():
-        store.write_axis(root / name, values, ["time" if name == "run" else name], described[name])
-    coordinates = "run"
+        store.write_axis(root / name, values, ["time" if name in ("run", "init_time") else name], described[name])
+    coordinates = "run init_time" if "init_time" in axes else "run"
     if plan["options"]["level"] is not None:
         coordinates += " level"
         store.write_axis(root / "level", np.float64(plan["options"]["level"]), [], {"long_name": "vertical level"})
@@ -259,7 +275,7 @@ class _Job:
         self.options = PrepareOptions(**options)
         self.layout = _layout(self.plan)
         self.index = np.load(root / store.PROGRESS / _INDEX)
-        self._datasets: list[xr.Dataset] | None = None
+        self._files: list[list[xr.Dataset]] | None = None
 
     def record(self, unit: int) -> Path:
         """Return the file that says that a shard is whole."""
@@ -267,11 +283,10 @@ class _Job:
 
     def read(self, times: range) -> xr.Dataset:
         """Read the fields of some times of the store into memory."""
-        if self._datasets is None:
-            self._datasets = _open(self.plan["source"], self.options, self._storage)
+        if self._files is None:
+            self._files = _open(self.plan["source"], self.options, self._storage)
         index = self.index[times.start : times.stop]
-        o = self.options
-        fields = read_fields(self._datasets, o.variables, o.level, grid=o.grid, keep=lambda _times, _run: index)
+        fields = _read(self._files, self.options, lambda _: index)
         return fields.load(scheduler="synchronous") if fields.chunks else fields
 
 
@@ -389,6 +404,7 @@ def _finish(job: _Job) -> None:
         "variables": list(names),
         "units": [job.plan["attributes"][name].get("units", "") for name in names],
         "level": job.options.level,
+        "calendar": job.plan["calendar"],
         "source": job.plan["source"],
         "normalization": normalization_constants(totals),
         "fingerprint": digest.hexdigest(),

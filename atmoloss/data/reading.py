@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -11,10 +10,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 
-from atmoloss.data import conventions, spectral, variables
-from atmoloss.data.opening import open_datasets
-from atmoloss.data.quantities import VARIABLES, Quantity, conversion, quantity
-from atmoloss.data.times import fold_time
+from atmoloss.data import spectral, variables
+from atmoloss.data.alignment import on_grid_of
+from atmoloss.data.opening import close, open_datasets
+from atmoloss.data.parts import Layout, as_slice, find_parts, find_winds, layout_of, lazily, level_of
+from atmoloss.data.quantities import VARIABLES, quantity
+from atmoloss.data.timeline import Timeline, join_times
 from atmoloss.errors import DataError, InputError, require
 from atmoloss.winds import WindToVorticityDivergence
 
@@ -26,8 +27,8 @@ _EAGER_BYTES = 2**30
 # Work on time blocks of about this size: bounds the memory of float64 decoding and of derivatives.
 _BLOCK_BYTES = 2**26
 
-Keep = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""From the times (datetime64) and runs of a source to the indices of those to read, ascending."""
+Keep = Callable[["xr.DataArray"], np.ndarray]
+"""From the coordinate ``time`` of a source, with those along it, to the indices of those to read, ascending."""
 
 
 def open_fields(
@@ -39,6 +40,7 @@ def open_fields(
     missing: Literal["error", "ignore"] | float = "error",
     storage_options: dict[str, Any] | None = None,
     engine: str | None = None,
+    group: str | None = None,
 ) -> xr.Dataset:
     """Open fields of any common file in the layout that the rest of the package reads.
 
@@ -53,14 +55,24 @@ def open_fields(
     numbers the forecast run of each time, by reference time: pairs must stay inside one run. Runs are
     told apart only where they overlap, i.e. where a valid time occurs twice or the times of several runs
     interleave. Everything else, such as analyses, one run, or the shortest forecast step of each time,
-    is a plain series with ``run`` 0. Times are sorted by run, then time.
+    is a plain series with ``run`` 0. Times are sorted by run, then time. Where the data say when a forecast
+    started, ``init_time`` and ``lead_time`` stand beside ``run``.
+
+    Several files are put together along time, whatever each calls its axes and whichever way these run. A time
+    that they hold twice is taken once if its fields are equal, and refused if not. Of ERA5 and ERA5T
+    (``expver`` 1 and 5) the former counts wherever it has values.
+
+    Differences of times are exact in every calendar. Of another calendar than the real one (noleap, 360_day,
+    julian …), ``time`` is counted from 1970-01-01 in that calendar (attribute ``source_calendar``), and the
+    coordinate ``date`` has the dates that the calendar itself writes.
 
     Up to 1 GiB a variable is read into memory; larger ones, or data already in dask chunks, stay lazy.
     Counting missing values reads lazy data once, ``missing="ignore"`` avoids it.
 
     Args:
         path_or_url: netCDF, Zarr (v2, v3; folder or fsspec URL such as ``s3://``) or GRIB (extra
-            ``grib``); a list or glob of netCDF files; or an opened dataset, e.g. after a selection.
+            ``grib``), told by content, whatever the name; a list, glob, folder or zip archive of such
+            files; or an opened dataset, e.g. after a selection.
         variables: names asked for, and the names returned; any usual name, or one of the file's own.
         level: hPa for pressure (whatever the file's unit), else the level's number, σ or metres.
             ``None`` takes the only level.
@@ -68,16 +80,18 @@ def open_fields(
         missing: ``"error"``, ``"ignore"``, or a value to fill in; see attribute ``missing_count``.
         storage_options: passed to fsspec.
         engine: of xarray; ``None`` decides by the file.
+        group: of netCDF files or Zarr stores that hold their variables in groups.
 
     Returns:
         Dataset of float32 variables (time, latitude, longitude) in the quantity's SI units (s-1, m s-1, K,
         Pa, …; converted where that is linear), others in those of the file: ``time``
-        datetime64[ns], ``run`` int64 (time), latitude descending, longitude ascending in degrees
-        (on past 360 where a regional grid crosses the date line).
+        datetime64[ns] (µs for years before 1678 or after 2261), ``run`` int64 (time), latitude descending,
+        longitude ascending in degrees (on past 360 where a regional grid crosses the date line); where known,
+        ``init_time`` datetime64 (time) and ``lead_time`` timedelta64 (time).
 
     Raises:
-        DataError: nothing to open, a variable, level, unit or coordinate that is absent, ambiguous or
-            unknown, an ensemble, or missing values.
+        DataError: nothing to open, a file that is none of these, a variable, level, unit or coordinate that
+            is absent, ambiguous or unknown, files that do not fit together, an ensemble, or missing values.
         MissingDependencyError: a library of the extra ``data`` or ``grib`` is not installed.
     """
     names = (variables,) if isinstance(variables, str) else tuple(variables)
@@ -86,18 +100,22 @@ def open_fields(
     number = isinstance(missing, (int, float)) and not isinstance(missing, bool) and np.isfinite(missing)
     if not number and missing not in ("error", "ignore"):
         raise DataError(f"missing: got {missing!r}, expected 'error', 'ignore' or a finite fill value")
-    datasets = open_datasets(path_or_url, storage_options, engine)
-    out = read_fields(datasets, names, level, grid=grid, missing=missing)
-    if not isinstance(path_or_url, require("xarray", "data").Dataset):
-        if any(field.chunks for field in out.data_vars.values()):
-            out.set_close(lambda: _close(datasets))
-        else:
-            _close(datasets)
+    files = open_datasets(path_or_url, storage_options, engine, group)
+    opened = not isinstance(path_or_url, require("xarray", "data").Dataset)
+    lazy = False
+    try:
+        out = read_fields(files, names, level, grid=grid, missing=missing)
+        lazy = any(field.chunks for field in out.data_vars.values())
+    finally:
+        if opened and not lazy:
+            close(files)
+    if opened and lazy:
+        out.set_close(partial(close, files))  # no function of this place, which would not pickle
     return out
 
 
 def read_fields(
-    datasets: Sequence[xr.Dataset],
+    files: Sequence[Sequence[xr.Dataset]],
     names: Sequence[str],
     level: float | None = None,
     *,
@@ -108,7 +126,7 @@ def read_fields(
     """Do what :func:`open_fields` says with datasets that are open and stay so.
 
     Args:
-        datasets: that read lazily.
+        files: the datasets of each file, that read lazily.
         names, level, grid, missing: see :func:`open_fields`.
         keep: chooses the times; nothing of the others is read, counted or derived.
 
@@ -116,16 +134,19 @@ def read_fields(
         DataError: see :func:`open_fields`.
     """
     xarray = require("xarray", "data")
-    readable = [part for d in datasets for part in (spectral.unpack(d) if spectral.is_packed(d) else [d])]
+    readable = [
+        [part for d in datasets for part in (spectral.unpack(d) if spectral.is_packed(d) else [d])]
+        for datasets in files
+    ]
     fields: dict[str, xr.DataArray] = {}
     derived: dict[float | None, xr.DataArray] = {}
     for name in names:
-        source = variables.find_variable(readable, name, level)
-        wanted = quantity(name) if source is None else variables.quantity_of(source, name)
-        if source is not None:
+        source = find_parts(readable, name, level)
+        wanted = variables.quantity_of(source[0], name) if source else quantity(name)
+        if source:
             field = _checked(_regular(source, name, level, grid, keep), missing)
         elif wanted is not None and wanted.units == "s-1":
-            at = _level(wanted, level)
+            at = level_of(wanted, level)
             if at not in derived:
                 derived[at] = _derive(readable, name, at, missing, keep)
             channel = int(wanted.names == VARIABLES["vorticity"].names)
@@ -136,76 +157,82 @@ def read_fields(
         if wanted is not None:
             field.attrs |= {"standard_name": wanted.standard_names[0], "units": wanted.units}
         fields[name] = field.rename(name)
+    for start in ("init_time", "lead_time"):  # a variable may come from a forecast, another from an analysis
+        if len({f[start].values.tobytes() if start in f.coords else b"" for f in fields.values()}) > 1:
+            fields = {name: field.drop_vars(start, errors="ignore") for name, field in fields.items()}
     try:
         out: xr.Dataset = xarray.merge(fields.values(), join="exact", compat="equals", combine_attrs="override")
     except (ValueError, xarray.MergeError) as error:
         raise DataError(f"variables: {names} do not share times and grid ({error})") from error
-    out.attrs = dict(datasets[0].attrs)
+    out.attrs = dict(files[0][0].attrs)
     return out
 
 
-def _level(wanted: Quantity | None, level: float | None) -> float | None:
-    """Return the level or height that a name says, or else the one asked for."""
-    return level if wanted is None or wanted.place is None else wanted.place
-
-
-def _close(datasets: Sequence[xr.Dataset]) -> None:
-    for dataset in datasets:
-        dataset.close()
-
-
-def _present(datasets: Sequence[xr.Dataset]) -> str:
+def _present(files: Sequence[Sequence[xr.Dataset]]) -> str:
     """Return what the data hold, for an error message."""
-    return "expected one of those present: " + ", ".join(sorted({str(v) for d in datasets for v in d.data_vars}))
+    names = {str(v) for datasets in files for d in datasets for v in d.data_vars}
+    return "expected one of those present: " + ", ".join(sorted(names))
 
 
 def _regular(
-    source: xr.DataArray, name: str, level: float | None, grid: float | None, keep: Keep | None = None
+    source: Sequence[xr.DataArray], name: str, level: float | None, grid: float | None, keep: Keep | None = None
 ) -> xr.DataArray:
-    """Bring one variable to float32 (time, latitude, longitude) with exactly the promised axes."""
-    wanted = variables.quantity_of(source, name)
-    factor, offset = (1.0, 0.0) if wanted is None else conversion(source, wanted)
-    lmax = spectral.truncation(source)
-    if lmax is not None and (factor, offset) != (1.0, 0.0):
-        raise DataError(f"{source.name}: got coefficients in {source.attrs['units']!r}, expected SI units")
-    field = conventions.select(source, _level(wanted, level))
-    if lmax is None and grid is not None:
-        raise DataError(f"grid: got {grid:g}, expected None: {source.name!r} is no spherical harmonics")
-    if lmax is not None:
-        space, (latitude, longitude) = [spectral.COEFFICIENT], spectral.grid_axes(lmax, grid)
-    else:
-        space, (latitude, longitude) = conventions.horizontal_axes(field)
-    outer = [str(d) for d in field.dims if d not in space]
-    cells = latitude.size * longitude.size
-    stored = field.encoding.get("preferred_chunks", {})
-    # Whole chunks of the file: a chunk that holds many times must not be decoded once for each block.
-    block = max(1, _BLOCK_BYTES // (8 * cells), *(int(stored.get(d, 1)) for d in outer))
-    if len(outer) > 1:  # stacking two dimensions reads them, unless dask holds them
-        field = _lazy(field, {outer[0]: block, **dict.fromkeys(outer[1:], 1)}, cells)
-    field = fold_time(field, outer, space)
-    if keep is not None:
-        index = keep(field["time"].values, field["run"].values)
-        field = field.isel(time=_as_slice(index))
-    field = _lazy(field, {"time": block}, cells)
-    shape = {"latitude": latitude.size, "longitude": longitude.size}
-    if lmax is not None:
-        transform: Callable[[np.ndarray], np.ndarray] = partial(
-            spectral.to_grid, lmax=lmax, nlat=latitude.size, nlon=longitude.size
-        )
-    else:
-        rows = conventions.latitude_order(latitude)
-        columns, longitude = conventions.longitude_order(longitude)
-        latitude = latitude[rows]
-        shape["longitude"] = longitude.size
-        transform = partial(_ordered, rows=_as_slice(rows), columns=_as_slice(columns), factor=factor, offset=offset)
-    field = _blockwise(transform, [field], space, shape, block)
-    out: xr.DataArray = field.rename(source.name).assign_coords(latitude=latitude, longitude=longitude)
-    out.attrs = {k: v for k, v in source.attrs.items() if k in ("standard_name", "long_name", "units")}
+    """Bring a variable, as each of the files has it, to float32 (time, latitude, longitude) with exactly those axes."""
+    layouts = [layout_of(part, name, level, grid, _BLOCK_BYTES, _EAGER_BYTES // len(source)) for part in source]
+    timeline = join_times([layout.folded for layout in layouts])
+    chosen = np.arange(timeline.time.size) if keep is None else keep(timeline.time)
+    _check_repeats(source, layouts, timeline, chosen)
+    files: np.ndarray = timeline.file[chosen]
+    # In the order of time, so that no more than a concatenation remains where files follow each other.
+    numbers = files[np.sort(np.unique(files, return_index=True)[1])] if files.size else np.zeros(1, np.int64)
+    cells = sum(layouts[i].latitude.size * layouts[i].longitude.size * int((files == i).sum()) for i in numbers)
+    parts: list[xr.DataArray] = []
+    for i in numbers:
+        part = _read(layouts[i], timeline.index[chosen[files == i]], lazy=4 * cells > _EAGER_BYTES)
+        if parts:
+            part = on_grid_of(parts[0], part, (f"{source[0].name} in one file", "in another"))
+        parts.append(part)
+    out: xr.DataArray = parts[0]
+    if len(parts) > 1:
+        out = require("xarray", "data").concat(parts, "time", coords="minimal", compat="override", join="override")
+        order = np.argsort(np.concatenate([np.flatnonzero(files == i) for i in numbers]))
+        out = out if np.array_equal(order, np.arange(order.size)) else out.isel(time=order)
+    out = out.assign_coords(timeline.time[chosen].coords)
+    out.name = source[0].name
+    out.attrs = {k: v for k, v in source[0].attrs.items() if k in ("standard_name", "long_name", "units")}
     for axis, units in (("latitude", "degrees_north"), ("longitude", "degrees_east")):
         out[axis].attrs = {"standard_name": axis, "units": units}
-    out["time"].attrs = {"standard_name": "time"}
-    out["run"].attrs = {"long_name": "forecast run that the time belongs to"}
     return out
+
+
+def _read(layout: Layout, index: np.ndarray, *, lazy: bool) -> xr.DataArray:
+    """Return some times of one file, (time, latitude, longitude) with the coordinates of the grid."""
+    field = layout.folded.field.isel(time=as_slice(index))
+    if lazy:
+        field = lazily(field, {"time": layout.block})
+    shape = {"latitude": layout.latitude.size, "longitude": layout.longitude.size}
+    values = _blockwise(layout.transform, [field], layout.core, shape, layout.block)
+    out: xr.DataArray = values.assign_coords(latitude=layout.latitude, longitude=layout.longitude)
+    return out
+
+
+def _check_repeats(
+    source: Sequence[xr.DataArray], layouts: Sequence[Layout], timeline: Timeline, chosen: np.ndarray
+) -> None:
+    """Raise ``DataError`` where a time of those chosen occurs twice with different fields."""
+    for place, file, index in timeline.repeats[np.isin(timeline.repeats[:, 0], chosen)]:
+        first, again = (
+            _read(layouts[f], np.array([i]), lazy=False)
+            for f, i in ((timeline.file[place], timeline.index[place]), (file, index))
+        )
+        if first.shape != again.shape or not np.array_equal(first.values, again.values, equal_nan=True):
+            time = timeline.time.values[place]
+            paths = [str(source[f].encoding.get("source", "a file")) for f in (timeline.file[place], file)]
+            where = f", in {paths[0]} and {paths[1]}" if file != timeline.file[place] else ""
+            raise DataError(
+                f"time: {time} occurs more than once in {source[0].name!r}{where}, with different fields; expected "
+                "distinct times, or a coordinate forecast_reference_time that tells the runs apart"
+            )
 
 
 def _blockwise(
@@ -239,46 +266,18 @@ def _blockwise(
         # Transposed when read: on a file that reads lazily it would make xarray fetch point by point.
         read = (array.isel(time=part).load().transpose("time", *core).values for array in inputs)
         out[part] = function(*read)
-    coords = {name: inputs[0].coords[name] for name in ("time", "run")}
+    coords = {name: c for name, c in inputs[0].coords.items() if c.dims == ("time",)}
     result = xarray.DataArray(out, dims=("time", *sizes), coords=coords)
     return result
 
 
-def _ordered(block: np.ndarray, rows: Any, columns: Any, factor: float, offset: float) -> np.ndarray:
-    """Turn (T, H, W) as stored into float32 in SI units with latitude descending and longitude ascending."""
-    block = block[:, rows][:, :, columns]
-    if (factor, offset) != (1.0, 0.0):
-        block = block.astype(np.float64) * factor + offset
-    return np.ascontiguousarray(block, dtype=np.float32)
-
-
-def _as_slice(index: np.ndarray) -> Any:
-    """Return evenly spaced indices as a slice, which every file format reads fast; others as they are."""
-    if not index.size:
-        return slice(0, 0)
-    step = int(index[1] - index[0]) if index.size > 1 else 1
-    if step == 0 or not np.array_equal(index, index[0] + step * np.arange(index.size)):
-        return index
-    end = int(index[-1]) + (1 if step > 0 else -1)
-    return slice(int(index[0]), end if end >= 0 else None, step)
-
-
-def _lazy(field: xr.DataArray, chunks: dict[str, int], cells: int) -> xr.DataArray:
-    """Put a large variable into dask chunks where dask is installed, any other stays as it is."""
-    count = int(np.prod([field.sizes[d] for d in chunks]))
-    if field.chunks is None and chunks and 4 * cells * count > _EAGER_BYTES and importlib.util.find_spec("dask"):
-        chunked: xr.DataArray = field.chunk(chunks)
-        return chunked
-    return field
-
-
 def _derive(
-    datasets: Sequence[xr.Dataset], name: str, level: float | None, missing: str | float, keep: Keep | None
+    files: Sequence[Sequence[xr.Dataset]], name: str, level: float | None, missing: str | float, keep: Keep | None
 ) -> xr.DataArray:
     """Return divergence and vorticity (time, channel, latitude, longitude) of the one wind that fits."""
-    pairs = variables.find_winds(datasets, level)
+    pairs = find_winds(files, level)
     if not pairs:
-        raise DataError(f"variables: got {name!r}, neither it nor a wind is there; {_present(datasets)}")
+        raise DataError(f"variables: got {name!r}, neither it nor a wind is there; {_present(files)}")
     if len(pairs) > 1:
         raise DataError(
             f"variables: {name!r} could be derived from {' or '.join(pairs)}; give level, or pass a dataset "
@@ -333,7 +332,7 @@ def _checked(field: xr.DataArray, missing: str | float) -> xr.DataArray:
         if count:
             raise DataError(
                 f"missing: {count} of {field.size} values of {field.name!r} are missing, expected none; "
-                "pass 'ignore' or a value to fill in"
+                "pass missing='ignore' or a value to fill in (a command: --missing; a configuration: missing)"
             )
     elif count:
         field = field.where(valid, np.float32(missing)).assign_attrs(field.attrs)

@@ -18,6 +18,8 @@ from torch.utils.data import Dataset
 from atmoloss.data.sources import FieldSource
 from atmoloss.errors import DataError
 
+# Patches drawn in a row before data are taken to have missing values everywhere.
+_ATTEMPTS = 200
 # A north–south mirror is a symmetry of the equations only with these signs flipped.
 _ODD_UNDER_MIRROR = ("vorticity", "vo")
 
@@ -133,10 +135,21 @@ class SequenceDataset(Dataset[SequenceBatch]):
         fields, hours = [], []
         for item in range(self.rank, spec.batch_size, self.world_size):
             rng = np.random.default_rng((self.seed, index, item))
-            patch, times = self._draw(rng, size)
+            patch, times = self._draw_whole(rng, size)
             fields.append(patch)
             hours.append(times)
         return SequenceBatch(torch.from_numpy(np.stack(fields)), torch.from_numpy(np.stack(hours)))
+
+    def _draw_whole(self, rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
+        """Draw until a patch has no missing values."""
+        for _ in range(_ATTEMPTS):
+            patch, times = self._draw(rng, size)
+            if np.isfinite(patch).all():
+                return patch, times
+        raise DataError(
+            f"missing: {_ATTEMPTS} patches of {size} cells in a row have missing values, expected some without; "
+            "fill them with a value, or draw smaller patches"
+        )
 
     def _draw(self, rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
         spec = self.spec

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from atmoloss.data.calendars import STANDARD, calendar_of, dates
 from atmoloss.data.quantities import plain_units, quantity
 from atmoloss.data.reading import open_fields
 from atmoloss.data.store import is_store, read_store
@@ -28,13 +29,14 @@ class FieldSource:
         channels: canonical variable names, in order.
         values: (T, C, H, W) physical units, float32 or float16; anything indexed by an array of times and
             slices of rows and columns: an array, a memory map, the fields of a prepared store.
-        times: (T,) valid times, ``datetime64``, ascending within a run.
+        times: (T,) valid times, ``datetime64``, ascending within a run; differences are exact in every calendar.
         run: (T,) forecast run of each time; pairs never cross runs.
         latitude: (H,) degrees north, descending.
         longitude: (W,) degrees east, ascending.
         weight: relative share of the training sequences.
         level: vertical level as text, for reports.
         attributes: CF attributes of each channel, ``units`` and ``standard_name`` among them; empty: not known.
+        calendar: that ``times`` are counted in, see :mod:`atmoloss.data.calendars`.
     """
 
     name: str
@@ -47,6 +49,7 @@ class FieldSource:
     weight: float = 1.0
     level: str = ""
     attributes: tuple[Mapping[str, str], ...] = ()
+    calendar: str = STANDARD
 
     def __post_init__(self) -> None:
         t, c, h, w = self.values.shape
@@ -58,6 +61,14 @@ class FieldSource:
     def hours(self) -> np.ndarray:
         """Valid times as whole hours since 1970, (T,) int64."""
         return (self.times.astype("datetime64[s]") - np.datetime64(0, "s")) // _HOUR
+
+    @functools.cached_property
+    def dates(self) -> np.ndarray:
+        """Valid times as the data's own calendar writes them, (T,) ``datetime64``: what splits by date go by.
+
+        30 February of a year of 360 days counts as the last day of the month.
+        """
+        return dates(self.times, self.calendar)
 
     @functools.cached_property
     def periodic(self) -> bool:
@@ -139,6 +150,7 @@ def source_from_dataset(
         weight=weight,
         level=level,
         attributes=tuple(attributes_of(dataset[channel]) for channel in channels),
+        calendar=calendar_of(dataset),
     )
 
 
@@ -150,6 +162,7 @@ def open_source(
     *,
     grid: float | None = None,
     weight: float = 1.0,
+    missing: Any = "error",
 ) -> FieldSource:
     """Open a source for training: a prepared store stays on disk, everything else is read into memory.
 
@@ -158,13 +171,15 @@ def open_source(
         name: for messages and reports.
         variables, level, grid: see :func:`atmoloss.data.open_fields`; a prepared store has one level.
         weight: relative share of the training sequences.
+        missing: see :func:`atmoloss.data.open_fields`; a prepared store was written with its own.
 
     Raises:
         DataError: a source that cannot be read or lacks a variable or level, or a store that is not complete.
     """
     text = "" if level is None else f"{level:g}"
     if not is_store(path):
-        return source_from_dataset(open_fields(path, variables, level, grid=grid), name, weight, text)
+        fields = open_fields(path, variables, level, grid=grid, missing=missing)
+        return source_from_dataset(fields, name, weight, text)
     stored = read_store(path)
     has = stored.record["level"]
     if level is not None and level != has:
@@ -180,6 +195,7 @@ def open_source(
         weight=weight,
         level="" if has is None else f"{has:g}",
         attributes=stored.attributes(variables),
+        calendar=stored.calendar,
     )
 
 
@@ -232,7 +248,7 @@ def parse_periods(periods: Iterable[str]) -> list[Period]:
 
 
 def in_periods(times: np.ndarray, periods: Sequence[Period]) -> np.ndarray:
-    """Say for each time whether it lies in one of the periods, (T,) bool."""
+    """Say for each time (of a source, its ``dates``) whether it lies in one of the periods, (T,) bool."""
     inside = np.zeros(len(times), bool)
     for start, end in periods:
         inside |= (times >= start) & (times < end)
@@ -260,7 +276,7 @@ def split_by_date(
                 )
     out: dict[str, list[FieldSource]] = {"train": [], "validation": [], "test": []}
     for source in sources:
-        masks = {split: in_periods(source.times, periods) for split, periods in held.items()}
+        masks = {split: in_periods(source.dates, periods) for split, periods in held.items()}
         masks["train"] = ~(masks["validation"] | masks["test"])
         for split, mask in masks.items():
             if mask.any():
@@ -274,7 +290,7 @@ def split_by_date(
 def check_disjoint(splits: dict[str, list[FieldSource]]) -> None:
     """Raise ``DataError`` where a calendar day occurs in two splits, of whatever sources."""
     days = {
-        split: {day for s in sources for day in np.unique(s.times.astype("datetime64[D]")).tolist()}
+        split: {day for s in sources for day in np.unique(s.dates.astype("datetime64[D]")).tolist()}
         for split, sources in splits.items()
     }
     names = list(days)

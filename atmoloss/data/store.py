@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from atmoloss.data.calendars import finest
 from atmoloss.data.quantities import quantity
 from atmoloss.errors import DataError, require
 
@@ -255,7 +256,8 @@ class Store:
         path: of the folder.
         variables: canonical or usual names, in order.
         layout: of each variable.
-        times: (T,) datetime64[ns]; run: (T,) int64.
+        times: (T,) datetime64, exact in their ``calendar`` (see :mod:`atmoloss.data.calendars`).
+        run: (T,) int64.
         latitude: (H,) degrees north, descending; longitude: (W,) degrees east, ascending.
         record: the attribute ``atmoloss`` of the group: ``level``, ``source``, ``normalization`` (constants of
             :class:`~atmoloss.normalization.LogNormalization`, ``None`` where a channel does not vary),
@@ -270,6 +272,7 @@ class Store:
     latitude: np.ndarray
     longitude: np.ndarray
     record: dict[str, Any]
+    calendar: str
 
     def fields(self, variables: Sequence[str]) -> StoredFields:
         """Return the values of some variables, (T, C, H, W), lazily.
@@ -343,11 +346,12 @@ def read_store(path: Any) -> Store:
         path=root,
         variables=tuple(record["variables"]),
         layout=layout,
-        times=axis("time", "<i8", shape[0]).astype("datetime64[s]").astype("datetime64[ns]"),
+        times=finest(axis("time", "<i8", shape[0]).astype("datetime64[s]")),
         run=axis("run", "<i8", shape[0]),
         latitude=axis("latitude", "<f8", shape[1]),
         longitude=axis("longitude", "<f8", shape[2]),
         record=record,
+        calendar=record["calendar"],
     )
 
 

@@ -1,12 +1,14 @@
-"""Valid times and forecast runs: any time and forecast dimensions to one ``time`` with a ``run``."""
+"""The valid and reference times of one file: any time and forecast dimensions to one ``time``."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from atmoloss.data.calendars import exact_times
 from atmoloss.data.conventions import coordinate
 from atmoloss.errors import DataError
 
@@ -22,8 +24,29 @@ _UNITS = {
 }
 
 
-def fold_time(field: xr.DataArray, outer: Sequence[str], space: Sequence[str]) -> xr.DataArray:
-    """Stack all dimensions but those of space into ``time``, sorted by run, then valid time.
+@dataclasses.dataclass(frozen=True)
+class Folded:
+    """A variable of one file with one dimension of time, in the order of the file.
+
+    Attributes:
+        field: ``time`` and the dimensions of space, in any order, lazy, without coordinates.
+        valid: (T,) valid times, ``datetime64``.
+        reference: (T,) when each forecast started, ``None`` where nothing says so.
+        version: (T,) number of the experiment (``expver``) of each time, 0 where there is none.
+        calendar: see :mod:`atmoloss.data.calendars`.
+        nested: whether it has two forecast dimensions: each run is then a series of its own.
+    """
+
+    field: xr.DataArray
+    valid: np.ndarray
+    reference: np.ndarray | None
+    version: np.ndarray
+    calendar: str
+    nested: bool
+
+
+def fold_time(field: xr.DataArray, outer: Sequence[str], space: Sequence[str]) -> Folded:
+    """Stack all dimensions but those of space into ``time``.
 
     One time dimension alone stays lazy, and where it stood.
 
@@ -32,12 +55,8 @@ def fold_time(field: xr.DataArray, outer: Sequence[str], space: Sequence[str]) -
         outer: time and forecast dimensions, none to two; others must have size 1.
         space: the dimensions to keep.
 
-    Returns:
-        time and space, in any order, with no coordinates but ``time`` (valid time, datetime64[ns]) and ``run`` (int64).
-
     Raises:
-        DataError: no time, a dimension that is neither time nor forecast step, times that occur twice
-            without reference times, a calendar other than the real one.
+        DataError: no time, a dimension that is neither time nor forecast step, missing or undecoded times.
     """
     kinds = _kinds(field, outer)
     used = [d for c in kinds.values() for d in map(str, field.coords[c].dims)]
@@ -49,14 +68,10 @@ def fold_time(field: xr.DataArray, outer: Sequence[str], space: Sequence[str]) -
             )
     keep = [d for d in outer if d in used]
     field = field.isel({d: 0 for d in outer if d not in used}, drop=True)
-    valid, reference = _times(field, kinds, keep)
-    runs = _runs(valid, reference, nested=len(keep) > 1)
-    if _first_repeated(np.stack((runs, valid.astype(np.int64)), 1)) is not None:
-        index = _first_repeated(valid[:, None].astype(np.int64))
-        raise DataError(
-            f"time: {valid[index]} occurs more than once in {field.name!r}, expected distinct times or a "
-            "coordinate forecast_reference_time that tells the runs apart"
-        )
+    valid, reference, calendar = _times(field, kinds, keep)
+    version = np.zeros(valid.size, np.int64)
+    if "expver" in field.coords and set(field.coords["expver"].dims) <= set(keep):
+        version = experiments(_flat(field, "expver", keep))
     field = field.drop_vars(list(field.coords))
     if not keep:
         field = field.expand_dims("time")
@@ -66,9 +81,16 @@ def fold_time(field: xr.DataArray, outer: Sequence[str], space: Sequence[str]) -
         # A dimension may be called time already, and xarray refuses to stack it into its own name.
         stacked = field.transpose(*keep, *space).stack(_stacked=keep, create_index=False)
         field = stacked.rename(_stacked="time").transpose("time", *space)
-    field = field.assign_coords(time=("time", valid), run=("time", runs))
-    order = np.lexsort((valid, runs))
-    return field if np.array_equal(order, np.arange(order.size)) else field.isel(time=order)
+    return Folded(field, valid, reference, version, calendar, nested=len(keep) > 1)
+
+
+def experiments(values: np.ndarray) -> np.ndarray:
+    """Return ECMWF's ``expver``, numbers or text such as ``"0001"``, as numbers; 0 for an experiment with a name.
+
+    1 is ERA5; 5 is ERA5T, preliminary and replaced by 1 some months later.
+    """
+    texts = [v.decode() if isinstance(v, bytes) else str(v) for v in np.ravel(values)]
+    return np.array([int(float(t)) if t.replace(".", "").isdigit() else 0 for t in texts], np.int64)
 
 
 def _kinds(field: xr.DataArray, outer: Sequence[str]) -> dict[str, str]:
@@ -88,16 +110,24 @@ def _kinds(field: xr.DataArray, outer: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def _times(field: xr.DataArray, kinds: dict[str, str], dims: Sequence[str]) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return valid and reference times (datetime64[ns]), flat in the order of ``dims``."""
+def _times(
+    field: xr.DataArray, kinds: dict[str, str], dims: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray | None, str]:
+    """Return valid and reference times (datetime64) and the calendar, flat in the order of ``dims``."""
     flat = {kind: _flat(field, name, dims) for kind, name in kinds.items()}
+    calendars = {}
     for kind in ("valid", "reference"):
-        if kind in flat and flat[kind].dtype.kind != "M":
-            raise DataError(f"{kinds[kind]}: got {flat[kind].dtype}, expected datetime64 (a decoded, real calendar)")
         if kind in flat:
-            flat[kind] = flat[kind].astype("datetime64[ns]")
+            flat[kind], calendar = exact_times(flat[kind], kinds[kind])
+            # What open_fields has returned says itself which calendar its times are counted in.
+            calendars[kinds[kind]] = str(field.coords[kinds[kind]].attrs.get("source_calendar", calendar))
+    if len(set(calendars.values())) > 1:
+        found = ", ".join(f"{name}: {calendar}" for name, calendar in calendars.items())
+        raise DataError(f"{field.name}: has times of several calendars ({found}), expected one")
     if "step" in flat:
         flat["step"] = _timedelta(flat["step"], str(field.coords[kinds["step"]].attrs.get("units", "")))
+        start = flat["valid"] if "valid" in flat else flat["reference"]
+        flat["step"] = flat["step"].astype(f"timedelta64[{np.datetime_data(start.dtype)[0]}]")
     valid, reference, step = (flat.get(k) for k in ("valid", "reference", "step"))
     if valid is None:
         assert reference is not None  # _kinds found one of the two
@@ -106,7 +136,7 @@ def _times(field: xr.DataArray, kinds: dict[str, str], dims: Sequence[str]) -> t
         reference = valid - step
     if np.isnat(valid).any():
         raise DataError(f"time: {int(np.isnat(valid).sum())} times of {field.name!r} are missing (NaT)")
-    return valid, reference
+    return valid, reference, next(iter(calendars.values()))
 
 
 def _flat(field: xr.DataArray, name: str, dims: Sequence[str]) -> np.ndarray:
@@ -128,26 +158,3 @@ def _timedelta(step: np.ndarray, units: str) -> np.ndarray:
         raise DataError(f"step: got units {units!r}, expected time deltas or days, hours, minutes, seconds")
     nanoseconds: np.ndarray = (step.astype(np.float64) * unit * 10**9).round()
     return nanoseconds.astype("timedelta64[ns]")
-
-
-def _runs(valid: np.ndarray, reference: np.ndarray | None, *, nested: bool) -> np.ndarray:
-    """Return the run of each time: by reference time where runs overlap, else 0 for all.
-
-    Runs overlap where a valid time occurs twice; in data with two forecast dimensions (``nested``) also
-    where the times of several runs interleave: there each run is a series of its own. With one time
-    dimension, interleaving is what "shortest step available" looks like where a cycle was missing.
-    """
-    none = np.zeros(valid.size, dtype=np.int64)
-    if reference is None:
-        return none
-    index = np.unique(reference, return_inverse=True)[1].reshape(-1).astype(np.int64)
-    twice = np.unique(valid).size < valid.size
-    in_order = index[np.argsort(valid, kind="stable")]
-    interleaved = nested and bool((np.diff(in_order) < 0).any())
-    return index if twice or interleaved else none
-
-
-def _first_repeated(rows: np.ndarray) -> int | None:
-    """Return the index of a row that occurs twice, ``None`` where all differ."""
-    _, first, counts = np.unique(rows, axis=0, return_index=True, return_counts=True)
-    return int(first[counts > 1][0]) if (counts > 1).any() else None

@@ -39,11 +39,7 @@ def find_variable(datasets: Sequence[xr.Dataset], name: str, level: float | None
     Raises:
         DataError: several variables fit, or none of those that fit has the level.
     """
-    wanted = quantity(name)
-    own: list[Candidate] = [(data[v], None) for data in datasets for v in data.data_vars if v == name]
-    groups = [own] if wanted is None else _candidates(datasets, wanted)
-    if not any(groups) and wanted is not None and wanted.units != "s-1":  # those can be derived
-        wanted, groups = None, [own]
+    wanted, groups = _groups(datasets, name)
     for group in groups:
         fitting = _at_level(group, wanted, level)
         exact = [f for f in fitting if f.name == name]
@@ -60,43 +56,42 @@ def find_variable(datasets: Sequence[xr.Dataset], name: str, level: float | None
     return None
 
 
+def has_any(datasets: Sequence[xr.Dataset], name: str) -> bool:
+    """Say whether a name means some variable, at whatever level."""
+    return any(_groups(datasets, name)[1])
+
+
+def _groups(datasets: Sequence[xr.Dataset], name: str) -> tuple[Quantity | None, list[list[Candidate]]]:
+    """Return the quantity that a name means (``None``: a name of the file's own) and the variables that may be it."""
+    wanted = quantity(name)
+    own: list[Candidate] = [(data[v], None) for data in datasets for v in data.data_vars if v == name]
+    groups = [own] if wanted is None else _candidates(datasets, wanted)
+    if not any(groups) and wanted is not None and wanted.units != "s-1":  # those can be derived
+        return None, [own]
+    return wanted, groups
+
+
 def _check_beside_winds(
     datasets: Sequence[xr.Dataset], group: Sequence[Candidate], name: str, wanted: Quantity, level: float | None
 ) -> None:
     """Refuse ``vo850`` for ``vorticity`` beside winds, from which divergence would come, maybe at another level."""
     if level is None and wanted.place is None and all(place is not None for _, place in group):
-        winds = find_winds(datasets, None)
+        us, vs = (winds_by_place(datasets, component) for component in "uv")
+        winds = [f"{us[place][0].name}, {vs[place][0].name}" for place in us if place in vs]
         if winds:
             stored = ", ".join(str(f.name) for f, _ in group)
             raise DataError(f"level: got None for {name!r}, expected the one meant of {stored} and {'; '.join(winds)}")
 
 
-def find_winds(datasets: Sequence[xr.Dataset], level: float | None) -> dict[str, tuple[xr.DataArray, xr.DataArray]]:
-    """Return the pairs of eastward and northward wind that ``level`` leaves, by their names.
-
-    Raises:
-        DataError: see :func:`find_variable`.
-    """
-    if level is not None:
-        u, v = (find_variable(datasets, component, level) for component in "uv")
-        return {} if u is None or v is None else {f"{u.name}, {v.name}": (u, v)}
-    places: list[dict[Place | None, list[xr.DataArray]]] = [{}, {}]
-    for component, at in zip("uv", places, strict=True):
-        for group in _candidates(datasets, VARIABLES[component]):
-            known = set(at)  # by name; what has a standard name alone only stands in where nothing is
-            for field, place in group:
-                if (place := place or _height_of(field)) not in known:
-                    at.setdefault(place, []).append(field)
-    pairs = {}
-    for place, us in places[0].items():
-        vs = places[1].get(place, [])
-        for fields in (us, vs) if vs else ():
-            if len(fields) > 1:
-                present = "; ".join(f"{f.name} (levels: {describe_levels(f)})" for f in fields)
-                raise DataError(f"level: got None, expected one that leaves one of the winds {present}")
-        if vs:
-            pairs[f"{us[0].name}, {vs[0].name}"] = (us[0], vs[0])
-    return pairs
+def winds_by_place(datasets: Sequence[xr.Dataset], component: str) -> dict[Place | None, list[xr.DataArray]]:
+    """Return the winds ``u`` or ``v`` of a file by the place that their names or coordinates say."""
+    found: dict[Place | None, list[xr.DataArray]] = {}
+    for group in _candidates(datasets, VARIABLES[component]):
+        known = set(found)  # by name; what has a standard name alone only stands in where nothing is
+        for field, place in group:
+            if (place := place or _height_of(field)) not in known:
+                found.setdefault(place, []).append(field)
+    return found
 
 
 def _agrees(field: xr.DataArray, wanted: Quantity) -> bool:

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import csv
 import shlex
 import sys
+from collections.abc import Sequence
+from functools import partial, reduce
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from atmoloss.data import open_fields
+from atmoloss.data.forecasts import choose_in, has_runs, lead_hours
 from atmoloss.errors import DataError, InputError, require
 from atmoloss.evaluation.evaluate import evaluate_fields
 from atmoloss.evaluation.grid import grid_of, ordered
 from atmoloss.evaluation.report import output_page, write_report
+from atmoloss.evaluation.results import TRUTH
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -29,43 +35,102 @@ def report(arguments: argparse.Namespace) -> int:
         name, equals, path = item.partition("=")
         if not (name and equals and path):
             arguments._parser.error(f"got {item!r}, expected NAME=FILE")
-        if name in paths or name == _COARSE:
+        if name in paths or name in (_COARSE, TRUTH):
             raise InputError(f"models: got {name!r} twice or reserved, expected a name of its own for every model")
         paths[name] = path
     variables = tuple(v.strip() for v in arguments.variables.split(",") if v.strip())
-    truth = open_fields(arguments.truth, variables, arguments.level)
-    models = {name: open_fields(path, variables, arguments.level) for name, path in paths.items()}
-    sources = [("truth", arguments.truth), *paths.items()]
+    sources = [(TRUTH, arguments.truth), *paths.items()]
+    if arguments.coarse is not None:
+        sources.append((_COARSE, arguments.coarse))
+    data = {name: open_fields(path, variables, arguments.level, missing=arguments.missing) for name, path in sources}
+    data = choose_in(data, arguments.run, arguments.lead, next(iter(paths)))
+    if arguments.missing == "ignore":
+        data = {name: without_missing(fields, name) for name, fields in data.items()}
     unresolved_from = arguments.unresolved_from
     if arguments.coarse is not None:
-        coarse = open_fields(arguments.coarse, variables, arguments.level)
-        models[_COARSE] = interpolate_to(coarse, truth)
-        sources.append((_COARSE, f"{arguments.coarse}, bilinear"))
+        sources[-1] = (_COARSE, f"{arguments.coarse}, bilinear")
         if unresolved_from is None:
-            unresolved_from = 180.0 / grid_of(ordered(coarse[variables[0]])).step[0]
-    evaluation = evaluate_fields(
-        truth,
-        models,
-        unresolved_from=unresolved_from,
-        block_days=arguments.block_days,
-        n_bootstrap=arguments.draws,
-        seed=arguments.seed,
-        progress=(lambda text: print(f"\r{text}", end="", file=sys.stderr, flush=True))
-        if sys.stderr.isatty()
-        else None,
-    )
-    if sys.stderr.isatty():
-        print(file=sys.stderr)
-    written = write_report(
-        evaluation,
-        arguments.output,
-        title=arguments.title,
-        sources=sources,
-        command=shlex.join(["atmoloss", *arguments._words]),
-    )
-    for path in written.values():
-        print(f"wrote {path}")
+            unresolved_from = 180.0 / grid_of(ordered(data[_COARSE][variables[0]])).step[0]
+        data[_COARSE] = interpolate_to(data[_COARSE], data[TRUTH])
+    page = output_page(arguments.output)
+    by_lead = split_by_lead(data)
+    rows: list[list[object]] = []
+    for lead, fields in by_lead.items():
+        evaluation = evaluate_fields(
+            fields.pop(TRUTH),
+            fields,
+            unresolved_from=unresolved_from,
+            block_days=arguments.block_days,
+            n_bootstrap=arguments.draws,
+            seed=arguments.seed,
+            progress=partial(_show, "" if lead is None else f"{lead:g} h: ") if sys.stderr.isatty() else None,
+        )
+        if sys.stderr.isatty():
+            print(file=sys.stderr)
+        written = write_report(
+            evaluation,
+            arguments.output if lead is None else page.with_name(f"{page.stem}_{lead:03g}h{page.suffix}"),
+            title=arguments.title if lead is None else f"{arguments.title}, lead time {lead:g} h",
+            sources=sources,
+            command=shlex.join(["atmoloss", *arguments._words]),
+        )
+        for path in written.values():
+            print(f"wrote {path}")
+        rows += [[lead, s.variable, s.metric, s.model, s.value, s.low, s.high, s.units] for s in evaluation.scores]
+    if None not in by_lead:
+        _write_table(page.with_name(f"{page.stem}_leads.csv"), rows)
     return 0
+
+
+def _show(label: str, text: str) -> None:
+    print(f"\r{label}{text}", end="", file=sys.stderr, flush=True)
+
+
+def _write_table(path: Path, rows: Sequence[Sequence[object]]) -> None:
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        header = ["lead [h]", "variable", "metric", "model", "value", "low", "high", "units"]
+        csv.writer(file, lineterminator="\n").writerows([header, *rows])
+    print(f"wrote {path}")
+
+
+def split_by_lead(data: dict[str, xr.Dataset]) -> dict[float | None, dict[str, xr.Dataset]]:
+    """Return the fields of each lead time that all forecasts of several runs have, those of other data with each.
+
+    Lead times for whose valid times not all data have fields are left out; without such forecasts the one key is
+    ``None``.
+
+    Raises:
+        DataError: no lead time is left.
+    """
+    several = [name for name, fields in data.items() if has_runs(fields)]
+    leads = [np.unique(lead_hours(data[name])) for name in several]
+    if all(len(hours) == 1 for hours in leads):
+        return {None: data}
+    out: dict[float | None, dict[str, xr.Dataset]] = {}
+    for lead in reduce(np.intersect1d, leads):
+        chosen = {n: f.isel(time=np.flatnonzero(lead_hours(f) == lead)) if n in several else f for n, f in data.items()}
+        if reduce(np.intersect1d, [fields["time"].values for fields in chosen.values()]).size:
+            out[float(lead)] = chosen
+    if not out:
+        raise DataError(
+            f"models: {', '.join(several)} have no lead time for whose valid times all data have fields, expected one"
+        )
+    return out
+
+
+def without_missing(data: xr.Dataset, name: str) -> xr.Dataset:
+    """Return the times at which no variable has missing values.
+
+    Raises:
+        DataError: there is none.
+    """
+    complete = np.ones(data.sizes["time"], bool)
+    for field in data.data_vars.values():
+        complete &= np.isfinite(field.transpose("time", "latitude", "longitude").values).all((1, 2))
+    if not complete.any():
+        raise DataError(f"--missing: {name} has missing values at all times, expected some without, or a value instead")
+    kept: xr.Dataset = data.isel(time=np.flatnonzero(complete))
+    return kept
 
 
 def interpolate_to(coarse: xr.Dataset, fine: xr.Dataset) -> xr.Dataset:

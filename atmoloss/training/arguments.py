@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,11 +22,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override any key")
 
 
+def add_missing(parser: argparse.ArgumentParser, ignored: str) -> None:
+    """Add ``--missing``; ``ignored`` says what the verb does with missing values that are not filled."""
+    parser.add_argument(
+        "--missing",
+        type=_missing,
+        default="error",
+        metavar="ignore|VALUE",
+        help=f"what to do with missing values: {ignored}; a value is filled in (default: an error)",
+    )
+
+
+def _missing(text: str) -> str | float:
+    if text in ("error", "ignore"):
+        return text
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(text)
+    return value
+
+
+_missing.__name__ = "ignore or number"  # argparse: "invalid ignore or number value: 'x'"
+
+
 def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``atmoloss evaluate``."""
     parser.add_argument("weights", help="bundled name, weights folder or Hub repository")
     parser.add_argument("data", nargs="+", help="files or URLs, one source each")
     parser.add_argument("--level", type=float, help="level to take from each file")
+    add_missing(parser, "patches that have any are left out where they are ignored")
     parser.add_argument(
         "--dates", action="append", default=[], metavar="FROM/TO", help="only these days, both included; repeatable"
     )

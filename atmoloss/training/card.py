@@ -131,7 +131,7 @@ def describe_data(
     out = []
     for source in train:
         asked = by_name[source.name]
-        days = source.times.astype("datetime64[D]")
+        days = source.dates.astype("datetime64[D]")
         first, last = (str(day)[:4] for day in (days.min(), days.max()))
         era5 = re.search(r"era-?5(?!\d)", f"{asked.name} {asked.path}", re.IGNORECASE) is not None
         attribution = _ERA5_ATTRIBUTION.format(years=first if first == last else f"{first}–{last}") if era5 else ""

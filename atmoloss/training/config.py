@@ -18,7 +18,9 @@ _T = TypeVar("_T")
 
 @dataclasses.dataclass(frozen=True)
 class SourceConfig:
-    """One data source: ``path`` and ``level`` as in :func:`atmoloss.data.open_fields`, and its share.
+    """One data source: ``path``, ``level`` and ``missing`` as in :func:`atmoloss.data.open_fields`, and its share.
+
+    With ``missing`` ``"ignore"`` no patch is drawn that has missing values.
 
     ``license`` and ``attribution`` are texts for the model card: under what terms the data may be used, and
     what those who use them must say. ERA5 has a default for both.
@@ -29,6 +31,7 @@ class SourceConfig:
     level: float | None = None
     grid: float | None = None
     weight: float = 1.0
+    missing: str | float = "error"
     license: str = ""
     attribution: str = ""
 
@@ -269,6 +272,10 @@ def _coerce(key: str, hint: Any, value: Any) -> Any:
         if not isinstance(value, kinds) or (isinstance(value, bool) and hint is not bool):
             raise ConfigError(f"{key}: got {value!r}, expected {expected}")
         return hint(value)
+    if hint == str | float:  # of missing
+        if value in ("error", "ignore") or (isinstance(value, (int, float)) and not isinstance(value, bool)):
+            return value
+        raise ConfigError(f"{key}: got {value!r}, expected 'error', 'ignore' or a number")
     if "None" in text:  # float | None
         return None if value is None else _coerce(key, float, value)
     if text.startswith("tuple"):

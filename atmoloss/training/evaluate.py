@@ -15,7 +15,7 @@ import torch
 
 from atmoloss import weights as weights_folder
 from atmoloss.data import open_fields
-from atmoloss.data.sequences import SequenceDataset, SequenceSpec, read_patch
+from atmoloss.data.sequences import SequenceDataset, SequenceSpec
 from atmoloss.data.sources import FieldSource, in_periods, parse_periods, source_from_dataset
 from atmoloss.errors import DataError
 from atmoloss.extractor import Extractor, load_extractor
@@ -30,16 +30,16 @@ from atmoloss.training.baselines import (
 )
 from atmoloss.training.config import TrainConfig
 from atmoloss.training.export import load_pretext
-from atmoloss.training.lag_2afc import Measure, bootstrap, measure_source, tiles
+from atmoloss.training.lag_2afc import Measure, bootstrap, iterate_patches, measure_source
 from atmoloss.weights import write_atomically
 
 _CLASS_BATCHES = 32
 
 
-def open_winds(path: str, level: float | None, fields: FieldSource) -> FieldSource | None:
+def open_winds(path: str, level: float | None, fields: FieldSource, missing: Any = "error") -> FieldSource | None:
     """Open the winds of the same times and grid as ``fields``, or return ``None`` where a file has none."""
     try:
-        dataset = open_fields(path, ("u", "v"), level)
+        dataset = open_fields(path, ("u", "v"), level, missing=missing)
     except DataError:
         return None
     winds = source_from_dataset(dataset, fields.name)
@@ -50,7 +50,7 @@ def open_winds(path: str, level: float | None, fields: FieldSource) -> FieldSour
 def winds_of(config: TrainConfig, fields: FieldSource) -> FieldSource | None:
     """Open the winds that belong to ``fields``, one of the sources of ``config``, see :func:`open_winds`."""
     (source,) = (s for s in config.sources if s.name == fields.name)
-    return open_winds(source.path, source.level, fields)
+    return open_winds(source.path, source.level, fields, source.missing)
 
 
 def lag_2afc(
@@ -74,14 +74,19 @@ def lag_2afc(
         baselines: also those of ``atmoloss.training.baselines``.
         progress: called with a line per patch.
 
+    Raises:
+        DataError: no patch without missing values.
+
     Returns:
         name → ``value``, ``interval`` and, for all but ``"distance"``, ``gap`` (interval of "distance" minus it).
     """
+    whole = next(iterate_patches(source, winds, size, limit), None)
+    if whole is None:
+        raise DataError(f"{source.name}: every patch has missing values, expected one without; fill in a value")
     measures: dict[str, Measure] = stage_measures(extractor)
     if baselines:
-        row, column = tiles(source, size)[0]
         times = np.linspace(0, len(source.times) - 1, min(16, len(source.times))).astype(int)
-        sample = torch.from_numpy(read_patch(source, times, row, column, size))
+        sample = whole["fields"][times]
         measures["random weights"] = extractor_measure(random_extractor(extractor, sample), extractor.stages)
         measures |= pixel_measures(extractor.normalization)
         measures["SSIM of fields"] = ssim_measure(extractor.normalization)
@@ -144,7 +149,7 @@ def evaluate_source(
 ) -> dict[str, Any]:
     """Evaluate on one source: an entry of ``metrics.json``; ``options`` are those of :func:`lag_2afc`."""
     info = extractor.info
-    days = source.times.astype("datetime64[D]")
+    days = source.dates.astype("datetime64[D]")
     entry: dict[str, Any] = {
         "name": source.name,
         "level": source.level,
@@ -198,18 +203,18 @@ def run(arguments: argparse.Namespace) -> int:
     periods = parse_periods(arguments.dates)
     entries = []
     for path in arguments.data:
-        dataset = open_fields(path, extractor.info.channel_names, arguments.level)
+        dataset = open_fields(path, extractor.info.channel_names, arguments.level, missing=arguments.missing)
         level = "" if arguments.level is None else f"{arguments.level:g}"
         source = source_from_dataset(dataset, Path(path).name, level=level)
         if periods:
-            source = source.select(in_periods(source.times, periods))
+            source = source.select(in_periods(source.dates, periods))
         if len(source.times) < 3:
             raise DataError(f"data: {path} has {len(source.times)} times in the given dates, expected at least 3")
         entry = evaluate_source(
             extractor,
             model,
             source,
-            open_winds(path, arguments.level, source),
+            open_winds(path, arguments.level, source, arguments.missing),
             size=arguments.patch,
             max_lag=arguments.max_lag,
             baselines=not arguments.no_baselines,

@@ -106,7 +106,10 @@ def iterate_patches(
     limit: int | None = None,
     part: tuple[int, int] = (0, 1),
 ) -> Iterator[PatchFields]:
-    """Yield all times of one patch after the other; ``limit`` and ``part`` as in :func:`measure_source`."""
+    """Yield all times of one patch after the other, of those that have no missing values.
+
+    ``limit`` and ``part`` are as in :func:`measure_source`.
+    """
     corners = tiles(source, size)
     if limit is not None and limit < len(corners):
         corners = [corners[int(k)] for k in np.linspace(0, len(corners) - 1, limit)]
@@ -115,7 +118,8 @@ def iterate_patches(
         patch = {"fields": torch.from_numpy(read_patch(source, times, row, column, size))}
         if winds is not None:
             patch["winds"] = torch.from_numpy(read_patch(winds, times, row, column, size))
-        yield patch
+        if all(torch.isfinite(values).all() for values in patch.values()):
+            yield patch
 
 
 def measure_source(

@@ -48,7 +48,8 @@ def open_sources(config: TrainConfig) -> list[FieldSource]:
         raise ConfigError("sources: got none, expected at least one table [[sources]] with name and path")
     out = []
     for s in config.sources:
-        out.append(open_source(s.path, s.name, config.variables, s.level, grid=s.grid, weight=s.weight))
+        source = open_source(s.path, s.name, config.variables, s.level, grid=s.grid, weight=s.weight, missing=s.missing)
+        out.append(source)
         log.info("%s: %d times, %s", s.name, len(out[-1].times), "x".join(map(str, out[-1].values.shape[2:])))
     describe_channels(config.variables, out)  # before hours of training, not after
     return out

@@ -1,0 +1,161 @@
+"""What a path stands for: one file or store, or the files of a list, glob, folder or zip archive, by content."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import glob
+import os
+import shutil
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from atmoloss.errors import DataError
+
+_GRIB = (".grib", ".grib1", ".grib2", ".grb", ".grb1", ".grb2")
+_NETCDF = (".nc", ".nc4", ".cdf", ".h5")
+_ZARR = (".zgroup", ".zmetadata", ".zarray", "zarr.json")
+HEAD = 512
+"""Bytes that tell what a file is."""
+
+# First bytes → kind of a file that can be read.
+_READABLE = {
+    b"\x89HDF\r\n\x1a\n": "netcdf4",
+    b"CDF\x01": "netcdf3",
+    b"CDF\x02": "netcdf3",
+    b"CDF\x05": "netcdf3",
+    b"PK\x03\x04": "zip",
+}
+# First bytes → what a file is that cannot, and what to do.
+_UNREADABLE = {
+    b"\x1f\x8b": "is compressed with gzip; run gunzip on it first",
+    b"BZh": "is compressed with bzip2; run bunzip2 on it first",
+    b"\xfd7zXZ\x00": "is compressed with xz; run unxz on it first",
+    b"\x28\xb5\x2f\xfd": "is compressed with zstd; run unzstd on it first",
+    b"\x0e\x03\x13\x01": "is HDF4; convert it to netCDF first (h4toh5, or GDAL)",
+    b"BUFR": "is BUFR, observations rather than fields; expected netCDF, Zarr or GRIB",
+    b"PK\x05\x06": "is an empty zip archive; download it again",
+}
+
+
+def is_remote(text: str) -> bool:
+    """Say whether a source is a URL, for fsspec, and no path of this machine."""
+    return "://" in text or "::" in text
+
+
+def paths_of(source: Any) -> list[str]:
+    """Return the files, stores and URLs that a path, URL, glob, folder, archive, or a list of these stands for.
+
+    Raises:
+        DataError: nothing of that name, or nothing readable in a folder or archive.
+    """
+    if isinstance(source, (list, tuple)):
+        if not source:
+            raise DataError(f"path_or_url: got {source!r}, expected at least one file")
+        return [path for item in source for path in paths_of(item)]
+    if not isinstance(source, (str, os.PathLike)):
+        raise DataError(f"path_or_url: got {type(source).__name__}, expected a path, URL, list or Dataset")
+    text = os.fspath(source).removeprefix("file://")
+    if is_remote(text):
+        return [text]
+    if not os.path.exists(text):
+        found = sorted(glob.glob(text)) if any(c in text for c in "*?[") else []
+        if not found:
+            raise DataError(f"path_or_url: got {text!r}, expected a file or folder that exists, or a URL")
+        return paths_of(found)
+    if os.path.isdir(text):
+        return [text] if _is_zarr(text) else _inside(text)
+    if _kind(_head(text)) != "zip":
+        return [text]
+    return _inside(_unpacked(os.path.abspath(text), os.stat(text).st_mtime_ns))
+
+
+def kind_of(path: str, head: bytes | None = None) -> str:
+    """Return ``"zarr"``, ``"grib"``, ``"netcdf3"``, ``"netcdf4"`` or ``"zip"``.
+
+    Args:
+        path: of this machine, or a URL.
+        head: the first bytes of a URL's file; without them the name decides.
+
+    Raises:
+        DataError: a file whose content is none of these; says what it is and what to do.
+    """
+    suffix = Path(path).suffix.lower()
+    if head is None:
+        if os.path.isdir(path):
+            return "zarr"
+        if is_remote(path):
+            return "grib" if suffix in _GRIB else "netcdf4" if suffix in _NETCDF else "zarr"
+        head = _head(path)
+    kind = _kind(head)
+    # A GRIB file may begin with the header of a bulletin; eccodes finds the messages.
+    if kind is None and (suffix not in _GRIB or not head):
+        raise DataError(f"path_or_url: {path} {_describe(head)}")
+    return kind or "grib"
+
+
+def _head(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(HEAD)
+
+
+def _kind(head: bytes) -> str | None:
+    if head.startswith(b"GRIB"):
+        return "grib"
+    return next((kind for magic, kind in _READABLE.items() if head.startswith(magic)), None)
+
+
+def _describe(head: bytes) -> str:
+    """Return what a file is that cannot be read, and what to do, as the rest of a sentence."""
+    if not head:
+        return "is empty (0 bytes); download it again"
+    for magic, text in _UNREADABLE.items():
+        if head.startswith(magic):
+            return text
+    if head[257:262] == b"ustar":
+        return "is a tar archive; unpack it first"
+    # A character cut in two by the end of the sample is no sign of binary data.
+    text = head.decode("utf-8", "ignore")
+    if len(text.encode()) > len(head) - 4 and all(c.isprintable() or c.isspace() for c in text):
+        begin = " ".join(text.split())[:60]
+        return f"is text that begins {begin!r}, perhaps a server's message in place of the data; download it again"
+    return f"begins with {head[:4]!r}, expected netCDF, Zarr, GRIB or a zip archive of these"
+
+
+def _is_zarr(folder: str) -> bool:
+    return any(os.path.exists(os.path.join(folder, name)) for name in _ZARR)
+
+
+def _inside(folder: str) -> list[str]:
+    """Return the data files that lie in a folder, by content or name; others, such as index files, do not count."""
+    names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
+    paths = [os.path.join(folder, name) for name in names]
+    files = [path for path in paths if os.path.isfile(path)]
+    data = [path for path in files if Path(path).suffix.lower() in (*_GRIB, *_NETCDF) or _kind(_head(path))]
+    if not data:
+        raise DataError(f"path_or_url: got {folder!r} without any netCDF or GRIB file and no Zarr store, expected one")
+    return paths_of(data)
+
+
+@functools.cache
+def _unpacked(path: str, _changed: int) -> str:
+    """Unpack a zip archive into a folder that goes when the process ends; the same archive only once."""
+    folder = tempfile.mkdtemp(prefix="atmoloss-zip-")
+    atexit.register(_remove, folder, os.getpid())
+    try:
+        with zipfile.ZipFile(path) as archive:
+            archive.extractall(folder)
+    except (zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:  # cut off, encrypted, unknown method
+        raise DataError(f"path_or_url: {path} is a zip archive that cannot be unpacked ({error})") from error
+    members = os.listdir(folder)
+    while len(members) == 1 and os.path.isdir(os.path.join(folder, members[0])) and not _is_zarr(folder):
+        folder = os.path.join(folder, members[0])
+        members = os.listdir(folder)
+    return folder
+
+
+def _remove(folder: str, owner: int) -> None:
+    if os.getpid() == owner:  # not a process forked from it
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,205 @@
+"""A variable in each of the files of a source, and how each file lays it out."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from atmoloss.data import conventions, spectral, variables
+from atmoloss.data.quantities import Quantity, conversion, quantity
+from atmoloss.data.times import Folded, experiments, fold_time
+from atmoloss.errors import DataError
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+
+def find_parts(files: Sequence[Sequence[xr.Dataset]], name: str, level: float | None) -> list[xr.DataArray]:
+    """Return the variable that a name means in every file that has it.
+
+    Args:
+        files: the datasets of each.
+        name, level: see :func:`atmoloss.data.variables.find_variable`.
+
+    Raises:
+        DataError: several variables fit in a file, files hold different ones, or none has the level.
+    """
+    parts, without = [], None
+    for datasets in files:
+        try:
+            found = variables.find_variable(datasets, name, level)
+        except DataError as error:
+            # Of files for a level each, those of the others do not count.
+            if level is None or len(files) == 1 or not variables.has_any(datasets, name):
+                raise
+            found, without = None, error
+        if found is not None:
+            parts.append(found)
+    if not parts and without is not None:
+        raise without
+    _check_alike(parts, name, level)
+    return parts
+
+
+def find_winds(
+    files: Sequence[Sequence[xr.Dataset]], level: float | None
+) -> dict[str, tuple[list[xr.DataArray], list[xr.DataArray]]]:
+    """Return the pairs of eastward and northward wind that ``level`` leaves, each in every file that has it, by names.
+
+    Raises:
+        DataError: see :func:`find_parts`.
+    """
+    if level is not None:
+        u, v = (find_parts(files, component, level) for component in "uv")
+        return {f"{u[0].name}, {v[0].name}": (u, v)} if u and v else {}
+    us, vs = ([variables.winds_by_place(datasets, component) for datasets in files] for component in "uv")
+    pairs = {}
+    for place in {place: None for file in us for place in file}:
+        sides = [[file[place] for file in side if place in file] for side in (us, vs)]
+        if not sides[1]:
+            continue
+        for fields in (*sides[0], *sides[1]):
+            if len(fields) > 1:
+                present = "; ".join(f"{f.name} (levels: {conventions.describe_levels(f)})" for f in fields)
+                raise DataError(f"level: got None, expected one that leaves one of the winds {present}")
+        u, v = ([field for (field,) in side] for side in sides)
+        for parts, component in ((u, "u"), (v, "v")):
+            _check_alike(parts, component, None)
+        pairs[f"{u[0].name}, {v[0].name}"] = (u, v)
+    return pairs
+
+
+def level_of(wanted: Quantity | None, level: float | None) -> float | None:
+    """Return the level or height that a name says, or else the one asked for."""
+    return level if wanted is None or wanted.place is None else wanted.place
+
+
+def _check_alike(parts: Sequence[xr.DataArray], name: str, level: float | None) -> None:
+    """Refuse files that hold different variables, or levels, of which no one can say that they are one series."""
+    own = {str(part.name) for part in parts}
+    meant = [quantity(n) for n in own]
+    if len(own) > 1 and (meant[0] is None or any(q is not meant[0] for q in meant)):
+        raise DataError(f"variables: {name!r} is {' and '.join(sorted(own))} in different files, name one of them")
+    if level is None:
+        described = {conventions.describe_levels(part) for part in parts} - {"none"}
+        if len(described) > 1:
+            raise DataError(
+                f"level: got None for {name!r}, whose files hold different levels ({'; '.join(sorted(described))}); "
+                "expected one of them"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """How one file holds a variable.
+
+    Attributes:
+        folded: the variable with one dimension of time.
+        core: its other dimensions, in the order that ``transform`` takes them.
+        latitude, longitude: axes of what ``transform`` returns, degrees.
+        transform: (T, *core) as stored to float32 (T, latitude, longitude), latitude descending.
+        block: times to read at a time.
+    """
+
+    folded: Folded
+    core: tuple[str, ...]
+    latitude: np.ndarray
+    longitude: np.ndarray
+    transform: Callable[[np.ndarray], np.ndarray]
+    block: int
+
+
+def layout_of(
+    source: xr.DataArray, name: str, level: float | None, grid: float | None, block_bytes: int, eager_bytes: int
+) -> Layout:
+    """Find the axes of a variable.
+
+    Args:
+        source: as the file has it.
+        name: that it was asked for by.
+        level, grid: see :func:`atmoloss.data.open_fields`.
+        block_bytes: about how much to read at a time.
+        eager_bytes: two dimensions of time are stacked in memory up to this size.
+
+    Raises:
+        DataError: axes that are absent, ambiguous or not monotonic, or units that cannot be converted.
+    """
+    wanted = variables.quantity_of(source, name)
+    factor, offset = (1.0, 0.0) if wanted is None else conversion(source, wanted)
+    lmax = spectral.truncation(source)
+    if lmax is not None and (factor, offset) != (1.0, 0.0):
+        raise DataError(f"{source.name}: got coefficients in {source.attrs['units']!r}, expected SI units")
+    field = conventions.select(source, level_of(wanted, level))
+    if lmax is None and grid is not None:
+        raise DataError(f"grid: got {grid:g}, expected None: {source.name!r} is no spherical harmonics")
+    if lmax is not None:
+        space, (latitude, longitude) = [spectral.COEFFICIENT], spectral.grid_axes(lmax, grid)
+        transform: Callable[[np.ndarray], np.ndarray] = partial(
+            spectral.to_grid, lmax=lmax, nlat=latitude.size, nlon=longitude.size
+        )
+    else:
+        space, (latitude, longitude) = conventions.horizontal_axes(field)
+        rows = conventions.latitude_order(latitude)
+        columns, longitude = conventions.longitude_order(longitude)
+        latitude = latitude[rows]
+        transform = partial(_ordered, rows=as_slice(rows), columns=as_slice(columns), factor=factor, offset=offset)
+    if field.sizes.get("expver", 1) > 1:
+        field, transform = _both_versions(field), partial(_first_present, transform=transform)
+        space = ["expver", *space]
+    outer = [str(d) for d in field.dims if d not in space]
+    stored = field.encoding.get("preferred_chunks", {})
+    # Whole chunks of the file: a chunk that holds many times must not be decoded once for each block.
+    block = max(1, block_bytes // (8 * latitude.size * longitude.size), *(int(stored.get(d, 1)) for d in outer))
+    if len(outer) > 1 and 4 * field.size > eager_bytes:
+        field = lazily(field, {outer[0]: block, **dict.fromkeys(outer[1:], 1)})
+    return Layout(fold_time(field, outer, space), tuple(space), latitude, longitude, transform, block)
+
+
+def _both_versions(field: xr.DataArray) -> xr.DataArray:
+    """Order the dimension ``expver`` of ERA5 that ends in ERA5T: final before preliminary."""
+    numbers = experiments(field["expver"].values) if "expver" in field.coords else np.zeros(0, np.int64)
+    if not set(numbers.tolist()) <= {1, 5} or not numbers.size:
+        found = field["expver"].values.tolist() if numbers.size else "no numbers"
+        raise DataError(f"expver: got {found} in {field.name!r}, expected 1 (ERA5) and 5 (ERA5T)")
+    ordered: xr.DataArray = field.isel(expver=as_slice(np.argsort(numbers)))
+    return ordered
+
+
+def _first_present(block: np.ndarray, transform: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Take of (T, versions, …) the first version that is not missing, value by value."""
+    merged = block[:, 0]
+    for other in range(1, block.shape[1]):
+        merged = np.where(np.isnan(merged), block[:, other], merged)
+    return transform(merged)
+
+
+def _ordered(block: np.ndarray, rows: Any, columns: Any, factor: float, offset: float) -> np.ndarray:
+    """Turn (T, H, W) as stored into float32 in SI units with latitude descending and longitude ascending."""
+    block = block[:, rows][:, :, columns]
+    if (factor, offset) != (1.0, 0.0):
+        block = block.astype(np.float64) * factor + offset
+    return np.ascontiguousarray(block, dtype=np.float32)
+
+
+def as_slice(index: np.ndarray) -> Any:
+    """Return evenly spaced indices as a slice, which every file format reads fast; others as they are."""
+    if not index.size:
+        return slice(0, 0)
+    step = int(index[1] - index[0]) if index.size > 1 else 1
+    if step == 0 or not np.array_equal(index, index[0] + step * np.arange(index.size)):
+        return index
+    end = int(index[-1]) + (1 if step > 0 else -1)
+    return slice(int(index[0]), end if end >= 0 else None, step)
+
+
+def lazily(field: xr.DataArray, chunks: dict[str, int]) -> xr.DataArray:
+    """Put a variable into dask chunks where dask is installed and it is in none."""
+    if field.chunks is None and chunks and importlib.util.find_spec("dask"):
+        chunked: xr.DataArray = field.chunk(chunks)
+        return chunked
+    return field
