@@ -18,7 +18,8 @@ from atmoloss.data.sources import FieldSource
 from atmoloss.evaluation.bootstrap import draw_blocks, percentile_interval
 
 PatchFields = dict[str, Tensor]
-"""What a distance may look at: ``"fields"`` (T, C, h, w) and, where the data has them, ``"winds"``."""
+"""What a distance may look at: ``"fields"`` (T, C, h, w) and, where the data has them, ``"winds"``; and
+``"pairs"`` (T, T) bool, where only some distances are needed."""
 Measure = Callable[[PatchFields], Tensor | None]
 """From the times of one patch to their distances (T, T), or ``None`` where it lacks its input."""
 
@@ -40,6 +41,12 @@ class Tally:
         return float(self.right.sum() / self.total.sum())
 
 
+def later_pairs(hours: np.ndarray, run: np.ndarray, max_lag: int = 96) -> np.ndarray:
+    """Say for each anchor (row) and time (column), (T, T) bool, whether it follows in the same run within ``max_lag``."""
+    lag = hours[None, :] - hours[:, None]
+    return np.asarray((lag > 0) & (lag <= max_lag) & (run[None, :] == run[:, None]))
+
+
 def tally_anchors(
     distances: np.ndarray, hours: np.ndarray, run: np.ndarray, max_lag: int = 96, kept: Kept = np.less
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -56,10 +63,9 @@ def tally_anchors(
         Two (T,) float arrays.
     """
     right, total = np.zeros(len(hours)), np.zeros(len(hours))
-    for t in range(len(hours)):
-        lag = hours - hours[t]
-        later = np.flatnonzero((lag > 0) & (lag <= max_lag) & (run == run[t]))
-        d, a = distances[t, later], lag[later]
+    for t, follows in enumerate(later_pairs(hours, run, max_lag)):
+        later = np.flatnonzero(follows)
+        d, a = distances[t, later], hours[later] - hours[t]
         earlier = kept(a[:, None], a[None, :])
         answers = (d[:, None] < d[None, :]) + 0.5 * (d[:, None] == d[None, :])
         right[t], total[t] = answers[earlier].sum(), earlier.sum()
@@ -145,7 +151,9 @@ def measure_source(
         Name → tally; nothing where the part holds no patch.
     """
     sums: dict[str, list[np.ndarray]] = {}
+    pairs = torch.from_numpy(later_pairs(source.hours, source.run, max_lag))
     for number, patch in enumerate(iterate_patches(source, winds, size, limit, part)):
+        patch["pairs"] = pairs
         for name, measure in measures.items():
             distances = measure(patch)
             if distances is None:

@@ -98,6 +98,25 @@ def test_ssim_matches_torchmetrics_and_ranks_noise():
     assert 0 < d[0, 1] < d[0, 2] < 2
 
 
+def test_every_baseline_answers_all_pairs_beyond_96_later_times():
+    # Hourly fields and lags of more than four days; every norm must put a steady drift in order, pair by pair.
+    pytest.importorskip("torchmetrics")
+    torch.manual_seed(1)
+    texture = 3e-5 * torch.randn(1, 2, 12, 12)
+    fields = texture + 1e-6 * torch.arange(110.0)[:, None, None, None] * torch.randn(1, 2, 12, 12)
+    source = dataclasses.replace(make_source(np.arange(110), shape=(12, 12)), values=fields.numpy())
+    measures = {**pixel_measures(lambda x: x * 3e4), "SSIM of fields": ssim_measure(lambda x: x * 3e4)}
+    tallies = measure_source(source, measures, winds=source, size=12, max_lag=109)
+    triples = sum(k * (k - 1) / 2 for k in range(110))
+    for name, tally in tallies.items():
+        assert tally.total.sum() == triples, name
+        assert tally.right[0] > 0.99 * tally.total[0], name
+    # And no more pairs than those asked for.
+    patch = {"fields": fields, "pairs": torch.eye(110, dtype=torch.bool).roll(1, 1)}
+    d = ssim_measure(lambda x: x * 3e4)(patch)
+    assert (d != 0).sum() == 110
+
+
 @pytest.mark.parametrize("scaled", [True, False])
 def test_stage_measures_are_the_shipped_distances(extractor, scaled):
     layers = {name: 0.1 * (i + 1) for i, name in enumerate(extractor.stages)} if scaled else {}
