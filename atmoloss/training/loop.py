@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import logging
 import math
 import time
@@ -28,7 +29,7 @@ from atmoloss.training import checkpoint as runs
 from atmoloss.training.baselines import extractor_measure
 from atmoloss.training.config import TrainConfig, make_config
 from atmoloss.training.distributed import ALONE, Team, fix_batch_norm
-from atmoloss.training.export import build_extractor
+from atmoloss.training.export import build_extractor, curves_of, scales_and_layers
 from atmoloss.training.lag_2afc import measure_source
 from atmoloss.training.objective import SequenceObjective
 from atmoloss.training.progress import Progress, flat, open_tensorboard
@@ -349,6 +350,10 @@ def validate(
 ) -> dict[str, float]:
     """Return the lag 2AFC of the distance as it would ship, per validation source; the team shares the patches."""
     extractor = build_extractor(config, model, normalization)
+    if config.low_pass_share and sources:  # else the order of distances does not depend on the scales
+        curves = curves_of(extractor, sources, config.sequences)
+        fitted = scales_and_layers(model, curves, config.low_pass_share)
+        extractor.info = dataclasses.replace(extractor.info, **fitted)
     layers = None if isinstance(model.head, MetricHead) else [extractor.stages[-1]]
     measure = extractor_measure(extractor, layers)
     max_lag = config.base_step * config.n_classes

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 
 from atmoloss import weights as weights_folder
-from atmoloss.data.sequences import valid_anchors
 from atmoloss.data.sources import FieldSource, split_by_date
 from atmoloss.errors import ConfigError
 from atmoloss.extractor import load_extractor
@@ -23,7 +22,7 @@ from atmoloss.training import checkpoint as runs
 from atmoloss.training.card import describe_data, public_path, write_card, write_figures
 from atmoloss.training.config import TrainConfig
 from atmoloss.training.evaluate import evaluate_source, winds_of
-from atmoloss.training.export import build_extractor, build_info, lag_curves, scales_and_layers, tensors_of
+from atmoloss.training.export import Curves, build_extractor, build_info, curves_of, scales_and_layers, tensors_of
 from atmoloss.training.loop import build_model, open_sources
 from atmoloss.weights import WeightsInfo
 
@@ -51,7 +50,7 @@ def write_weights(
     sources: Sequence[FieldSource],
     held_out: Sequence[FieldSource],
     folder: Path,
-) -> tuple[WeightsInfo, dict[str, dict[str, np.ndarray]]]:
+) -> tuple[WeightsInfo, Curves]:
     """Write ``config.json`` and ``model.safetensors``; return what describes them and the curves of the scales.
 
     Args:
@@ -63,15 +62,7 @@ def write_weights(
     Raises:
         ConfigError: no held-out source has a sequence.
     """
-    plain = build_extractor(config, model, normalization)
-    # A source of weight 0 is not trained on: it is measured, and sets no scale.
-    curves = {
-        s.name: lag_curves(plain, s, config.sequences)
-        for s in held_out
-        if s.weight > 0 and len(valid_anchors(s, config.sequences))
-    }
-    if not curves:
-        raise ConfigError("export: no held-out source has a sequence to fit the layer scales on; lengthen validation")
+    curves = curves_of(build_extractor(config, model, normalization), held_out, config.sequences)
     info = build_info(config, model, normalization, sources)
     info = dataclasses.replace(info, **scales_and_layers(model, curves, config.low_pass_share))
     info = weights_folder.save(folder, info, tensors_of(model))

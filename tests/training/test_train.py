@@ -15,13 +15,16 @@ import torch
 
 from atmoloss import AtmoDistLoss, load_extractor
 from atmoloss.cli import main
+from atmoloss.data.sources import split_by_date
 from atmoloss.errors import ConfigError
 from atmoloss.heads import MetricHead, PretextModel, PublishedHead, build_head
 from atmoloss.networks import Encoder
 from atmoloss.training import checkpoint as runs
 from atmoloss.training.artefacts import degrade, misplace
+from atmoloss.training.baselines import stage_measures
 from atmoloss.training.config import TrainConfig, make_config
 from atmoloss.training.export import gains_of, scales_and_layers
+from atmoloss.training.lag_2afc import measure_source
 from atmoloss.training.loop import (
     build_model,
     clip_gradients,
@@ -406,6 +409,25 @@ def test_low_pass_takes_its_share_of_the_distance_and_nothing_of_the_head():
     without = scales_and_layers(model, {"a": curves})
     assert list(without["layers"]) == ["stage1", "stage2"]
     assert without["layer_scales"] == chosen["layer_scales"]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.7])
+def test_validation_measures_the_distance_that_ships(share, raw_config, tmp_path):
+    raw = {**raw_config, "steps": 2, "low_pass_share": share, "validation_patches": 3}
+    raw["encoder_options"] = {**raw["encoder_options"], "low_pass": 4}
+    config = make_config(raw)
+    train(config, tmp_path / "run")
+    shown = json.loads((tmp_path / "run" / runs.METRICS).read_text().splitlines()[-1])["validation_2afc"]["winds"]
+    model, normalization, _ = load_model(config, tmp_path / "run")
+    splits = split_by_date(open_sources(config), config.validation, config.test)
+    info, _ = write_weights(config, model, normalization, [], splits["validation"], tmp_path / "weights")
+    assert ("low_pass" in info.layers) == bool(share)
+    measures = stage_measures(load_extractor(tmp_path / "weights"))
+    (source,) = splits["validation"]
+    tallies = measure_source(source, measures, size=16, max_lag=48, limit=3)
+    assert shown == pytest.approx(tallies["distance"].share, abs=1e-9)
+    others = [tally.share for name, tally in tallies.items() if name != "distance"]
+    assert min(abs(shown - other) for other in others) > 1e-4  # they are told apart
 
 
 @pytest.mark.parametrize(("share", "options"), [(0.2, {}), (1.0, {"low_pass": 16}), (-0.1, {"low_pass": 16})])
