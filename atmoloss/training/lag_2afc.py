@@ -42,7 +42,7 @@ class Tally:
 
 
 def later_pairs(hours: np.ndarray, run: np.ndarray, max_lag: int = 96) -> np.ndarray:
-    """Say for each anchor (row) and time (column), (T, T) bool, whether the time follows within ``max_lag`` and the run."""
+    """Say for each anchor and time, (T, T) bool, whether the time follows within ``max_lag`` in the same run."""
     lag = hours[None, :] - hours[:, None]
     return np.asarray((lag > 0) & (lag <= max_lag) & (run[None, :] == run[:, None]))
 
