@@ -155,6 +155,8 @@ def open_source(
     text = "" if level is None else f"{level:g}"
     if not is_store(path):
         return source_from_dataset(open_fields(path, variables, level, grid=grid), name, weight, text)
+    if grid is not None:
+        raise DataError(f"grid: got {grid:g} for {name}, expected None: {path} has the grid that it was prepared with")
     stored = read_store(path)
     has = stored.record["level"]
     if level is not None and level != has:

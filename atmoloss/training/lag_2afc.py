@@ -15,7 +15,7 @@ from torch import Tensor
 
 from atmoloss.data.sequences import read_patch, rows_inside
 from atmoloss.data.sources import FieldSource
-from atmoloss.evaluation.bootstrap import draw_blocks, percentile_interval
+from atmoloss.evaluation.bootstrap import DEFAULT_BLOCK_DAYS, BlockBootstrap
 
 PatchFields = dict[str, Tensor]
 """What a distance may look at: ``"fields"`` (T, C, h, w) and, where the data has them, ``"winds"``; and
@@ -29,11 +29,11 @@ Kept = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class Tally:
-    """Right answers and triples per anchor time, summed over patches."""
+    """Right answers and triples per anchor time, (T,), summed over patches."""
 
     right: np.ndarray
     total: np.ndarray
-    days: np.ndarray
+    times: np.ndarray
 
     @property
     def share(self) -> float:
@@ -72,25 +72,37 @@ def tally_anchors(
     return right, total
 
 
-def bootstrap(
-    tallies: Sequence[Tally], n: int = 1000, seed: int = 0, level: float = 0.95
-) -> tuple[tuple[float, float], ...]:
-    """Percentile intervals over days: of each tally's share, and of the first minus each other one's.
+Interval = tuple[float, float]
 
-    The same days are drawn for all tallies, so that differences are paired.
+
+def bootstrap(
+    tallies: Sequence[Tally], block_days: float = DEFAULT_BLOCK_DAYS, n: int = 1000, seed: int = 0, level: float = 0.95
+) -> tuple[list[Interval | None], list[Interval | None]]:
+    """Intervals over blocks of days, see :class:`~atmoloss.evaluation.bootstrap.BlockBootstrap`.
+
+    The same blocks are drawn for all tallies, so that differences are paired. Days count as one block with their
+    neighbours: an anchor is compared with the four days after it. Where the triples fill fewer than two blocks
+    (Kish's number, (Σ n)² / Σ n² for n triples in each), nothing tells how far another period's share would be.
+
+    Args:
+        tallies: of the same anchor times.
+        block_days, n, seed: of the bootstrap.
+        level: of the intervals.
 
     Returns:
-        ``len(tallies)`` intervals of shares, then ``len(tallies) − 1`` of differences.
+        An interval of the share of each tally, and of the first one's minus the share of each other one. Each holds the
+        value itself; ``None`` where there are too few days.
     """
-    days, index = np.unique(tallies[0].days, return_inverse=True)
-    right = np.stack([np.bincount(index, t.right, len(days)) for t in tallies])
-    total = np.stack([np.bincount(index, t.total, len(days)) for t in tallies])
-    used = total[0] > 0
-    right, total = right[:, used], total[:, used]
-    draws = draw_blocks(int(used.sum()), n, seed)
-    shares = right[:, draws].sum(-1) / total[:, draws].sum(-1)
-    rows = [*shares, *(shares[0] - shares[1:])]
-    return tuple((float(low), float(high)) for low, high in (percentile_interval(row, level) for row in rows))
+    used = tallies[0].total > 0
+    draws = BlockBootstrap(tallies[0].times[used], block_days, n, seed)
+    right = draws.block_sums(np.stack([t.right[used] for t in tallies], 1))
+    total = draws.block_sums(tallies[0].total[used])
+    if total.sum() ** 2 < 2 * (total**2).sum():
+        return [None] * len(tallies), [None] * (len(tallies) - 1)
+    shares = draws.ratios(right, total)
+    _, low, high = draws.bounds(np.concatenate((shares, shares[:, :1] - shares[:, 1:]), 1), level)
+    pairs: list[Interval | None] = list(zip(low.tolist(), high.tolist(), strict=True))
+    return pairs[: len(tallies)], pairs[len(tallies) :]
 
 
 def tiles(source: FieldSource, size: int, latitude_band: tuple[float, float] = (-80.0, 80.0)) -> list[tuple[int, int]]:
@@ -162,5 +174,4 @@ def measure_source(
             sums[name] = [a + b for a, b in zip(sums.get(name, (0.0, 0.0)), counted, strict=True)]
         if progress:
             progress(f"{source.name}: patch {number + 1}")
-    days = source.times.astype("datetime64[D]")
-    return {name: Tally(right, total, days) for name, (right, total) in sums.items()}
+    return {name: Tally(right, total, source.times) for name, (right, total) in sums.items()}

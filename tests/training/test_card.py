@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from atmoloss.training import checkpoint as runs
 from atmoloss.training.card import _license_header, describe_data, public_path
 from atmoloss.training.config import SourceConfig, make_config, read_config
 from atmoloss.training.loop import train
+from atmoloss.training.publish import publish
 
 
 def source(name: str, first: str, days: int) -> FieldSource:
@@ -76,7 +78,7 @@ def test_the_card_says_where_it_comes_from_and_its_command_gives_the_same_weight
     record = runs.read_record(tmp_path / "run")[1]
     line = next(line for line in card.splitlines() if line.startswith("- winds, share 1: winds.nc, "))
     assert "32 times of 2026-01-01/2026-01-08" in line
-    assert f"sha256 {record['data']['winds'][:12]}" in line
+    assert f"sha256 of all values {record['data']['winds'][:12]}" in line
     assert line.endswith("CC0-1.0. Drawn by chance.")
     assert "validation 2026-01-09/2026-01-10; test 2026-01-11/2026-01-12" in card
     assert card.startswith("---\nlibrary_name: atmoloss\nlicense: apache-2.0\n")
@@ -89,6 +91,28 @@ def test_the_card_says_where_it_comes_from_and_its_command_gives_the_same_weight
     train(read_config(Path(command[2])), Path(command[4]))
     first, again = (runs.load_checkpoint(folder) for folder in (tmp_path / "run", Path(command[4])))
     assert all(torch.equal(first["model"][k], again["model"][k]) for k in first["model"])
+
+
+@pytest.mark.parametrize("split", ["none", "validation", "test"])
+def test_cards_show_what_there_is(split, raw_config, tmp_path):
+    held = {key: raw_config[key] if key == split else [] for key in ("validation", "test")}
+    config = make_config({**raw_config, **held, "steps": 2, "patch_sizes": [16, 24]})
+    train(config, tmp_path / "run")
+    (tmp_path / "w" / "figures").mkdir(parents=True)
+    (tmp_path / "w" / "figures" / "confusion.png").write_bytes(b"of an earlier export")
+    publish(config, tmp_path / "run", tmp_path / "w")
+    card = (tmp_path / "w" / "README.md").read_text()
+    figures = sorted(p.stem for p in (tmp_path / "w" / "figures").iterdir())
+    assert sorted(re.findall(r"\]\(figures/(\w+)\.png\)", card)) == figures
+    assert ("lag_2afc" in figures) == (split != "none")
+    assert "distance_vs_lag" in figures
+    assert "\n\n\n" not in card
+    assert "patches of 16 × 16 and 24 × 24 cells" in card
+    assert ("None: nothing tells how good" in card) == (split == "none")
+    assert (f"| {split} | winds |" in card) == (split != "none")
+    assert ("Validation dates served" in card) == (split == "validation")
+    lines = (tmp_path / "run" / runs.METRICS).read_text()
+    assert ("validation_2afc" in lines) == (split == "validation")
 
 
 @pytest.mark.parametrize("content", ["[]", "{}", '{"config": 3}', "{"])
