@@ -58,7 +58,7 @@ def describe_data(
     Args:
         configured: sources of the configuration.
         train: their training dates; sources that have none are left out.
-        hashes: fingerprint by name.
+        hashes: SHA-256 of all values by name.
     """
     by_name = {source.name: source for source in configured}
     out = []

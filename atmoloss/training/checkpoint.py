@@ -47,13 +47,13 @@ def git_commit(folder: Path) -> str:
 
 
 def describe(config: Any, sources: Sequence[FieldSource]) -> dict[str, Any]:
-    """Return what a run keeps of its origin: configuration, versions, commit and data fingerprints."""
+    """Return what a run keeps of its origin: configuration, versions, commit and SHA-256 of all values of the data."""
     return {
         "config": dataclasses.asdict(config),
         "atmoloss": __version__,
         "torch": torch.__version__,
         "git_commit": git_commit(Path(__file__).resolve().parent),
-        "data": {s.name: s.fingerprint() for s in sources},
+        "data": {s.name: s.sha256() for s in sources},
     }
 
 
@@ -148,13 +148,13 @@ def check_same(
                 f"resume: {key} is {value!r}, but the run began with {was[key]!r}; expected the same{more}, or a new "
                 "--output"
             )
-    for name, fingerprint in now["data"].items():
-        if before["data"].get(name) != fingerprint:
+    for name, sha256 in now["data"].items():
+        if before["data"].get(name) != sha256:
             raise ConfigError(f"resume: the data of source {name!r} changed since the run began")
 
 
 def _comparable(config: dict[str, Any], free: Collection[str]) -> dict[str, Any]:
-    """Leave out what may differ; data may have moved, the fingerprints tell whether they are the same."""
+    """Leave out what may differ; data may have moved, their SHA-256 tells whether they are the same."""
     plain = json.loads(json.dumps(config))  # tuples and lists are the same there
     for source in plain["sources"]:
         for key in ("path", "license", "attribution"):

@@ -240,7 +240,9 @@ def test_resume_refuses_changed_data(raw_config, tmp_path):
     drifting_winds().to_netcdf(path, engine="h5netcdf")
     config = make_config({**raw_config, "sources": [{"name": "winds", "path": str(path)}], "steps": 2})
     train(config, tmp_path / "run")
-    drifting_winds(seed=1).to_netcdf(path, engine="h5netcdf")
+    altered = drifting_winds()
+    altered["u10"][17, 20, 20] += 0.5  # one value
+    altered.to_netcdf(path, engine="h5netcdf")
     with pytest.raises(ConfigError, match="data of source 'winds' changed"):
         train(config, tmp_path / "run", resume=True)
 
