@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,9 @@ from atmoloss.errors import WeightsError
 
 CONFIG_NAME = "config.json"
 TENSORS_NAME = "model.safetensors"
+METRICS_NAME = "metrics.json"
 # What a weights folder consists of; whatever else lies there stays where it is.
-_FILES = (CONFIG_NAME, TENSORS_NAME, "README.md", "metrics.json", "figures/*.png")
+_FILES = (CONFIG_NAME, TENSORS_NAME, "README.md", METRICS_NAME, "figures/*.png")
 
 
 def is_repository(name: str) -> bool:
@@ -40,6 +42,9 @@ def download(repository: str, revision: str | None = None) -> Path:
             f"weights: {repository!r} (revision {revision or 'main'}) is no local folder and could not be had "
             f"from the Hub or its cache: {_first_line(error)}"
         ) from error
+    # What the weights are worth, for who asks; a repository need not have it, and no loss fails for want of it.
+    with contextlib.suppress(Exception):
+        hf_hub_download(repository, METRICS_NAME, revision=config.parent.name)
     return config.parent
 
 
