@@ -126,8 +126,8 @@ def _metrics_lines(path: Path) -> list[tuple[str, str]]:
             text = f"{source['name']} ({source.get('split', '?')}, {source.get('n_times', '?')} times): lag 2AFC "
             own = shares.get("distance")
             if own is not None:
-                low, high = own["interval"]
-                text += f"{own['value']:.3f} [{low:.3f}, {high:.3f}]"
+                text += f"{own['value']:.3f}"
+                text += " [{:.3f}, {:.3f}]".format(*own["interval"]) if own["interval"] else ""
             if baselines(shares):
                 name, value = best_baseline(shares)
                 text += f", best baseline {value:.3f} ({name})"

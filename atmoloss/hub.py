@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,9 @@ from atmoloss.errors import WeightsError
 
 CONFIG_NAME = "config.json"
 TENSORS_NAME = "model.safetensors"
+METRICS_NAME = "metrics.json"
 # What a weights folder consists of; whatever else lies there stays where it is.
-_FILES = (CONFIG_NAME, TENSORS_NAME, "README.md", "metrics.json", "figures/*.png")
+_FILES = (CONFIG_NAME, TENSORS_NAME, "README.md", METRICS_NAME, "figures/*.png")
 
 
 def is_repository(name: str) -> bool:
@@ -28,7 +30,7 @@ def download(repository: str, revision: str | None = None) -> Path:
     Raises:
         WeightsError: neither the Hub nor the cache can give it.
     """
-    from huggingface_hub import hf_hub_download  # only a Hub name pays for this import
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache  # only a Hub name pays for this import
 
     try:
         config = Path(hf_hub_download(repository, CONFIG_NAME, revision=revision))
@@ -40,6 +42,11 @@ def download(repository: str, revision: str | None = None) -> Path:
             f"weights: {repository!r} (revision {revision or 'main'}) is no local folder and could not be had "
             f"from the Hub or its cache: {_first_line(error)}"
         ) from error
+    # What the weights are worth, for who asks; a repository need not have it, and no loss fails for want of it. Asked
+    # for once: where the cache knows that there is none, a machine without a connection must not wait for it.
+    if try_to_load_from_cache(repository, METRICS_NAME, revision=config.parent.name) is None:
+        with contextlib.suppress(Exception):
+            hf_hub_download(repository, METRICS_NAME, revision=config.parent.name)
     return config.parent
 
 

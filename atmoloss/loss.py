@@ -226,7 +226,8 @@ class AtmoDistLoss(nn.Module):
         difference = functional.mean_squared_difference
         if self.max_memory is not None:
             difference = functools.partial(tiling.mean_squared_difference, max_memory=self.max_memory)
-        value = functional.content_distance(first, second, self.factors, weight, difference)
+        strides = self.extractor.encoder.strides
+        value = functional.content_distance(first, second, self.factors, weight, difference, strides)
         if self.mse_weight:
             pixel = difference(first["normalised"], second["normalised"], weight)
             value = (1.0 - self.mse_weight) * value + self.mse_weight * pixel

@@ -134,7 +134,10 @@ class HubServer:
                 file = "/".join(p for p in rest if p)
                 found = hub.resolve(f"{owner}/{name}", revision, file) if verb == "resolve" else "RepoNotFound"
                 if isinstance(found, str):
-                    self.answer(404, b"", {"X-Error-Code": found})
+                    headers = {"X-Error-Code": found}
+                    if found == "EntryNotFound":  # of a commit, so that a cache can remember it
+                        headers["X-Repo-Commit"] = hub.refs.get((f"{owner}/{name}", revision), revision)
+                    self.answer(404, b"", headers)
                     return
                 commit, data = found
                 self.answer(200, data, {"X-Repo-Commit": commit, "ETag": f'"{hashlib.sha256(data).hexdigest()}"'})

@@ -31,6 +31,60 @@ def test_pool_weight_gives_each_stage_its_size_and_window_means(height, width, h
     assert_close(pooled[0, 0], window_means(weight, 2**halvings), 1e-12)
 
 
+@given(height=st.integers(1, 140), width=st.integers(1, 140), stride=st.integers(1, 60), seed=st.integers(0, 99))
+def test_pool_weight_of_any_stride(height, width, stride, seed) -> None:
+    size = math.ceil(height / stride), math.ceil(width / stride)
+    weight = np.random.default_rng(seed).random((height, width))
+    tensor = torch.from_numpy(weight)[None, None]
+    assert_close(functional.pool_weight(tensor, size, stride)[0, 0], window_means(weight, stride), 1e-12)
+    found = functional.pool_weight(tensor, size)[0, 0]  # several strides may give one size
+    assert found.shape == size
+    first = math.ceil(height / size[0]), math.ceil(width / size[1])
+    assert any(
+        np.allclose(found, window_means(weight, s), rtol=1e-12, atol=0)
+        for s in range(max(first), 2 * max(height, width) + 1)
+        if (math.ceil(height / s), math.ceil(width / s)) == size
+    )
+
+
+@pytest.mark.parametrize(("size", "stride"), [((4, 5), None), ((4, 4), 4), ((9, 9), None), ((3, 3), 0)])
+def test_pool_weight_refuses_a_size_of_no_stride(size, stride, one_sentence) -> None:
+    with pytest.raises(InputError) as error:
+        functional.pool_weight(torch.ones(1, 1, 8, 20 if stride is None else 8), size, stride)
+    one_sentence(error.value, "weight", "points for a stage of")
+
+
+@pytest.mark.parametrize("periodic", [False, True])
+@pytest.mark.parametrize("low_pass", [2, 6, 10, 12, 24])
+def test_a_weight_on_low_passed_fields_of_any_stride(low_pass, periodic, draw) -> None:
+    from atmoloss import AtmoDistLoss
+    from atmoloss.extractor import Extractor
+    from atmoloss.networks import Encoder
+    from atmoloss.normalization import ORIGINAL_NORMALIZATION, LogNormalization
+    from atmoloss.weights import WeightsInfo
+
+    encoder = Encoder(stage_channels=(4, 6), blocks_per_stage=1, low_pass=low_pass).eval()
+    channels = ({"name": "divergence", "units": "s-1"}, {"name": "vorticity", "units": "s-1"})
+    info = WeightsInfo("any", channels, encoder.architecture, ORIGINAL_NORMALIZATION)
+    extractor = Extractor(encoder, LogNormalization(**ORIGINAL_NORMALIZATION), info)
+    layers = {"low_pass": 0.5, "stage2": 0.5}
+    loss = AtmoDistLoss(extractor, layers=layers, scale="none", periodic=periodic, mse_weight=0.0, reduction="none")
+    a, b = draw(2, 37, 50, seed=1), draw(2, 37, 50, seed=2)
+    weight = torch.rand(37, 50) + 0.1
+    weight[:, 20:] = 0.0
+    got = loss(a, b, weight=weight)
+    features = [loss.features(x, weight) for x in (a, b)]
+    for n in range(2):
+        expected = 0.0
+        for name, factor in layers.items():
+            w = window_means(weight.double().numpy(), encoder.strides[name])
+            d = (features[0][name][n] - features[1][name][n]).double().square().mean(0).numpy()
+            assert d.shape == w.shape
+            expected += factor * np.average(d, weights=w)
+        assert got[n].item() == pytest.approx(expected, rel=1e-5)
+    assert_close(loss(a, b, weight=torch.ones(37)), loss(a, b), torch.float32)
+
+
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("weighted", [False, True])
 def test_mean_squared_difference(dtype, weighted) -> None:

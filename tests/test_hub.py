@@ -37,7 +37,9 @@ def published(folder, tmp_path) -> Path:
     """A folder as training writes it, with something beside that is nobody's business."""
     path = Path(shutil.copytree(folder, tmp_path / "weights"))
     (path / "README.md").write_text("---\nlicense: apache-2.0\n---\n# tiny\n")
-    (path / "metrics.json").write_text("{}")
+    scores = {"distance": {"value": 0.912, "interval": None}, "MSE of fields": {"value": 0.77, "interval": None}}
+    sources = [{"name": "gfs", "split": "test", "n_times": 40, "lag_2afc": scores, "classes": None}]
+    (path / "metrics.json").write_text(json.dumps({"sources": sources}))
     (path / "figures").mkdir()
     (path / "figures" / "lag_2afc.png").write_bytes(b"PNG")
     (path / "figures" / "draft.svg").write_text("<svg/>")
@@ -74,6 +76,10 @@ def test_pushed_weights_come_back(server, published, tmp_path) -> None:
     assert new == local
     assert old == [local[0].replace("second", "tiny"), local[1]]
     assert all(d > 0 for d in local[1])
+    # What came with the weights is all that a node without a connection needs to say how good they are.
+    run = run_with_hub(server.endpoint, tmp_path / "cache", "-m", "atmoloss", "info", "owner/new", HF_HUB_OFFLINE="1")
+    assert run.returncode == 0, run.stderr
+    assert "gfs (test, 40 times): lag 2AFC 0.912, best baseline 0.770 (MSE of fields)" in run.stdout
 
 
 PUSH = """

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import atmoloss.loss
-from atmoloss.training.card import best_baseline
+from atmoloss.training.card import best_baseline, with_interval
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -47,18 +47,17 @@ def test_table_is_that_of_the_weights():
     assert rows.keys() == {s["name"] for s in tested}
     for source in tested:
         scores = source["lag_2afc"]
-        low, high = scores["distance"]["interval"]
+        own = scores["distance"]
         winds = of_winds[source["name"]]
         name, value = best_baseline(scores)
-        gap = scores[name]["gap"]
         assert rows[source["name"]] == [
-            f"{scores['distance']['value']:.3f} ({low:.3f}–{high:.3f})",
-            "{:.3f} ({:.3f}–{:.3f})".format(winds["value"], *winds["interval"]),
+            with_interval(own["value"], own["interval"]),
+            with_interval(winds["value"], winds["interval"]),
             f"{scores['random weights']['value']:.3f}",
             f"{scores['MSE of fields']['value']:.3f}",
             f"{scores['MAE of winds']['value']:.3f}" if "MAE of winds" in scores else "–",
             f"{value:.3f} ({name})",
-            f"{gap[0]:+.3f} to {gap[1]:+.3f}",
+            with_interval(own["value"] - value, scores[name]["gap"], sign=True),
         ]
 
 

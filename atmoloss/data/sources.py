@@ -13,11 +13,12 @@ import numpy as np
 from atmoloss.data.calendars import STANDARD, calendar_of, dates
 from atmoloss.data.quantities import plain_units, quantity
 from atmoloss.data.reading import open_fields
-from atmoloss.data.store import is_store, read_store
+from atmoloss.data.store import StoredFields, is_store, read_store
 from atmoloss.errors import DataError
 from atmoloss.winds import is_periodic
 
 _HOUR = np.timedelta64(1, "h")
+_HASHED_AT_A_TIME = 16
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -87,20 +88,21 @@ class FieldSource:
             self, values=_TimeSubset(self.values, index), times=self.times[index], run=self.run[index]
         )
 
-    def fingerprint(self) -> str:
-        """SHA-256 over names, grid, times and a thinned sample of the values: what a run was trained on.
+    def sha256(self) -> str:
+        """SHA-256 over channels, grid, times, runs and all values, as they are now: what a run is trained on.
 
-        A prepared store brings a hash of all its values, made when it was written.
+        Values in memory are hashed as float32, whatever file or URL they came from; those of a prepared store by its
+        files. All of them are read, at one to two GB/s and core.
         """
         digest = hashlib.sha256(repr((self.channels, self.values.shape)).encode())
         for axis in (self.times.astype("int64"), self.latitude, self.longitude, self.run):
             digest.update(np.ascontiguousarray(axis).tobytes())
-        known = getattr(self.values, "fingerprint", None)
-        if known is not None:
-            digest.update(known.encode())
+        if isinstance(self.values, StoredFields):
+            digest.update(self.values.sha256().encode())
             return digest.hexdigest()
-        for i in np.linspace(0, len(self.times) - 1, min(len(self.times), 16)).astype(int):
-            digest.update(np.ascontiguousarray(self.values[int(i)], dtype=np.float32).tobytes())
+        for start in range(0, len(self.times), _HASHED_AT_A_TIME):
+            times = np.arange(start, min(start + _HASHED_AT_A_TIME, len(self.times)))
+            digest.update(np.ascontiguousarray(self.values[times], "<f4").data)
         return digest.hexdigest()
 
 
@@ -180,6 +182,8 @@ def open_source(
     if not is_store(path):
         fields = open_fields(path, variables, level, grid=grid, missing=missing)
         return source_from_dataset(fields, name, weight, text)
+    if grid is not None:
+        raise DataError(f"grid: got {grid:g} for {name}, expected None: {path} has the grid that it was prepared with")
     stored = read_store(path)
     has = stored.record["level"]
     if level is not None and level != has:

@@ -17,8 +17,11 @@ The metadata of the group are written last. Before that the folder is no Zarr gr
 
 from __future__ import annotations
 
+import concurrent.futures
 import dataclasses
+import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -183,15 +186,24 @@ class StoredFields:
         DataError: when read: a shard that is absent or not of the size that its layout says.
     """
 
-    def __init__(self, root: Path, variables: Sequence[str], layout: Layout, fingerprint: str) -> None:
+    def __init__(self, root: Path, variables: Sequence[str], layout: Layout) -> None:
         self._root, self._variables, self._layout = root, tuple(variables), layout
         self.shape = (layout.shape[0], len(variables), *layout.shape[1:])
         self.dtype = np.dtype(np.float32)
-        self.fingerprint = fingerprint
         self.bytes_read = 0
 
     def __len__(self) -> int:
         return self.shape[0]
+
+    def sha256(self) -> str:
+        """SHA-256 over those of all shards as they are now: all values are read, by as many threads as there are cores.
+
+        Raises:
+            DataError: a shard is absent.
+        """
+        shards = [shard_path(self._root, v, i) for v in self._variables for i in range(self._layout.n_shards)]
+        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:  # hashing leaves other threads alone
+            return hashlib.sha256(b"".join(pool.map(_sha256_of, shards))).hexdigest()
 
     def __getitem__(self, key: Any) -> np.ndarray:
         keys = (*key, *[slice(None)] * (4 - len(key))) if isinstance(key, tuple) else (key, *[slice(None)] * 3)
@@ -248,6 +260,17 @@ class StoredFields:
             raise DataError(f"{path}: is missing from the prepared store; prepare it again") from error
 
 
+def _sha256_of(path: Path) -> bytes:
+    digest = hashlib.sha256()
+    try:
+        with open(path, "rb") as file:
+            while block := file.read(2**22):
+                digest.update(block)
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: is missing from the prepared store; prepare it again") from error
+    return digest.digest()
+
+
 @dataclasses.dataclass(frozen=True)
 class Store:
     """A complete prepared store.
@@ -261,7 +284,7 @@ class Store:
         latitude: (H,) degrees north, descending; longitude: (W,) degrees east, ascending.
         record: the attribute ``atmoloss`` of the group: ``level``, ``source``, ``normalization`` (constants of
             :class:`~atmoloss.normalization.LogNormalization`, ``None`` where a channel does not vary),
-            ``fingerprint`` (SHA-256 of all values, shard by shard) and how it was made.
+            ``fingerprint`` (SHA-256 of all values, shard by shard, when it was written) and how it was made.
     """
 
     path: Path
@@ -281,7 +304,7 @@ class Store:
             DataError: one of them is not in the store.
         """
         stored = [self._find(name) for name in variables]
-        return StoredFields(self.path, stored, self.layout, self.record["fingerprint"])
+        return StoredFields(self.path, stored, self.layout)
 
     def attributes(self, variables: Sequence[str]) -> tuple[dict[str, str], ...]:
         """Return the CF attributes of some variables, see :class:`atmoloss.data.sources.FieldSource`."""

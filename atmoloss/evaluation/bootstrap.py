@@ -74,9 +74,12 @@ class BlockBootstrap:
 
     def means(self, sums: np.ndarray) -> np.ndarray:
         """Return the time means of all draws, (n + 1, …), of block sums (n_blocks, …)."""
-        total = self.counts @ self.sizes
+        return self.ratios(sums, self.sizes)
+
+    def ratios(self, sums: np.ndarray, totals: np.ndarray) -> np.ndarray:
+        """Return the ratios of all draws, (n + 1, …), of block sums (n_blocks, …) to block totals (n_blocks,)."""
         flat = self.counts @ sums.reshape(self.n_blocks, -1)
-        out: np.ndarray = (flat / total[:, None]).reshape(len(total), *sums.shape[1:])
+        out: np.ndarray = (flat / (self.counts @ totals)[:, None]).reshape(len(flat), *sums.shape[1:])
         return out
 
     def bounds(self, samples: np.ndarray, level: float = 0.95) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Figures and model card of a weights folder, from its metrics."""
+"""Model card of a weights folder, from its metrics."""
 
 from __future__ import annotations
 
@@ -8,86 +8,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from atmoloss.data.sources import FieldSource
-from atmoloss.errors import require
+from atmoloss.evaluation.bootstrap import DEFAULT_BLOCK_DAYS
 from atmoloss.networks import LOW_PASS, Encoder
 from atmoloss.training.config import SourceConfig
 from atmoloss.weights import WeightsInfo, write_atomically
 
-_BASELINES = ("random weights", "MSE of fields", "MAE of fields", "MSE of winds", "MAE of winds", "SSIM of fields")
-
-
-def write_figures(folder: Path, info: WeightsInfo, metrics: dict[str, Any]) -> None:
-    """Write confusion matrix, accuracy per lag, distance against lag, and lag 2AFC as PNG."""
-    require("matplotlib", "train").use("Agg")
-    plt = require("matplotlib.pyplot", "train")
-    figures = folder / "figures"
-    figures.mkdir(exist_ok=True)
-    test = [s for s in metrics["sources"] if s["split"] == "test"] or metrics["sources"]
-    classes = [s for s in test if s.get("classes")]
-
-    if classes:
-        counts = np.sum([s["classes"]["confusion"] for s in classes], axis=0)
-        share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-        fig, axes = plt.subplots(figsize=(5.5, 4.8), layout="constrained")
-        last = info.n_lag_classes * info.base_step_hours
-        span = (info.base_step_hours / 2, last + info.base_step_hours / 2)
-        image = axes.imshow(share, origin="lower", cmap="magma_r", extent=(*span, *span))
-        fig.colorbar(image, label="share of pairs of that lag")
-        axes.set(xlabel="answered lag (h)", ylabel="true lag (h)", title="Lag classes, unseen dates")
-        _save(plt, fig, figures / "confusion.png")
-
-        fig, axes = plt.subplots(figsize=(6, 3.8), layout="constrained")
-        for s in classes:
-            lags = s["classes"]["per_lag"]
-            axes.plot([p["hours"] for p in lags], [p["top3"] for p in lags], marker=".", label=s["name"])
-        axes.set(xlabel="lag (h)", ylabel="top-3 accuracy", title="Lag classes, unseen dates", ylim=(0, 1))
-        axes.legend(fontsize=8)
-        _save(plt, fig, figures / "accuracy_per_lag.png")
-
-    fig, axes = plt.subplots(figsize=(6, 3.8), layout="constrained")
-    hours = np.array(metrics["lag_hours"])
-    for k, (source, curves) in enumerate(metrics["lag_curves"].items()):
-        values = {n: np.array(c, float) for n, c in curves.items()}
-        whole = np.sum([info.layers[n] * info.layer_scales[n] * values[n] for n in info.layers], axis=0)
-        has = np.isfinite(values["mse"])
-        axes.plot(hours[has], whole[has], f"C{k}.-", label=f"AtmoDist, {source}")
-        axes.plot(hours[has], values["mse"][has], f"C{k}.:", label=f"MSE, {source}")
-    axes.set(xlabel="lag (h)", ylabel="mean over validation pairs", title="Distance against lag", ylim=(0, None))
-    axes.legend(fontsize=7, ncols=2)
-    _save(plt, fig, figures / "distance_vs_lag.png")
-
-    fig, axes = plt.subplots(figsize=(7, 0.9 + 0.75 * len(test)), layout="constrained")
-    colours = plt.get_cmap("tab10").colors
-    for row, s in enumerate(test):
-        scores = s["lag_2afc"]
-        shown = ["distance", best_baseline(scores)[0], *[b for b in _BASELINES if b in scores]]
-        for k, name in enumerate(dict.fromkeys(shown)):
-            value, (low, high) = scores[name]["value"], scores[name]["interval"]
-            label = "best baseline" if k == 1 else name
-            y = row - 0.08 * k + 0.2
-            axes.errorbar(
-                value, y, xerr=[[value - low], [high - value]], fmt="o", ms=5 if k < 2 else 3.5,
-                color=_colour(colours, label), label=label if row == 0 else None,
-            )  # fmt: skip
-    axes.set_yticks(range(len(test)), [s["name"] for s in test], fontsize=8)
-    axes.set(xlabel="lag 2AFC, unseen dates (95 % over days)", ylim=(len(test) - 0.5, -0.6))
-    axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))
-    _save(plt, fig, figures / "lag_2afc.png")
-
-
-_COLOUR_ORDER = ("distance", "best baseline", *_BASELINES)
-
-
-def _colour(colours: Any, label: str) -> Any:
-    return colours[_COLOUR_ORDER.index(label)] if label in _COLOUR_ORDER else "grey"
-
-
-def _save(plt: Any, fig: Any, path: Path) -> None:
-    fig.savefig(path, dpi=110)
-    plt.close(fig)
+FIGURES = {
+    "lag_2afc": "lag 2AFC",
+    "distance_vs_lag": "distance against lag",
+    "confusion": "confusion",
+    "accuracy_per_lag": "accuracy per lag",
+}
+BASELINES = ("random weights", "MSE of fields", "MAE of fields", "MSE of winds", "MAE of winds", "SSIM of fields")
 
 
 def baselines(scores: dict[str, Any]) -> dict[str, float]:
@@ -125,7 +58,7 @@ def describe_data(
     Args:
         configured: sources of the configuration.
         train: their training dates; sources that have none are left out.
-        hashes: fingerprint by name.
+        hashes: SHA-256 of all values by name.
     """
     by_name = {source.name: source for source in configured}
     out = []
@@ -152,10 +85,17 @@ def describe_data(
     return out
 
 
+def with_interval(value: float, interval: Sequence[float] | None, sign: bool = False) -> str:
+    """Format a lag 2AFC, or (``sign``) a difference of two, with its interval where it has one."""
+    if sign:
+        return f"{value:+.3f}" + (" ({:+.3f} to {:+.3f})".format(*interval) if interval else "")
+    return f"{value:.3f}" + (" ({:.3f}–{:.3f})".format(*interval) if interval else "")
+
+
 def _data_line(s: Mapping[str, Any]) -> str:
     parts = [
         f"- {s['name']}, share {s['share']:g}: {s['path']}, {s['n_times']} times of {s['dates']}",
-        f"{s['grid_spacing']:.3g}°, sha256 {s['sha256'][:12]}…",
+        f"{s['grid_spacing']:.3g}°, sha256 of all values {s['sha256'][:12]}…",
         s["license"] or "licence not stated",
     ]
     return ", ".join(parts) + (f". {s['attribution']}" if s["attribution"] else "")
@@ -176,35 +116,74 @@ def _commit(commit: str) -> str:
     return f" (commit {commit[:12]}{' with changes' if commit.endswith('+') else ''})" if commit else ""
 
 
+def _row(s: Mapping[str, Any]) -> str:
+    scores = s["lag_2afc"]
+    own = scores["distance"]
+    best, value = best_baseline(scores)
+    classes = s.get("classes")
+    cells = [
+        s["split"],
+        s["name"],
+        f"{s['grid_spacing']:.3g}°",
+        s["n_times"],
+        with_interval(own["value"], own["interval"]).replace(f"{own['value']:.3f}", f"**{own['value']:.3f}**", 1),
+        *(f"{scores[b]['value']:.3f}" if b in scores else "–" for b in BASELINES),
+        f"{value:.3f} ({best})",
+        with_interval(own["value"] - value, scores[best]["gap"], sign=True),
+        *(f"{classes[k]:.2f}" if classes else "–" for k in ("top1", "top3")),
+        f"{classes['mae_hours']:.0f} h" if classes else "–",
+    ]
+    return "| " + " | ".join(map(str, cells)) + " |"
+
+
+def _held_out(metrics: Mapping[str, Any], last: int) -> str:
+    """Return what the card says of dates that were held out."""
+    scaled = "Validation" if metrics["config"]["validation"] else "Training"
+    if not metrics["sources"]:
+        return (
+            f"None: nothing tells how good this distance is (`atmoloss evaluate` on other dates does). {scaled} dates "
+            "served to fit layer scales."
+        )
+    head = ["split", "source", "grid", "times", "lag 2AFC (95 % over days)", *BASELINES, "best baseline"]
+    head += ["distance minus it", "top-1", "top-3", "lag error"]
+    rows = "\n".join(_row(s) for s in metrics["sources"])
+    return f"""Lag 2AFC: how often the earlier of two later fields is nearer to an anchor, lags to
+{last} h, all triples of each patch; chance 0.5. Intervals by bootstrap over blocks of {DEFAULT_BLOCK_DAYS:g} days,
+where the held-out days make two of them at least.
+The value depends on how long the held-out blocks are (short blocks hold more easy, short lags): compare within a row.
+{scaled} dates served to fit layer scales; test dates for nothing but this table. Lag classes: a source with 6-hourly
+fields has every other class only, and the head, trained mostly on such, prefers those.
+
+| {" | ".join(head)} |
+|{"---|" * len(head)}
+{rows}"""
+
+
+def _figures(folder: Path) -> str:
+    links = [f"![{alt}](figures/{n}.png)" for n, alt in FIGURES.items() if (folder / "figures" / f"{n}.png").is_file()]
+    return "\n".join(" ".join(links[i : i + 2]) for i in range(0, len(links), 2))
+
+
+def _again(metrics: Mapping[str, Any]) -> str:
+    """Return how to train the same weights: one line of commands, and what it needs."""
+    start, commands = metrics["config"]["initial_weights"], metrics["commands"]
+    needs = ["With the files named above in the folder of `metrics.json` (which holds the whole configuration)"]
+    if not any("metrics.json" in command for command in commands):
+        needs = ["In a checkout of the repository, with the files named above where its configurations say"]
+    elif start:
+        needs.append(f"and the weights that the training starts from as `{start}`")
+    return f"{', '.join(needs)}:\n\n    {' && '.join(commands)}"
+
+
 def write_card(folder: Path, info: WeightsInfo, metrics: dict[str, Any]) -> None:
-    """Write ``README.md``, a Hugging Face model card."""
-    rows = []
-    for s in metrics["sources"]:
-        scores = s["lag_2afc"]
-        low, high = scores["distance"]["interval"]
-        best, value = best_baseline(scores)
-        gap = scores[best]["gap"]
-        cells = [
-            s["split"],
-            s["name"],
-            f"{s['grid_spacing']:.3g}°",
-            s["n_times"],
-            f"**{scores['distance']['value']:.3f}** ({low:.3f}–{high:.3f})",
-            *(f"{scores[b]['value']:.3f}" if b in scores else "–" for b in _BASELINES),
-            f"{value:.3f} ({best})",
-            f"{gap[0]:+.3f} to {gap[1]:+.3f}",
-            *(f"{s['classes'][k]:.2f}" if s.get("classes") else "–" for k in ("top1", "top3")),
-            f"{s['classes']['mae_hours']:.0f} h" if s.get("classes") else "–",
-        ]
-        rows.append("| " + " | ".join(map(str, cells)) + " |")
+    """Write ``README.md``, a Hugging Face model card; :func:`write_figures` comes first."""
     config = metrics["config"]
-    head = ["split", "source", "grid", "times", "lag 2AFC (95 % over days)", *_BASELINES, "best baseline"]
-    head += ["gap to it", "top-1", "top-3", "lag error"]
+    patches = " and ".join(f"{n} × {n}" for n in info.patch_sizes)
+    steps = " + ".join(f"{n:,}" for n in metrics["steps"])
     channels = ", ".join(f"{c['name']} ({c['units'] or 'the data name no units'})" for c in info.channels)
     layers = ", ".join(f"{n} × {w:.3g}" for n, w in info.layers.items())
     sources = "\n".join(_data_line(s) for s in metrics["training"])
-    processes, origin = metrics["processes"], metrics["origin"]
-    start = "atmoloss train" if processes == 1 else f"torchrun --nproc-per-node {processes} -m atmoloss.train"
+    origin = metrics["origin"]
     last = info.n_lag_classes * info.base_step_hours
     encoder = Encoder(**info.encoder)
     fields = ", ".join(f"{stage} {cells}" for stage, cells in encoder.receptive_fields.items())
@@ -222,27 +201,18 @@ Features whose distances measure how far apart two states of the atmosphere are 
 2023, arXiv:2202.01897), trained with atmoloss {info.package_version}. Id: `{info.id}`.
 
 - Channels, in this order: {channels}.
-- Trained on grids of {", ".join(f"{g:.3g}°" for g in info.grid_spacings)}, patches of {info.patch_sizes} cells,
+- Trained on grids of {", ".join(f"{g:.3g}°" for g in info.grid_spacings)}, patches of {patches} cells,
   lags to {last} h in steps of {info.base_step_hours} h. Other spacings: check with `atmoloss evaluate` first.
 - Receptive field: {fields} cells; outside a field it sees zeros (or wraps, `periodic=True`). Any size from {smallest}
   rows and columns works, and is on the same scale; how much distances depend on the size of what was encoded:
   `benchmarks/pretext/size_consistency.py`.
 - Recommended layers: {layers}; `mse_weight` {info.mse_weight:g}.
-- {metrics["step"]} steps; configuration and data fingerprints: `metrics.json`.
+- {steps} steps; configuration and SHA-256 of all values of the data: `metrics.json`.
 
 ## Held-out dates
-Lag 2AFC: how often the earlier of two later fields is nearer to an anchor, lags to
-{last} h, all triples of each patch; chance 0.5. Intervals by bootstrap over days.
-The value depends on how long the held-out blocks are (short blocks hold more easy, short lags): compare within a row.
-Validation dates served to fit layer scales; test dates for nothing but this table. Lag classes: a source with 6-hourly
-fields has every other class only, and the head, trained mostly on such, prefers those.
+{_held_out(metrics, last)}
 
-| {" | ".join(head)} |
-|{"---|" * len(head)}
-{chr(10).join(rows)}
-
-![lag 2AFC](figures/lag_2afc.png) ![distance against lag](figures/distance_vs_lag.png)
-![confusion](figures/confusion.png) ![accuracy per lag](figures/accuracy_per_lag.png)
+{_figures(folder)}
 
 ## Data
 {sources}
@@ -251,9 +221,7 @@ Held out of every source: validation {held["validation"]}; test {held["test"]}.
 The weights: {info.license or "no licence stated"}.
 
 ## Train it again
-With the files named above in the folder of `metrics.json` (which holds the whole configuration):
-
-    {start} metrics.json --output runs/{info.name}
+{_again(metrics)}
 
 Made with atmoloss {origin["atmoloss"]}{_commit(origin["git_commit"])} and torch {origin["torch"]}.
 

@@ -47,13 +47,13 @@ def git_commit(folder: Path) -> str:
 
 
 def describe(config: Any, sources: Sequence[FieldSource]) -> dict[str, Any]:
-    """Return what a run keeps of its origin: configuration, versions, commit and data fingerprints."""
+    """Return what a run keeps of its origin: configuration, versions, commit and SHA-256 of all values of the data."""
     return {
         "config": dataclasses.asdict(config),
         "atmoloss": __version__,
         "torch": torch.__version__,
         "git_commit": git_commit(Path(__file__).resolve().parent),
-        "data": {s.name: s.fingerprint() for s in sources},
+        "data": {s.name: s.sha256() for s in sources},
     }
 
 
@@ -80,17 +80,30 @@ def _read(folder: Path) -> dict[str, Any]:
     return record
 
 
+def has_begun(folder: Path) -> bool:
+    """Whether the folder holds a run that took a step, as far as its files tell: one that failed before is none."""
+    log = folder / METRICS
+    return (folder / RECORD).is_file() and (
+        (folder / CHECKPOINT).is_file() or (log.is_file() and log.stat().st_size > 0)
+    )
+
+
 def begin(folder: Path, resume: bool) -> None:
     """Make the folder, or raise ``ConfigError`` where it holds a run that is not to be continued."""
-    if (folder / RECORD).is_file() and not resume:
+    if has_begun(folder) and not resume:
         raise ConfigError(f"output: {folder} already holds a run; expected --resume or another folder")
     folder.mkdir(parents=True, exist_ok=True)
 
 
 def enter(
-    folder: Path, record: dict[str, Any], resume: bool, make: Make = make_config, free: Collection[str] = FREE
-) -> dict[str, Any] | None:
-    """Write ``run.json``, or check that the run of the folder is the same; return its last checkpoint, if any.
+    folder: Path,
+    record: dict[str, Any],
+    resume: bool,
+    make: Make = make_config,
+    free: Collection[str] = FREE,
+    lengthens: bool = False,
+) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """Write ``run.json``, or check that the run of the folder is the same.
 
     Args:
         folder: of the run.
@@ -98,15 +111,28 @@ def enter(
         resume: whether the run may go on.
         make: from the values in the record to the configuration that they stand for.
         free: keys that may differ, because they do not change what is computed.
+        lengthens: whether a run that is finished may go on for more ``steps``.
+
+    Returns:
+        The record that ``run.json`` holds, and the last checkpoint, if any. ``"lengthened"`` of the record lists the
+        steps that were the last of the run once.
 
     Raises:
         ConfigError: as :func:`check_same`.
     """
-    if (folder / RECORD).is_file():
-        check_same(_read(folder), record, make, free)
-    else:
+    state = load_checkpoint(folder) if resume else None
+    if not has_begun(folder):
         write_record(folder, record)
-    return load_checkpoint(folder) if resume else None
+        return record, state
+    before = _read(folder)
+    last, steps = before["config"].get("steps"), record["config"].get("steps")
+    if lengthens and state is not None and state["step"] == last < steps:
+        was = {**before, "config": {**before["config"], "steps": steps}}
+        check_same(was, record, make, free)
+        before = {**was, "lengthened": [*before.get("lengthened", []), last]}
+        write_record(folder, before)
+    check_same(before, record, make, free)
+    return before, state
 
 
 def check_same(
@@ -117,16 +143,18 @@ def check_same(
     was, config = (_comparable(dataclasses.asdict(make(record["config"])), free) for record in (before, now))
     for key, value in config.items():
         if value != was[key]:
+            more = " (more once the run has taken all of its steps)" if key == "steps" else ""
             raise ConfigError(
-                f"resume: {key} is {value!r}, but the run began with {was[key]!r}; expected the same, or a new --output"
+                f"resume: {key} is {value!r}, but the run began with {was[key]!r}; expected the same{more}, or a new "
+                "--output"
             )
-    for name, fingerprint in now["data"].items():
-        if before["data"].get(name) != fingerprint:
+    for name, sha256 in now["data"].items():
+        if before["data"].get(name) != sha256:
             raise ConfigError(f"resume: the data of source {name!r} changed since the run began")
 
 
 def _comparable(config: dict[str, Any], free: Collection[str]) -> dict[str, Any]:
-    """Leave out what may differ; data may have moved, the fingerprints tell whether they are the same."""
+    """Leave out what may differ; data may have moved, their SHA-256 tells whether they are the same."""
     plain = json.loads(json.dumps(config))  # tuples and lists are the same there
     for source in plain["sources"]:
         for key in ("path", "license", "attribution"):

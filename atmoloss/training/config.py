@@ -6,7 +6,7 @@ import dataclasses
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
@@ -147,11 +147,11 @@ class TrainConfig(SequenceSpec):
         for key in ("average_decay", "detail_coherence", "low_pass_share"):
             if not 0 <= getattr(self, key) < 1:
                 raise ConfigError(f"{key}: got {getattr(self, key)}, expected at least 0 and less than 1")
-        if self.low_pass_share and (self.head != "metric" or not self.encoder_options.get("low_pass")):
-            raise ConfigError(
-                f"low_pass_share: got {self.low_pass_share} without the layer, expected 0, or the metric head and "
-                "low_pass in encoder_options"
-            )
+        for keys, used, needs in _USED_ONLY_WITH:
+            for key in keys:
+                value, default = getattr(self, key), type(self).__dataclass_fields__[key].default
+                if value != default and not used(self):
+                    raise ConfigError(f"{key}: got {value}, which would do nothing; expected {default}, or {needs}")
         if self.head == "published" and len(self.patch_sizes) != 1:
             raise ConfigError(f"patch_sizes: got {self.patch_sizes}, expected one size for the published head")
 
@@ -161,6 +161,30 @@ class TrainConfig(SequenceSpec):
         keys = [field.name for field in dataclasses.fields(SequenceSpec)]
         return SequenceSpec(**{key: getattr(self, key) for key in keys})
 
+
+def _has_metric_head(config: TrainConfig) -> bool:
+    return config.head == "metric"
+
+
+# Keys, whether a configuration uses them, and what it needs to.
+_USED_ONLY_WITH: tuple[tuple[tuple[str, ...], Callable[[TrainConfig], Any], str], ...] = (
+    (("ranking_weight", "artefact_weight", "detail_weight"), _has_metric_head, "head = 'metric'"),
+    (("ranking_weight",), lambda c: c.n_times > 2, "n_times of at least 3: two distances have to be ordered"),
+    (
+        ("ranking_temperature",),
+        lambda c: c.ranking_weight or c.artefact_weight or c.detail_weight,
+        "a ranking_weight, artefact_weight or detail_weight",
+    ),
+    (("detail_coherence",), lambda c: c.detail_weight, "a detail_weight"),
+    (
+        ("low_pass_share",),
+        lambda c: _has_metric_head(c) and c.encoder_options.get("low_pass"),
+        "head = 'metric' and low_pass in encoder_options",
+    ),
+    (("epoch_steps",), lambda c: c.optimizer == "sgd", "optimizer = 'sgd'"),
+    (("subset_steps",), lambda c: c.subset_batches, "subset_batches"),
+    (("subset_batches",), lambda c: c.subset_steps, "subset_steps"),
+)
 
 RECIPES: dict[str, dict[str, Any]] = {
     "fast": {},

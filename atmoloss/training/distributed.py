@@ -58,18 +58,23 @@ class Team:
 
         Raises:
             AtmolossError, OSError: what ``work`` raised, in every process.
+            DistributedError: ``work`` raised anything else, which process 0 raises itself.
         """
         if self.size == 1:
             return work()
         answer: list[Any] = [None, None]
+        own: BaseException | None = None
         if self.leads:
             try:
                 answer[0] = work()
-            except (AtmolossError, OSError) as error:
-                answer[1] = error
+            except BaseException as error:  # the others wait for an answer, whatever it is
+                own = error
+                told = isinstance(error, (AtmolossError, OSError))
+                reason = f"{type(error).__name__}: {error}".splitlines()[0]
+                answer[1] = error if told else DistributedError(f"training: process 0 failed with {reason}")
         dist.broadcast_object_list(answer, src=0, device=torch.device(self.device))
         if answer[1] is not None:
-            raise answer[1]
+            raise own or answer[1]
         result: _T = answer[0]
         return result
 
@@ -151,8 +156,14 @@ def join(device: str, timeout_minutes: float = 30.0) -> Iterator[Team]:
     backend = "nccl" if device.startswith("cuda") else "gloo"
     with _termination_as_error(), _loss_as_error():
         dist.init_process_group(backend, timeout=datetime.timedelta(minutes=timeout_minutes))
-        yield Team(rank, size, device)
-        # Together, lest one closes connections that another still uses. Not after an error: it could wait for the
+        try:
+            yield Team(rank, size, device)
+        except BaseException:
+            # Whatever this process does next, nobody is to wait for it. Not nccl, which would first wait itself.
+            if backend == "gloo":
+                dist.destroy_process_group()
+            raise
+        # Together, lest one closes connections that another still uses. Not after an error: it would wait for the
         # process that is gone.
         dist.barrier()
         dist.destroy_process_group()

@@ -64,7 +64,7 @@ def lag_2afc(
     limit: int | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Return lag 2AFC with 95 % intervals over days, the extractor first, and the gap to each baseline.
+    """Return lag 2AFC with 95 % intervals over blocks of days, the extractor first, and the gap to each baseline.
 
     Args:
         extractor: its recommended distance, each stage alone, and random weights of its architecture.
@@ -78,7 +78,8 @@ def lag_2afc(
         DataError: no patch without missing values.
 
     Returns:
-        name → ``value``, ``interval`` and, for all but ``"distance"``, ``gap`` (interval of "distance" minus it).
+        name → ``value``, ``interval`` and, for all but ``"distance"``, ``gap`` (interval of "distance" minus it);
+        intervals are ``None`` where there are too few days, see :func:`~atmoloss.training.lag_2afc.bootstrap`.
     """
     whole = next(iterate_patches(source, winds, size, limit), None)
     if whole is None:
@@ -91,12 +92,12 @@ def lag_2afc(
         measures |= pixel_measures(extractor.normalization)
         measures["SSIM of fields"] = ssim_measure(extractor.normalization)
     tallies = measure_source(source, measures, winds=winds, size=size, max_lag=max_lag, limit=limit, progress=progress)
-    intervals = bootstrap(list(tallies.values()))
+    intervals, gaps = bootstrap(list(tallies.values()))
     out: dict[str, dict[str, Any]] = {}
-    for i, (name, tally) in enumerate(tallies.items()):
-        out[name] = {"value": tally.share, "interval": list(intervals[i])}
-        if i:
-            out[name]["gap"] = list(intervals[len(tallies) + i - 1])
+    for (name, tally), interval, gap in zip(tallies.items(), intervals, [None, *gaps], strict=True):
+        out[name] = {"value": tally.share, "interval": interval and list(interval)}
+        if name != "distance":
+            out[name]["gap"] = gap and list(gap)
     return out
 
 
@@ -179,9 +180,11 @@ def format_entry(entry: dict[str, Any]) -> str:
     scores = entry["lag_2afc"]
     lines.append(f"  {'lag 2AFC':40s} value   95 % over days    distance minus it")
     for name, score in sorted(scores.items(), key=lambda item: -item[1]["value"]):
-        low, high = score["interval"]
-        gap = "{:+.3f} to {:+.3f}".format(*score["gap"]) if "gap" in score else ""
-        lines.append(f"  {name:40s} {score['value']:.3f}   {low:.3f} to {high:.3f}    {gap}")
+        interval = "{:.3f} to {:.3f}".format(*score["interval"]) if score["interval"] else "too few days"
+        gap = scores["distance"]["value"] - score["value"]
+        text = "" if name == "distance" else f"{gap:+.3f}"
+        text += " ({:+.3f} to {:+.3f})".format(*score["gap"]) if score.get("gap") else ""
+        lines.append(f"  {name:40s} {score['value']:.3f}   {interval:14s}    {text}".rstrip())
     classes = entry.get("classes")
     if classes:
         lines.append(

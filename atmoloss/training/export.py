@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from atmoloss import __version__, functional
-from atmoloss.data.sequences import SequenceDataset, SequenceSpec
+from atmoloss.data.sequences import SequenceDataset, SequenceSpec, valid_anchors
 from atmoloss.data.sources import FieldSource, describe_channels
+from atmoloss.errors import ConfigError
 from atmoloss.extractor import Extractor, load_strictly
 from atmoloss.heads import MetricHead, PretextModel, build_head
 from atmoloss.networks import LOW_PASS, Encoder
@@ -22,6 +23,7 @@ from atmoloss.training.scale import fit_layer_scale
 from atmoloss.weights import WeightsInfo, load
 
 _SCALE_BATCHES = 32
+Curves = dict[str, dict[str, np.ndarray]]
 
 
 def build_info(
@@ -94,6 +96,22 @@ def lag_curves(extractor: Extractor, source: FieldSource, spec: SequenceSpec, se
             sums[name] = sums.get(name, np.zeros(spec.n_classes)) + total
     with np.errstate(invalid="ignore", divide="ignore"):
         return {name: total / count for name, total in sums.items()}
+
+
+def curves_of(extractor: Extractor, sources: Sequence[FieldSource], spec: SequenceSpec) -> Curves:
+    """Return :func:`lag_curves` per held-out source: what layer scales are fitted to.
+
+    A source of weight 0 is not trained on: it is measured, and sets no scale.
+
+    Raises:
+        ConfigError: no source has a sequence.
+    """
+    used = [s for s in sources if s.weight > 0 and len(valid_anchors(s, spec))]
+    if not used:
+        raise ConfigError(
+            "validation: no held-out source has a sequence to fit the layer scales on; expected more days"
+        )
+    return {s.name: lag_curves(extractor, s, spec) for s in used}
 
 
 def scales_and_layers(

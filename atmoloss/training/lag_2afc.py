@@ -15,10 +15,11 @@ from torch import Tensor
 
 from atmoloss.data.sequences import read_patch, rows_inside
 from atmoloss.data.sources import FieldSource
-from atmoloss.evaluation.bootstrap import draw_blocks, percentile_interval
+from atmoloss.evaluation.bootstrap import DEFAULT_BLOCK_DAYS, BlockBootstrap
 
 PatchFields = dict[str, Tensor]
-"""What a distance may look at: ``"fields"`` (T, C, h, w) and, where the data has them, ``"winds"``."""
+"""What a distance may look at: ``"fields"`` (T, C, h, w) and, where the data has them, ``"winds"``; and
+``"pairs"`` (T, T) bool, where only some distances are needed."""
 Measure = Callable[[PatchFields], Tensor | None]
 """From the times of one patch to their distances (T, T), or ``None`` where it lacks its input."""
 
@@ -28,16 +29,22 @@ Kept = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class Tally:
-    """Right answers and triples per anchor time, summed over patches."""
+    """Right answers and triples per anchor time, (T,), summed over patches."""
 
     right: np.ndarray
     total: np.ndarray
-    days: np.ndarray
+    times: np.ndarray
 
     @property
     def share(self) -> float:
         """Share of right answers over all triples."""
         return float(self.right.sum() / self.total.sum())
+
+
+def later_pairs(hours: np.ndarray, run: np.ndarray, max_lag: int = 96) -> np.ndarray:
+    """Say for each anchor and time, (T, T) bool, whether the time follows within ``max_lag`` in the same run."""
+    lag = hours[None, :] - hours[:, None]
+    return np.asarray((lag > 0) & (lag <= max_lag) & (run[None, :] == run[:, None]))
 
 
 def tally_anchors(
@@ -56,35 +63,46 @@ def tally_anchors(
         Two (T,) float arrays.
     """
     right, total = np.zeros(len(hours)), np.zeros(len(hours))
-    for t in range(len(hours)):
-        lag = hours - hours[t]
-        later = np.flatnonzero((lag > 0) & (lag <= max_lag) & (run == run[t]))
-        d, a = distances[t, later], lag[later]
+    for t, follows in enumerate(later_pairs(hours, run, max_lag)):
+        later = np.flatnonzero(follows)
+        d, a = distances[t, later], hours[later] - hours[t]
         earlier = kept(a[:, None], a[None, :])
         answers = (d[:, None] < d[None, :]) + 0.5 * (d[:, None] == d[None, :])
         right[t], total[t] = answers[earlier].sum(), earlier.sum()
     return right, total
 
 
-def bootstrap(
-    tallies: Sequence[Tally], n: int = 1000, seed: int = 0, level: float = 0.95
-) -> tuple[tuple[float, float], ...]:
-    """Percentile intervals over days: of each tally's share, and of the first minus each other one's.
+Interval = tuple[float, float]
 
-    The same days are drawn for all tallies, so that differences are paired.
+
+def bootstrap(
+    tallies: Sequence[Tally], block_days: float = DEFAULT_BLOCK_DAYS, n: int = 1000, seed: int = 0, level: float = 0.95
+) -> tuple[list[Interval | None], list[Interval | None]]:
+    """Intervals over blocks of days, see :class:`~atmoloss.evaluation.bootstrap.BlockBootstrap`.
+
+    The same blocks are drawn for all tallies, so that differences are paired. Days count as one block with their
+    neighbours: an anchor is compared with the four days after it. Where the triples fill fewer than two blocks
+    (Kish's number, (Σ n)² / Σ n² for n triples in each), nothing tells how far another period's share would be.
+
+    Args:
+        tallies: of the same anchor times.
+        block_days, n, seed: of the bootstrap.
+        level: of the intervals.
 
     Returns:
-        ``len(tallies)`` intervals of shares, then ``len(tallies) − 1`` of differences.
+        An interval of the share of each tally, and of the first one's minus the share of each other one. Each holds the
+        value itself; ``None`` where there are too few days.
     """
-    days, index = np.unique(tallies[0].days, return_inverse=True)
-    right = np.stack([np.bincount(index, t.right, len(days)) for t in tallies])
-    total = np.stack([np.bincount(index, t.total, len(days)) for t in tallies])
-    used = total[0] > 0
-    right, total = right[:, used], total[:, used]
-    draws = draw_blocks(int(used.sum()), n, seed)
-    shares = right[:, draws].sum(-1) / total[:, draws].sum(-1)
-    rows = [*shares, *(shares[0] - shares[1:])]
-    return tuple((float(low), float(high)) for low, high in (percentile_interval(row, level) for row in rows))
+    used = tallies[0].total > 0
+    draws = BlockBootstrap(tallies[0].times[used], block_days, n, seed)
+    right = draws.block_sums(np.stack([t.right[used] for t in tallies], 1))
+    total = draws.block_sums(tallies[0].total[used])
+    if total.sum() ** 2 < 2 * (total**2).sum():
+        return [None] * len(tallies), [None] * (len(tallies) - 1)
+    shares = draws.ratios(right, total)
+    _, low, high = draws.bounds(np.concatenate((shares, shares[:, :1] - shares[:, 1:]), 1), level)
+    pairs: list[Interval | None] = list(zip(low.tolist(), high.tolist(), strict=True))
+    return pairs[: len(tallies)], pairs[len(tallies) :]
 
 
 def tiles(source: FieldSource, size: int, latitude_band: tuple[float, float] = (-80.0, 80.0)) -> list[tuple[int, int]]:
@@ -149,7 +167,9 @@ def measure_source(
         Name → tally; nothing where the part holds no patch.
     """
     sums: dict[str, list[np.ndarray]] = {}
+    pairs = torch.from_numpy(later_pairs(source.hours, source.run, max_lag))
     for number, patch in enumerate(iterate_patches(source, winds, size, limit, part)):
+        patch["pairs"] = pairs
         for name, measure in measures.items():
             distances = measure(patch)
             if distances is None:
@@ -158,5 +178,4 @@ def measure_source(
             sums[name] = [a + b for a, b in zip(sums.get(name, (0.0, 0.0)), counted, strict=True)]
         if progress:
             progress(f"{source.name}: patch {number + 1}")
-    days = source.times.astype("datetime64[D]")
-    return {name: Tally(right, total, days) for name, (right, total) in sums.items()}
+    return {name: Tally(right, total, source.times) for name, (right, total) in sums.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import logging
 import math
 import time
@@ -28,7 +29,7 @@ from atmoloss.training import checkpoint as runs
 from atmoloss.training.baselines import extractor_measure
 from atmoloss.training.config import TrainConfig, make_config
 from atmoloss.training.distributed import ALONE, Team, fix_batch_norm
-from atmoloss.training.export import build_extractor
+from atmoloss.training.export import build_extractor, curves_of, scales_and_layers
 from atmoloss.training.lag_2afc import measure_source
 from atmoloss.training.objective import SequenceObjective
 from atmoloss.training.progress import Progress, flat, open_tensorboard
@@ -114,11 +115,18 @@ def make_optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimiz
     return torch.optim.AdamW(groups, config.learning_rate)
 
 
-def make_scheduler(config: TrainConfig, optimizer: torch.optim.Optimizer) -> Any:
-    """One-cycle for AdamW; for SGD the original's plateau rule on the mean training loss of an epoch."""
+def make_scheduler(config: TrainConfig, optimizer: torch.optim.Optimizer, done: int = 0) -> Any:
+    """One-cycle for AdamW; for SGD the original's plateau rule on the mean training loss of an epoch.
+
+    Args:
+        config, optimizer: of the run.
+        done: steps of the run before it was lengthened: a cycle ends with a rate of next to nothing, so that the
+            steps after it are a cycle of their own, to the same highest rate (a warm restart).
+    """
     if config.optimizer == "adamw":
+        steps = config.steps - done
         return torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, config.learning_rate, total_steps=config.steps, pct_start=min(0.2, 1 - 1 / (config.steps + 1))
+            optimizer, config.learning_rate, total_steps=steps, pct_start=min(0.2, 1 - 1 / (steps + 1))
         )
     # Keras' patience 8: it acts on the eighth epoch without progress, torch on the one after its patience.
     return torch.optim.lr_scheduler.ReduceLROnPlateau(
@@ -150,13 +158,14 @@ def begin_run(
     sources: Sequence[FieldSource] | None = None,
     make: runs.Make = make_config,
     free: Collection[str] = runs.FREE,
+    lengthens: bool = False,
 ) -> tuple[dict[str, list[FieldSource]], dict[str, Any], dict[str, Any] | None]:
     """Open the data and the run folder: what every training does before its first step.
 
     Args:
         config: with the keys of :class:`TrainConfig` on data, threads and batch size.
         folder, resume, team, sources: as in :func:`train`.
-        make, free: as in :func:`atmoloss.training.checkpoint.enter`.
+        make, free, lengthens: as in :func:`atmoloss.training.checkpoint.enter`.
 
     Returns:
         The splits, the record that ``run.json`` holds, and the last checkpoint, if any.
@@ -173,7 +182,7 @@ def begin_run(
     splits = split_by_date(sources, config.validation, config.test)
     record = {**runs.describe(config, sources), "processes": team.size}
     team.check_equal("sources", record["data"])
-    return splits, record, team.lead(lambda: runs.enter(folder, record, resume, make, free))
+    return splits, *team.lead(lambda: runs.enter(folder, record, resume, make, free, lengthens))
 
 
 def train(
@@ -191,7 +200,7 @@ def train(
         config: of the run.
         folder: gets ``run.json``, ``metrics.jsonl`` and ``checkpoint.pt``.
         resume: continue from the last checkpoint; the batches and, on one device, every number are those
-            of a run that was never interrupted.
+            of a run that was never interrupted. A run that took all of its steps goes on where ``config`` has more.
         device: of torch.
         team: the processes that share the work, from :func:`atmoloss.training.distributed.join`; ``batch_size``
             is that of all together. Only process 0 reads and writes ``folder``. Default: this process alone.
@@ -203,7 +212,8 @@ def train(
     """
     team = team or Team(device=device)
     device = team.device
-    splits, _, state = begin_run(config, folder, resume=resume, team=team, sources=sources)
+    splits, record, state = begin_run(config, folder, resume=resume, team=team, sources=sources, lengthens=True)
+    cycles = [0, *record.get("lengthened", [])]
 
     model = build_model(config)
     optimizer = make_optimizer(config, model.to(device))
@@ -215,7 +225,10 @@ def train(
         start, epoch_loss = state["step"], state["epoch_loss"]
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
-        scheduler.load_state_dict(state["scheduler"])
+        if config.optimizer == "adamw" and start == cycles[-1]:
+            scheduler = make_scheduler(config, optimizer, start)
+        else:
+            scheduler.load_state_dict(state["scheduler"])
         normalization = LogNormalization(**state["normalization"])
         log.info("continuing after step %d", start)
     normalization.to(device)
@@ -288,7 +301,7 @@ def train(
             team.average_buffers(model)
             if average is not None:
                 team.average_buffers(average)
-        if validates:
+        if validates and splits["validation"]:
             shown = average or model
             report(step, {"validation_2afc": validate(config, shown, normalization, splits["validation"], team)})
         if saves and team.leads:
@@ -351,6 +364,10 @@ def validate(
 ) -> dict[str, float]:
     """Return the lag 2AFC of the distance as it would ship, per validation source; the team shares the patches."""
     extractor = build_extractor(config, model, normalization)
+    if config.low_pass_share and sources:  # else the order of distances does not depend on the scales
+        curves = curves_of(extractor, sources, config.sequences)
+        fitted = scales_and_layers(model, curves, config.low_pass_share)
+        extractor.info = dataclasses.replace(extractor.info, **fitted)
     layers = None if isinstance(model.head, MetricHead) else [extractor.stages[-1]]
     measure = extractor_measure(extractor, layers)
     max_lag = config.base_step * config.n_classes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import logging
 import os
 from pathlib import Path
@@ -13,7 +14,7 @@ import torch
 from atmoloss import hub
 from atmoloss.errors import ConfigError
 from atmoloss.training import checkpoint as runs
-from atmoloss.training.config import make_config, parse_overrides, read_config
+from atmoloss.training.config import TrainConfig, make_config, parse_overrides, read_config
 from atmoloss.training.distributed import join
 from atmoloss.training.loop import train
 from atmoloss.training.publish import publish
@@ -25,20 +26,9 @@ def run(arguments: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.INFO if leads else logging.WARNING, format="%(message)s")
     if arguments.push_to_hub and leads:
         hub.check_push(arguments.push_to_hub)  # now, not after hours of training
-    overrides = _overrides(arguments)
     output = None if arguments.output is None else Path(arguments.output)
-    if arguments.config is not None:
-        config = read_config(Path(arguments.config), overrides)
-    elif arguments.data:
-        config = make_config(overrides)
-    elif output is not None and (output / runs.RECORD).is_file() and (arguments.resume or arguments.export):
-        config = runs.read_record(output)[0]
-    else:
-        raise ConfigError(
-            "config: got none, expected a TOML file, --data PATH, or --output of a run to continue or export"
-        )
+    config, only_export = _configuration(arguments, output)
     output = output or Path("runs") / config.name
-    only_export = arguments.config is None and not arguments.data and not arguments.resume
     if not only_export:
         with join(_device(arguments.device), config.timeout_minutes) as team:
             train(config, output, resume=arguments.resume, team=team)
@@ -50,6 +40,32 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.push_to_hub:
         hub.announce(arguments.push_to_hub, hub.push(folder, arguments.push_to_hub))
     return 0
+
+
+def _configuration(arguments: argparse.Namespace, output: Path | None) -> tuple[TrainConfig, bool]:
+    """Return the configuration that the arguments ask for, and whether the run is only to be exported."""
+    overrides = _overrides(arguments)
+    if arguments.config is not None:
+        return read_config(Path(arguments.config), overrides), False
+    if arguments.data:
+        return make_config(overrides), False
+    if output is None or not (output / runs.RECORD).is_file() or not (arguments.resume or arguments.export):
+        raise ConfigError(
+            "config: got none, expected a TOML file, --data PATH, or --output of a run to continue or export"
+        )
+    # The configuration is that of the run; nothing that was asked for may be passed over.
+    asked = ["set"] if arguments.set else []
+    asked += [name for name in ("recipe", "variables", "seed") if getattr(arguments, name) is not None]
+    if not arguments.resume:
+        asked += ["steps"] if arguments.steps is not None else []
+        asked += ["device"] if arguments.device != "auto" else []
+    if asked:
+        goes_on = "only --steps, which lengthens a finished run" if arguments.resume else "none to export a run"
+        raise ConfigError(f"--{asked[0]}: is for a configuration file or --data; expected {goes_on} in {output}")
+    config = runs.read_record(output)[0]
+    if arguments.steps is not None:
+        config = dataclasses.replace(config, steps=arguments.steps)
+    return config, not arguments.resume
 
 
 def _overrides(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -13,17 +13,17 @@ import numpy as np
 import torch
 
 from atmoloss import weights as weights_folder
-from atmoloss.data.sequences import valid_anchors
 from atmoloss.data.sources import FieldSource, split_by_date
 from atmoloss.errors import ConfigError
 from atmoloss.extractor import load_extractor
 from atmoloss.heads import PretextModel
 from atmoloss.normalization import LogNormalization
 from atmoloss.training import checkpoint as runs
-from atmoloss.training.card import describe_data, public_path, write_card, write_figures
+from atmoloss.training.card import describe_data, public_path, write_card
 from atmoloss.training.config import TrainConfig
 from atmoloss.training.evaluate import evaluate_source, winds_of
-from atmoloss.training.export import build_extractor, build_info, lag_curves, scales_and_layers, tensors_of
+from atmoloss.training.export import Curves, build_extractor, build_info, curves_of, scales_and_layers, tensors_of
+from atmoloss.training.figures import write_figures
 from atmoloss.training.loop import build_model, open_sources
 from atmoloss.weights import WeightsInfo
 
@@ -51,7 +51,7 @@ def write_weights(
     sources: Sequence[FieldSource],
     held_out: Sequence[FieldSource],
     folder: Path,
-) -> tuple[WeightsInfo, dict[str, dict[str, np.ndarray]]]:
+) -> tuple[WeightsInfo, Curves]:
     """Write ``config.json`` and ``model.safetensors``; return what describes them and the curves of the scales.
 
     Args:
@@ -63,15 +63,7 @@ def write_weights(
     Raises:
         ConfigError: no held-out source has a sequence.
     """
-    plain = build_extractor(config, model, normalization)
-    # A source of weight 0 is not trained on: it is measured, and sets no scale.
-    curves = {
-        s.name: lag_curves(plain, s, config.sequences)
-        for s in held_out
-        if s.weight > 0 and len(valid_anchors(s, config.sequences))
-    }
-    if not curves:
-        raise ConfigError("export: no held-out source has a sequence to fit the layer scales on; lengthen validation")
+    curves = curves_of(build_extractor(config, model, normalization), held_out, config.sequences)
     info = build_info(config, model, normalization, sources)
     info = dataclasses.replace(info, **scales_and_layers(model, curves, config.low_pass_share))
     info = weights_folder.save(folder, info, tensors_of(model))
@@ -109,7 +101,9 @@ def publish(config: TrainConfig, run: Path, folder: Path) -> None:
     metrics: dict[str, Any] = {
         "weights": info.id,
         "step": step,
+        "steps": steps_of(config, record, step),
         "processes": record.get("processes", 1),
+        "commands": commands_of(config, record),
         "training": describe_data(config.sources, splits["train"], record["data"]),
         "sources": entries,
         "lag_hours": [(k + 1) * config.base_step for k in range(config.n_classes)],
@@ -124,6 +118,26 @@ def publish(config: TrainConfig, run: Path, folder: Path) -> None:
     weights_folder.write_atomically(folder / "metrics.json", text.encode())
     write_figures(folder, info, metrics)
     write_card(folder, info, metrics)
+
+
+def steps_of(config: TrainConfig, record: dict[str, Any], step: int) -> list[int]:
+    """Return the steps of each part of a training: of the weights it starts from, and whenever it was lengthened."""
+    before: list[int] = []
+    if config.initial_weights:
+        path = weights_folder.resolve(config.initial_weights) / "metrics.json"
+        before = json.loads(path.read_text(encoding="utf-8")).get("steps", []) if path.is_file() else []
+    return [*before, *np.diff([0, *record.get("lengthened", []), step]).tolist()]
+
+
+def commands_of(config: TrainConfig, record: dict[str, Any]) -> list[str]:
+    """Return the commands that train the same weights with ``metrics.json``, one after the other."""
+    processes = record.get("processes", 1)
+    start = "atmoloss train" if processes == 1 else f"torchrun --nproc-per-node {processes} -m atmoloss.train"
+    output = f"--output runs/{config.name}"
+    lengths: list[int] = [*record.get("lengthened", []), config.steps]
+    first, more = lengths[0], lengths[1:]
+    shorter = f" --steps {first}" if more else ""
+    return [f"{start} metrics.json {output}{shorter}", *(f"{start} --resume {output} --steps {n}" for n in more)]
 
 
 def _without_folder(source: dict[str, Any]) -> dict[str, Any]:

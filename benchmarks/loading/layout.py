@@ -55,7 +55,7 @@ def write(root: Path, source: FieldSource, layout: Layout) -> StoredFields:
             times = layout.times(shard)
             path.write_bytes(layout.encode(source.values[times.start : times.stop, c]) + layout.footer(shard))
         (root / name / "zarr.json").write_text(json.dumps(layout.metadata({})))
-    return StoredFields(root, source.channels, layout, "")
+    return StoredFields(root, source.channels, layout)
 
 
 def empty_cache(root: Path) -> None:

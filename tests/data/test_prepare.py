@@ -2,8 +2,10 @@
 
 import dataclasses
 import json
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -234,8 +236,8 @@ def test_training_sees_the_same_batches_from_disk(tmp_path, globe):
     assert isinstance(memory.values, np.ndarray)
     assert not isinstance(lazy.values, np.ndarray)
     assert lazy.periodic == globe
-    assert lazy.fingerprint() == open_source(str(made.path), "b", ("divergence", "vorticity")).fingerprint()
-    assert lazy.fingerprint() != open_source(str(made.path), "b", ("vorticity", "divergence")).fingerprint()
+    assert lazy.sha256() == open_source(str(made.path), "b", ("divergence", "vorticity")).sha256()
+    assert lazy.sha256() != open_source(str(made.path), "b", ("vorticity", "divergence")).sha256()
     spec = SequenceSpec(n_times=3, n_classes=8, base_step=3, patch_sizes=(16, 24), batch_size=4)
     read = lazy.values.bytes_read
     sets = [
@@ -256,6 +258,32 @@ def test_fingerprint_sees_a_changed_value(tmp_path, made):
     data.to_netcdf(tmp_path / "w.nc", engine="h5netcdf")
     other = prepare(tmp_path / "w.nc", tmp_path / "store", SMALL, workers=0)
     assert other.record["fingerprint"] != made.record["fingerprint"]
+
+
+def test_an_altered_store_is_seen(tmp_path, made):
+    store = Path(shutil.copytree(made.path, tmp_path / "store"))
+
+    def sha256() -> str:
+        return open_source(str(store), "a", ("divergence", "vorticity")).sha256()
+
+    whole = sha256()
+    shards = sorted(p for p in store.glob("*/c/*/0/0"))
+    for path in shards:
+        data = bytearray(path.read_bytes())
+        data[len(data) // 3] ^= 1  # one bit
+        path.write_bytes(data)
+        assert sha256() != whole
+        data[len(data) // 3] ^= 1
+        path.write_bytes(data)
+    assert sha256() == whole
+    shards[0].unlink()
+    with pytest.raises(DataError, match="is missing from the prepared store"):
+        sha256()
+
+
+def test_a_store_is_not_put_on_another_grid(made):
+    with pytest.raises(DataError, match=r"grid: got 1 for a, expected None"):
+        open_source(str(made.path), "a", ("divergence",), grid=1.0)
 
 
 def test_a_running_scheduler(source, made, tmp_path):

@@ -237,12 +237,14 @@ def test_overlapping_periods_and_empty_training():
         split_by_date([a], ["2026-01-01/2026-01-02"], [])
 
 
-def test_fingerprint_sees_a_changed_value():
-    a = make_source(np.arange(0, 48, 6))
+@given(place=st.tuples(st.integers(0, 39), st.integers(0, 1), st.integers(0, 39), st.integers(0, 59)))
+def test_sha256_sees_any_changed_value(place):
+    a = make_source(np.arange(0, 240, 6))
     values = a.values.copy()
-    values[3, 0, 5, 5] += 1
-    assert dataclasses.replace(a, values=values).fingerprint() != a.fingerprint()
-    assert make_source(np.arange(0, 48, 6)).fingerprint() == a.fingerprint()
+    values[place] += 1
+    assert dataclasses.replace(a, values=values).sha256() != a.sha256()
+    assert make_source(np.arange(0, 240, 6)).sha256() == a.sha256()
+    assert a.select(a.times > a.times[3]).sha256() != a.sha256()
 
 
 def test_smoothing_is_scipys() -> None:

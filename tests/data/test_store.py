@@ -25,7 +25,7 @@ def write(root, fields, layout):
             path.write_bytes(layout.encode(fields[times.start : times.stop, c]) + layout.footer(shard))
             assert path.stat().st_size == layout.shard_bytes(shard)
         (root / name / "zarr.json").write_text(__import__("json").dumps(layout.metadata({})))
-    return StoredFields(root, NAMES, layout, "f" * 64)
+    return StoredFields(root, NAMES, layout)
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import json
+import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +14,14 @@ import torch
 from atmoloss.cli import main
 from atmoloss.data.sources import FieldSource
 from atmoloss.errors import ConfigError
+from atmoloss.networks import Encoder
 from atmoloss.training import checkpoint as runs
 from atmoloss.training.card import _license_header, describe_data, public_path
 from atmoloss.training.config import SourceConfig, make_config, read_config
 from atmoloss.training.loop import train
+from atmoloss.training.publish import publish
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def source(name: str, first: str, days: int) -> FieldSource:
@@ -76,7 +84,7 @@ def test_the_card_says_where_it_comes_from_and_its_command_gives_the_same_weight
     record = runs.read_record(tmp_path / "run")[1]
     line = next(line for line in card.splitlines() if line.startswith("- winds, share 1: winds.nc, "))
     assert "32 times of 2026-01-01/2026-01-08" in line
-    assert f"sha256 {record['data']['winds'][:12]}" in line
+    assert f"sha256 of all values {record['data']['winds'][:12]}" in line
     assert line.endswith("CC0-1.0. Drawn by chance.")
     assert "validation 2026-01-09/2026-01-10; test 2026-01-11/2026-01-12" in card
     assert card.startswith("---\nlibrary_name: atmoloss\nlicense: apache-2.0\n")
@@ -91,6 +99,28 @@ def test_the_card_says_where_it_comes_from_and_its_command_gives_the_same_weight
     assert all(torch.equal(first["model"][k], again["model"][k]) for k in first["model"])
 
 
+@pytest.mark.parametrize("split", ["none", "validation", "test"])
+def test_cards_show_what_there_is(split, raw_config, tmp_path):
+    held = {key: raw_config[key] if key == split else [] for key in ("validation", "test")}
+    config = make_config({**raw_config, **held, "steps": 2, "patch_sizes": [16, 24]})
+    train(config, tmp_path / "run")
+    (tmp_path / "w" / "figures").mkdir(parents=True)
+    (tmp_path / "w" / "figures" / "confusion.png").write_bytes(b"of an earlier export")
+    publish(config, tmp_path / "run", tmp_path / "w")
+    card = (tmp_path / "w" / "README.md").read_text()
+    figures = sorted(p.stem for p in (tmp_path / "w" / "figures").iterdir())
+    assert sorted(re.findall(r"\]\(figures/(\w+)\.png\)", card)) == figures
+    assert ("lag_2afc" in figures) == (split != "none")
+    assert "distance_vs_lag" in figures
+    assert "\n\n\n" not in card
+    assert "patches of 16 × 16 and 24 × 24 cells" in card
+    assert ("None: nothing tells how good" in card) == (split == "none")
+    assert (f"| {split} | winds |" in card) == (split != "none")
+    assert ("Validation dates served" in card) == (split == "validation")
+    lines = (tmp_path / "run" / runs.METRICS).read_text()
+    assert ("validation_2afc" in lines) == (split == "validation")
+
+
 @pytest.mark.parametrize("content", ["[]", "{}", '{"config": 3}', "{"])
 def test_other_json_is_no_configuration(content, tmp_path):
     (tmp_path / "x.json").write_text(content)
@@ -98,8 +128,52 @@ def test_other_json_is_no_configuration(content, tmp_path):
         read_config(tmp_path / "x.json")
 
 
-def test_metrics_json_of_bundled_weights_is_a_configuration():
-    path = Path(__file__).resolve().parents[2] / "weights" / "default" / "metrics.json"
-    config = read_config(path)
-    assert config.name == "default"
-    assert config.steps == json.loads(path.read_text())["step"]
+def commands_of(card: Path) -> list[list[str]]:
+    """Return the commands of a card, in their order, as lists of arguments."""
+    section = card.read_text(encoding="utf-8").split("## Train it again\n")[1]
+    (line,) = (line for line in section.splitlines() if line.startswith("    "))
+    return [shlex.split(command) for command in line.split("&&")]
+
+
+# What changes how a run is watched, or how fast it goes, but not its weights.
+WATCHING = (*runs.FREE, "validate_every", "validation_patches")
+
+
+@pytest.mark.parametrize("name", sorted(p.name for p in (ROOT / "weights").iterdir()))
+def test_the_command_of_a_bundled_card_trains_its_weights(name, tmp_path, monkeypatch):
+    metrics = json.loads((ROOT / "weights" / name / "metrics.json").read_text())
+    commands = commands_of(ROOT / "weights" / name / "README.md")
+    assert [command[:2] for command in commands] == [["atmoloss", "train"]] * len(commands)
+    assert [" ".join(command) for command in commands] == metrics["commands"]
+    stages = [read_config(ROOT / command[2]) for command in commands]
+    assert [stage.steps for stage in stages] == metrics["steps"]
+    trained, shipped = (
+        dataclasses.asdict(c) for c in (stages[-1], read_config(ROOT / "weights" / name / "metrics.json"))
+    )
+    for config in (trained, shipped):
+        config["sources"] = [{**s, "path": Path(s["path"]).name} for s in config["sources"]]
+    assert {k: v for k, v in trained.items() if k not in WATCHING} == {
+        k: v for k, v in shipped.items() if k not in WATCHING
+    }
+    assert stages[0].initial_weights == ""
+    for before, after in itertools.pairwise(stages):
+        assert after.initial_weights == f"runs/{before.name}/weights"
+
+    if not (ROOT / "../shared/data").is_dir():
+        pytest.skip("../shared/data, which the weights were trained on, is not there")
+    assert all(Path(s.path).is_file() for stage in stages for s in stage.sources)
+    small = {"batch_size": 2, "workers": 0, "validation": [], "test": [], "log_every": 1}
+    settings = [f"{key}={json.dumps(value)}" for key, value in small.items()]
+    (path,) = {s.path for s in stages[0].sources if "japan" in s.name}
+    settings.append(f"sources=[{{name='japan', path='{path}'}}]")
+    options = ["--steps", "2", "--device", "cpu", *(a for text in settings for a in ("--set", text))]
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    monkeypatch.chdir(tmp_path)
+    for command in commands:
+        assert main([*command[1:], *options]) == 0
+    made = Path("runs") / name / "weights"
+    assert json.loads((made / "metrics.json").read_text())["steps"] == [2] * len(commands)
+    config, expected = (json.loads((f / "config.json").read_text()) for f in (made, ROOT / "weights" / name))
+    assert Encoder(**config["encoder"]).architecture == Encoder(**expected["encoder"]).architecture
+    for key in ("name", "channels", "head", "mse_weight", "patch_sizes", "base_step_hours", "license"):
+        assert config[key] == expected[key]

@@ -44,6 +44,19 @@ def test_recipe_then_file_then_overrides(tmp_path):
         ({"sources": ["a.nc"]}, "sources"),
         ({"variables": []}, "variables"),
         ({"head": "published", "patch_sizes": [64, 96]}, "one size"),
+        *(
+            ({"head": head, key: 0.5}, f"{key}: got 0.5, which would do nothing; expected 0.0, or head = 'metric'")
+            for head in ("published", "difference")
+            for key in ("ranking_weight", "artefact_weight", "detail_weight")
+        ),
+        ({"recipe": "paper", "ranking_weight": 1.0}, "ranking_weight: got 1.0, which would do nothing"),
+        ({"ranking_weight": 1.0, "n_times": 2}, "n_times of at least 3"),
+        ({"ranking_temperature": 0.2}, "ranking_temperature: got 0.2, which would do nothing"),
+        ({"detail_coherence": 0.2, "artefact_weight": 1.0}, "or a detail_weight"),
+        ({"epoch_steps": 10}, "optimizer = 'sgd'"),
+        ({"subset_steps": 10}, "subset_batches"),
+        ({"subset_batches": 10}, "subset_steps"),
+        ({"low_pass_share": 0.1}, "low_pass in encoder_options"),
     ],
 )
 def test_bad_values_name_the_key(raw, message):

@@ -153,6 +153,22 @@ def test_a_lost_process_ends_the_run_with_one_sentence_and_a_checkpoint(victim, 
     assert [line["step"] for line in log_of(tmp_path / "run")] == [*range(2, 14, 2), 12]
 
 
+@pytest.mark.parametrize(
+    ("kind", "place", "says"),
+    [
+        ("RuntimeError", "record", "DistributedError: training: process 0 failed with RuntimeError: no luck"),
+        ("KeyboardInterrupt", "open", "DistributedError: training: another process of the run is gone"),
+    ],
+)
+def test_whatever_process_0_raises_ends_the_others_at_once(kind, place, says, raw_config, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(raw_config))
+    # Process 0 stays alive until the other one has ended: nothing but the error itself can tell it.
+    code, output = finish(launch("fail", tmp_path / "config.json", tmp_path, kind, place))
+    assert code == 0, output
+    assert f"process 0: {kind}: no luck" in output
+    assert f"process 1: {says}" in output
+
+
 @pytest.mark.parametrize("size", [1, 2, 4])
 def test_processes_share_every_batch_without_duplicates(size, raw_config):
     config = make_config({**raw_config, "subset_steps": 2, "subset_batches": 1})

@@ -5,8 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from atmoloss import distance_matrix
+from atmoloss.evaluation.bootstrap import bootstrap_mean
 from atmoloss.training.baselines import (
     absolute_distances,
     pixel_measures,
@@ -14,7 +17,7 @@ from atmoloss.training.baselines import (
     ssim_measure,
     stage_measures,
 )
-from atmoloss.training.lag_2afc import Tally, bootstrap, measure_source, tally_anchors, tiles
+from atmoloss.training.lag_2afc import Tally, bootstrap, later_pairs, measure_source, tally_anchors, tiles
 from tests.data.test_sequences import make_source
 
 HOURS = np.arange(0, 72, 6)
@@ -51,14 +54,47 @@ def test_perfect_reversed_and_constant_distances():
 
 def test_bootstrap_is_paired_and_covers():
     rng = np.random.default_rng(1)
-    days = np.repeat(np.arange("2026-01-01", "2026-02-10", dtype="datetime64[D]"), 4)
-    total = np.full(len(days), 100.0)
-    good = rng.binomial(100, 0.8, len(days)).astype(float)
-    a, b = Tally(good, total, days), Tally(good - 5, total, days)
-    share_a, share_b, gap = bootstrap([a, b])
+    times = np.datetime64("2026-01-01", "ns") + np.arange(160) * np.timedelta64(6, "h")
+    total = np.full(len(times), 100.0)
+    good = rng.binomial(100, 0.8, len(times)).astype(float)
+    a, b = Tally(good, total, times), Tally(good - 5, total, times)
+    (share_a, share_b), (gap,) = bootstrap([a, b])
     assert share_a[0] < 0.8 < share_a[1]
     assert share_b[1] < a.share
     assert gap == pytest.approx((0.05, 0.05))  # the same days: the gap has no spread
+
+
+def test_bootstrap_is_that_of_the_evaluation_package():
+    xr = pytest.importorskip("xarray")
+    rng = np.random.default_rng(2)
+    times = np.datetime64("2026-01-01", "ns") + np.arange(120) * np.timedelta64(6, "h")
+    right = rng.random(120)
+    ((low, high),), gaps = bootstrap([Tally(right, np.ones(120), times)])
+    series = xr.DataArray(right, dims="time", coords={"time": times})
+    assert gaps == []
+    np.testing.assert_allclose([right.mean(), low, high], bootstrap_mean(series).values)
+
+
+@given(seed=st.integers(0, 10**6), days=st.integers(1, 40), gap=st.integers(0, 60), step=st.sampled_from([3, 6, 24]))
+def test_an_interval_holds_its_value_or_is_not_given(seed, days, gap, step):
+    # As held-out periods are: few triples and easy ones at their end, and gaps between them.
+    rng = np.random.default_rng(seed)
+    hours = np.arange(0, 24 * days, step)
+    hours = np.concatenate((hours, hours + 24 * (days + gap)))[: rng.integers(2, 2 * len(hours) + 1)]
+    times = np.datetime64("2026-04-30", "ns") + hours * np.timedelta64(1, "h")
+    pairs = later_pairs(hours, np.zeros(len(hours), int)).sum(1)
+    total = pairs * (pairs - 1) / 2.0
+    assume(total.any())
+    tallies = [Tally(total * (1 - rng.random(len(hours)) * 4 / (pairs + 4)), total, times) for _ in range(3)]
+    intervals, gaps = bootstrap(tallies)
+    shares = [t.share for t in tallies]
+    values = [*shares, *(shares[0] - s for s in shares[1:])]
+    span = np.ptp(times[total > 0]) / np.timedelta64(1, "D")
+    for value, interval in zip(values, [*intervals, *gaps], strict=True):
+        if span < 5:
+            assert interval is None  # one block
+        if interval is not None:
+            assert interval[0] - 1e-12 <= value <= interval[1] + 1e-12
 
 
 def test_tiles_cover_the_band():
@@ -96,6 +132,25 @@ def test_ssim_matches_torchmetrics_and_ranks_noise():
     fields = torch.cat([x, x + 0.1 * torch.randn_like(x), x + torch.randn_like(x)])
     d = ssim_measure(lambda f: f)({"fields": fields})
     assert 0 < d[0, 1] < d[0, 2] < 2
+
+
+def test_every_baseline_answers_all_pairs_beyond_96_later_times():
+    # Hourly fields and lags of more than four days; every norm must put a steady drift in order, pair by pair.
+    pytest.importorskip("torchmetrics")
+    torch.manual_seed(1)
+    texture = 3e-5 * torch.randn(1, 2, 12, 12)
+    fields = texture + 1e-6 * torch.arange(110.0)[:, None, None, None] * torch.randn(1, 2, 12, 12)
+    source = dataclasses.replace(make_source(np.arange(110), shape=(12, 12)), values=fields.numpy())
+    measures = {**pixel_measures(lambda x: x * 3e4), "SSIM of fields": ssim_measure(lambda x: x * 3e4)}
+    tallies = measure_source(source, measures, winds=source, size=12, max_lag=109)
+    triples = sum(k * (k - 1) / 2 for k in range(110))
+    for name, tally in tallies.items():
+        assert tally.total.sum() == triples, name
+        assert tally.right[0] > 0.99 * tally.total[0], name
+    # And no more pairs than those asked for.
+    patch = {"fields": fields, "pairs": torch.eye(110, dtype=torch.bool).roll(1, 1)}
+    d = ssim_measure(lambda x: x * 3e4)(patch)
+    assert (d != 0).sum() == 110
 
 
 @pytest.mark.parametrize("scaled", [True, False])

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,13 +14,16 @@ import torch
 
 from atmoloss import AtmoDistLoss, load_extractor
 from atmoloss.cli import main
+from atmoloss.data.sources import split_by_date
 from atmoloss.errors import ConfigError
 from atmoloss.heads import MetricHead, PretextModel, PublishedHead, build_head
 from atmoloss.networks import Encoder
 from atmoloss.training import checkpoint as runs
 from atmoloss.training.artefacts import degrade, misplace
+from atmoloss.training.baselines import stage_measures
 from atmoloss.training.config import TrainConfig, make_config
 from atmoloss.training.export import gains_of, scales_and_layers
+from atmoloss.training.lag_2afc import measure_source
 from atmoloss.training.loop import (
     build_model,
     clip_gradients,
@@ -91,7 +95,9 @@ def test_starts_from_weights_of_the_same_architecture_only(raw_config, tmp_path)
     assert constants.constants() == normalization.constants()
     expected = trained.state_dict()
     assert all(torch.equal(t, expected[n]) for n, t in model.state_dict().items() if t.is_floating_point())
-    other = make_config({**raw_config, "initial_weights": str(tmp_path / "weights"), "head": "difference"})
+    other = make_config(
+        {**raw_config, "initial_weights": str(tmp_path / "weights"), "head": "difference", "ranking_weight": 0}
+    )
     with pytest.raises(ConfigError, match=r"initial_weights: tiny@.* have head"):
         load_initial(other, build_model(other))
     assert load_initial(config, model) is None
@@ -122,6 +128,104 @@ def test_kill_loses_at_most_one_interval(raw_config, tmp_path):
         train(config, folder)
 
 
+def losses_of(folder: Path) -> dict[int, float]:
+    lines = [json.loads(line) for line in (folder / runs.METRICS).read_text().splitlines()]
+    return {line["step"]: line["loss"] for line in lines if "loss" in line}
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_a_finished_run_is_lengthened_exactly(optimizer, raw_config, tmp_path, monkeypatch, capsys):
+    raw = {**raw_config, "optimizer": optimizer, "log_every": 1}
+    train(make_config(raw), tmp_path / "run")
+    first = losses_of(tmp_path / "run")
+    shutil.copytree(tmp_path / "run", tmp_path / "parts")
+
+    def lengthen(folder: Path, steps: int) -> int:
+        return main(["train", "--resume", "--output", str(folder), "--steps", str(steps), "--device", "cpu"])
+
+    assert lengthen(tmp_path / "run", 10) == 0
+    after = losses_of(tmp_path / "run")
+    assert sorted(after) == list(range(1, 11))
+    assert {k: v for k, v in after.items() if k <= 6} == first
+    config, record = runs.read_record(tmp_path / "run")
+    assert (config.steps, record["lengthened"]) == (10, [6])
+    rates = [json.loads(x).get("learning_rate") for x in (tmp_path / "run" / runs.METRICS).read_text().splitlines()]
+    rates = [rate for rate in rates if rate is not None]
+    if optimizer == "adamw":  # each part is a whole cycle
+        fresh = make_optimizer(config, build_model(config))
+        cycle = make_scheduler(dataclasses.replace(config, steps=4), fresh)
+        for rate in rates[6:9]:
+            fresh.step()
+            cycle.step()
+            assert rate == pytest.approx(fresh.param_groups[0]["lr"])
+        assert max(rates[6:]) > 100 * rates[5]
+
+    def stop_after_checkpoint(folder, state, save=runs.save_checkpoint):
+        save(folder, state)
+        if state["step"] == 8:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(runs, "save_checkpoint", stop_after_checkpoint)
+    assert lengthen(tmp_path / "parts", 10) not in (0, 1)  # interrupted
+    monkeypatch.undo()
+    assert lengthen(tmp_path / "parts", 12) == 1
+    assert "steps is 12, but the run began with 10; expected the same (more once" in capsys.readouterr().err
+    assert main(["train", "--resume", "--output", str(tmp_path / "parts"), "--device", "cpu"]) == 0
+    a, b = weights_of(tmp_path / "run"), weights_of(tmp_path / "parts")
+    assert all(torch.equal(a[k], b[k]) for k in a)
+    card = (tmp_path / "parts" / "weights" / "README.md").read_text()
+    assert "- 6 + 4 steps" in card
+    assert lengthen(tmp_path / "run", 9) == 1
+    assert "steps is 9" in capsys.readouterr().err
+
+
+def test_a_run_that_failed_before_its_first_step_blocks_nothing(raw_config, tmp_path, monkeypatch):
+    config = make_config({**raw_config, "steps": 2})
+
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    other = make_config({**raw_config, "variables": ["u10"]})
+    monkeypatch.setattr("atmoloss.training.loop.build_model", fail)
+    for resume in (False, True):
+        with pytest.raises(MemoryError):
+            train(other, tmp_path / "run", resume=resume)
+    assert runs.read_record(tmp_path / "run")[0] == other
+    monkeypatch.undo()
+    monkeypatch.setattr("atmoloss.training.loop.clip_gradients", fail)  # in the first step
+    with pytest.raises(MemoryError):
+        train(config, tmp_path / "run")
+    monkeypatch.undo()
+    train(config, tmp_path / "run")
+    assert runs.read_record(tmp_path / "run")[0] == config
+    with pytest.raises(ConfigError, match="already holds a run"):
+        train(config, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--resume", "--set", "steps=9"], "--set: is for a configuration file"),
+        (["--resume", "--seed", "3"], "--seed: is for a configuration file"),
+        (["--resume", "--recipe", "paper"], "--recipe"),
+        (["--resume", "--variables", "u10"], "--variables"),
+        (["--resume", "--data", "w.nc"], "w.nc"),
+        (["--export", "w", "--steps", "9"], "--steps: is for a configuration file or --data; expected none to export"),
+        (["--export", "w", "--device", "cuda"], "--device"),
+        (["--export", "w", "--set", "mse_weight=0.1"], "--set"),
+        (["--steps", "9"], "config: got none"),
+    ],
+)
+def test_options_that_a_recorded_run_would_not_take_are_refused(more, message, raw_config, tmp_path, capsys):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    runs.write_record(folder, {"config": {**raw_config}})
+    assert main(["train", "--output", str(folder), *more]) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
 def test_resume_refuses_changed_data(raw_config, tmp_path):
     from tests.training.conftest import drifting_winds
 
@@ -129,7 +233,9 @@ def test_resume_refuses_changed_data(raw_config, tmp_path):
     drifting_winds().to_netcdf(path, engine="h5netcdf")
     config = make_config({**raw_config, "sources": [{"name": "winds", "path": str(path)}], "steps": 2})
     train(config, tmp_path / "run")
-    drifting_winds(seed=1).to_netcdf(path, engine="h5netcdf")
+    altered = drifting_winds()
+    altered["u10"][17, 20, 20] += 0.5  # one value
+    altered.to_netcdf(path, engine="h5netcdf")
     with pytest.raises(ConfigError, match="data of source 'winds' changed"):
         train(config, tmp_path / "run", resume=True)
 
@@ -188,8 +294,8 @@ def test_evaluate_command(raw_config, winds_file, tmp_path, capsys):
     assert "top-1" in out
     entry = json.loads(report.read_text())["sources"][0]
     assert entry["n_times"] == 8
-    low, high = entry["lag_2afc"]["distance"]["interval"]
-    assert low <= entry["lag_2afc"]["distance"]["value"] <= high
+    assert entry["lag_2afc"]["distance"]["interval"] is None  # of two days
+    assert "too few days" in out
     assert {"top1", "top3", "mae_hours", "per_lag"} <= entry["classes"].keys()
     assert main([*arguments, "--dates", "2030-01-01/2030-01-02"]) == 1
     assert "expected at least 3" in capsys.readouterr().err
@@ -401,6 +507,25 @@ def test_low_pass_takes_its_share_of_the_distance_and_nothing_of_the_head():
     assert without["layer_scales"] == chosen["layer_scales"]
 
 
+@pytest.mark.parametrize("share", [0.0, 0.7])
+def test_validation_measures_the_distance_that_ships(share, raw_config, tmp_path):
+    raw = {**raw_config, "steps": 2, "low_pass_share": share, "validation_patches": 3}
+    raw["encoder_options"] = {**raw["encoder_options"], "low_pass": 4}
+    config = make_config(raw)
+    train(config, tmp_path / "run")
+    shown = json.loads((tmp_path / "run" / runs.METRICS).read_text().splitlines()[-1])["validation_2afc"]["winds"]
+    model, normalization, _ = load_model(config, tmp_path / "run")
+    splits = split_by_date(open_sources(config), config.validation, config.test)
+    info, _ = write_weights(config, model, normalization, [], splits["validation"], tmp_path / "weights")
+    assert ("low_pass" in info.layers) == bool(share)
+    measures = stage_measures(load_extractor(tmp_path / "weights"))
+    (source,) = splits["validation"]
+    tallies = measure_source(source, measures, size=16, max_lag=48, limit=3)
+    assert shown == pytest.approx(tallies["distance"].share, abs=1e-9)
+    others = [tally.share for name, tally in tallies.items() if name != "distance"]
+    assert min(abs(shown - other) for other in others) > 1e-4  # they are told apart
+
+
 @pytest.mark.parametrize(("share", "options"), [(0.2, {}), (1.0, {"low_pass": 16}), (-0.1, {"low_pass": 16})])
 def test_low_pass_share_needs_the_layer(share, options, one_sentence):
     with pytest.raises(ConfigError) as error:
@@ -434,7 +559,8 @@ def test_paper_recipe_trains_with_its_own_schedule(raw_config, tmp_path):
 
 
 def test_published_optimizer_clips_each_tensor_and_decays_kernels_only(raw_config):
-    config = make_config({**raw_config, "recipe": "paper", "patch_sizes": [32], "n_times": 2, "gradient_clip": 5.0})
+    published = {"recipe": "paper", "patch_sizes": [32], "n_times": 2, "gradient_clip": 5.0, "ranking_weight": 0}
+    config = make_config({**raw_config, **published})
     model = build_model(config)
     optimizer = make_optimizer(config, model)
     kernels, rest = optimizer.param_groups

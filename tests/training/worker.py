@@ -1,13 +1,16 @@
 """One process of the runs in test_distributed.py, started by torch.distributed.run.
 
 python worker.py train CONFIG.json FOLDER [--resume] [--stop-after STEP]   trains, and exports nothing
+python worker.py fail CONFIG.json FOLDER KIND PLACE                        raises in process 0, which stays
 python worker.py lose RANK STEP ARGUMENTS…              the command line; one process is killed after a step
 """
 
+import builtins
 import json
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 import torch
@@ -49,6 +52,34 @@ def train(config: str, folder: str, *options: str) -> int:
     return 0
 
 
+def fail(config: str, folder: str, kind: str, place: str) -> int:
+    """Train until process 0 fails in ``place``, where it alone is, or all are; it stays until the others have ended."""
+    from atmoloss import errors
+    from atmoloss.training import checkpoint, loop
+    from atmoloss.training.config import make_config
+    from atmoloss.training.distributed import join
+
+    leads = os.environ["RANK"] == "0"
+
+    def raises(*_, **__):
+        raise {**vars(errors), **vars(builtins)}[kind]("no luck")
+
+    if leads:
+        module, name = {"record": (checkpoint, "write_record"), "open": (loop, "open_sources")}[place]
+        setattr(module, name, raises)
+    ended = Path(folder) / "ended"
+    try:
+        with join("cpu", timeout_minutes=60) as team:
+            loop.train(make_config(json.loads(Path(config).read_text())), Path(folder) / "run", team=team)
+    except BaseException as error:
+        print(f"process {os.environ['RANK']}: {type(error).__name__}: {str(error).splitlines()[0]}", flush=True)
+    if not leads:
+        ended.write_text("")
+    while leads and not ended.exists():  # for ever, where the other one waits for this one
+        time.sleep(0.05)
+    return 0
+
+
 def lose(rank: str, step: str, *arguments: str) -> int:
     from atmoloss.cli import main
 
@@ -58,4 +89,4 @@ def lose(rank: str, step: str, *arguments: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit({"train": train, "lose": lose}[sys.argv[1]](*sys.argv[2:]))
+    sys.exit({"train": train, "fail": fail, "lose": lose}[sys.argv[1]](*sys.argv[2:]))
