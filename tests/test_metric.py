@@ -91,7 +91,7 @@ def test_frozen_and_light(metric, draw) -> None:
         {"compute_with_cache": False},
         {"distributed_available_fn": lambda: False, "process_group": None, "dist_sync_fn": None},
     ],
-    ids=str,
+    ids=", ".join,
 )
 def test_options_of_torchmetrics(options, extractor, draw) -> None:
     metric = AtmoDistMetric(extractor, layers=("stage1",), **options)
