@@ -15,7 +15,9 @@ from atmoloss.errors import require
 from atmoloss.extractor import Extractor
 from atmoloss.loss import AtmoDistLoss
 from atmoloss.networks import Encoder
+from atmoloss.normalization import LogNormalization
 from atmoloss.training.lag_2afc import Measure, PatchFields
+from atmoloss.weights import WeightsInfo
 
 _ENCODED_AT_A_TIME = 64
 
@@ -145,16 +147,16 @@ def mixtures(extractor: Extractor, factors: Mapping[str, Mapping[str, float]]) -
     return {name: mixture(of_stage) for name, of_stage in factors.items()}
 
 
-def random_extractor(extractor: Extractor, fields: Tensor, seed: int = 0) -> Extractor:
-    """Return an extractor of the same architecture with random weights, as good as random ones get.
+def random_extractor(info: WeightsInfo, normalization: LogNormalization, fields: Tensor, seed: int = 0) -> Extractor:
+    """Return an extractor of the architecture of ``info`` with random weights, as good as random ones get.
 
     Batch-norm statistics are those of ``fields`` (N, C, H, W, physical units), and every stage is scaled to
     the same mean square, so that none drowns the others.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        encoder = Encoder(**extractor.info.encoder)
-    x = extractor.normalization(fields)
+        encoder = Encoder(**info.encoder)
+    x = normalization(fields)
     for module in encoder.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = None  # a plain mean over what it sees
@@ -162,5 +164,5 @@ def random_extractor(extractor: Extractor, fields: Tensor, seed: int = 0) -> Ext
         encoder.train()(x)
         features = encoder.eval()(x)
     gains = {n: f.square().mean().rsqrt().expand(f.shape[1]) for n, f in features.items()}
-    info = dataclasses.replace(extractor.info, name="random", layers={}, layer_scales={}, sha256="")
-    return Extractor(encoder, extractor.normalization, info, gains)
+    info = dataclasses.replace(info, name="random", layers={}, layer_scales={}, sha256="")
+    return Extractor(encoder, normalization, info, gains)

@@ -88,7 +88,9 @@ def lag_2afc(
     if baselines:
         times = np.linspace(0, len(source.times) - 1, min(16, len(source.times))).astype(int)
         sample = whole["fields"][times]
-        measures["random weights"] = extractor_measure(random_extractor(extractor, sample), extractor.stages)
+        measures["random weights"] = extractor_measure(
+            random_extractor(extractor.info, extractor.normalization, sample), extractor.stages
+        )
         measures |= pixel_measures(extractor.normalization)
         measures["SSIM of fields"] = ssim_measure(extractor.normalization)
     tallies = measure_source(source, measures, winds=winds, size=size, max_lag=max_lag, limit=limit, progress=progress)

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from atmoloss.data.sequences import SequenceDataset, read_patch
 from atmoloss.data.sources import FieldSource, split_by_date
 from atmoloss.extractor import Extractor
+from atmoloss.networks import Encoder
 from atmoloss.layers import Context
 from atmoloss.normalization import LogNormalization
 from atmoloss.training.baselines import (
@@ -89,12 +90,12 @@ def train_autoencoder(config: TrainConfig, train: Sequence[FieldSource], normali
 
 
 @torch.no_grad()
-def equalised(extractor: Extractor, fields: Tensor) -> Extractor:
-    """Return the extractor with every stage scaled to the same mean square on ``fields``."""
+def equalised(encoder: Encoder, extractor: Extractor, fields: Tensor) -> Extractor:
+    """Return the extractor of ``encoder`` with every stage scaled to the same mean square on ``fields``."""
     features = extractor(fields)
     gains = {n: f.square().mean().rsqrt().expand(f.shape[1]).clone() for n, f in features.items()}
     info = dataclasses.replace(extractor.info, layers={}, layer_scales={})
-    return Extractor(extractor.encoder, extractor.normalization, info, gains)
+    return Extractor(encoder, extractor.normalization, info, gains)
 
 
 def log_spectra(x: Tensor) -> Tensor:
@@ -186,8 +187,8 @@ def main() -> int:
         middle = (len(source.latitude) - size) // 2
         sample = torch.from_numpy(read_patch(source, np.arange(min(16, len(source.times))), middle, 0, size))
         measures: dict[str, Measure] = {
-            "random weights": extractor_measure(random_extractor(autoencoder, sample)),
-            "autoencoder": extractor_measure(equalised(autoencoder, sample)),
+            "random weights": extractor_measure(random_extractor(autoencoder.info, autoencoder.normalization, sample)),
+            "autoencoder": extractor_measure(equalised(model.encoder, autoencoder, sample)),
             **pixel_measures(normalization),
             "SSIM of fields": ssim_measure(normalization),
             "log power spectrum": spectrum_measure(normalization),

@@ -68,7 +68,10 @@ def scores(run: Path) -> tuple[str, Scores]:
     first = sources[0]
     sample = torch.from_numpy(read_patch(first, np.arange(16), (len(first.latitude) - 64) // 2, 0, 64))
     measures: dict[str, Measure] = {f"{BASELINE} | ": pixel_measures(normalization)[BASELINE]}
-    for name, extractor in (("trained", trained), ("random weights", random_extractor(trained, sample))):
+    for name, extractor in (
+        ("trained", trained),
+        ("random weights", random_extractor(trained.info, trained.normalization, sample)),
+    ):
         for share, measure in measures_of(model, extractor, sources, config).items():
             measures[f"{name} | {share}"] = measure
     out: Scores = {name: {} for name in measures}

@@ -214,9 +214,9 @@ def make_content(config: Any, normalization: LogNormalization, sample: Tensor) -
         measure = RandomVgg(normalization(sample), layers)
     elif name == "random-encoder":
         assert extractor is not None
-        twin = Extractor(extractor.encoder, normalization, extractor.info)
         layers = layers or tuple(extractor.info.layers)
-        measure = FeatureLoss(AtmoDistLoss(random_extractor(twin, sample), layers=layers, scale="none", **options))
+        random = random_extractor(extractor.info, normalization, sample)
+        measure = FeatureLoss(AtmoDistLoss(random, layers=layers, scale="none", **options))
     elif name == "atmodist":
         assert extractor is not None
         measure = FeatureLoss(AtmoDistLoss(extractor, layers=layers or None, **options))
