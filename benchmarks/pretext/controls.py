@@ -27,8 +27,8 @@ from torch import Tensor, nn
 from atmoloss.data.sequences import SequenceDataset, read_patch
 from atmoloss.data.sources import FieldSource, split_by_date
 from atmoloss.extractor import Extractor
-from atmoloss.networks import Encoder
 from atmoloss.layers import Context
+from atmoloss.networks import Encoder
 from atmoloss.normalization import LogNormalization
 from atmoloss.training.baselines import (
     absolute_distances,
