@@ -21,6 +21,8 @@ from atmoloss import hub
 from atmoloss.errors import WeightsError
 
 FORMAT_VERSION = 1
+_REMOVED = (("encoder", "context", None), ("encoder", "unit_features", None), ("head", "kind", "difference"))
+"""What ``config.json`` may no longer hold: entry, key in it, and value; ``None`` stands for any value."""
 CONFIG_NAME, TENSORS_NAME = hub.CONFIG_NAME, hub.TENSORS_NAME
 
 
@@ -134,6 +136,14 @@ def read_info(folder: Path) -> WeightsInfo:
     for key in ("channels", "grid_spacings", "levels", "patch_sizes"):
         if isinstance(raw.get(key), list):
             raw[key] = tuple(raw[key])
+    for entry, key, value in _REMOVED:
+        got = (raw.get(entry) or {}).get(key)
+        if got is not None and value in (None, got):
+            raise WeightsError(
+                f"weights: {folder / CONFIG_NAME} has {key} = {json.dumps(got)} in {entry!r}, which no longer exists; "
+                "the last version that reads it is commit 8a98d61 (atmoloss 0.1.0 before 2026-11-25)"
+                + ("" if got else "; it had no effect there: remove it from the file")
+            )
     try:
         return WeightsInfo(**raw)
     except TypeError as error:
