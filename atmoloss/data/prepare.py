@@ -251,7 +251,8 @@ def _start(root: Path, plan: dict[str, Any], axes: dict[str, np.ndarray], index:
     coordinates = "run init_time" if "init_time" in axes else "run"
     if plan["options"]["level"] is not None:
         coordinates += " level"
-        store.write_axis(root / "level", np.float64(plan["options"]["level"]), [], {"long_name": "vertical level"})
+        level = np.array(plan["options"]["level"], np.float64)
+        store.write_axis(root / "level", level, [], {"long_name": "vertical level"})
     for name, attributes in plan["attributes"].items():
         (root / name).mkdir(exist_ok=True)
         metadata = layout.metadata({**attributes, "coordinates": coordinates})

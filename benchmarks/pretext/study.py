@@ -15,6 +15,7 @@ import json
 import multiprocessing
 import sys
 import time
+import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,11 +30,6 @@ from atmoloss.training.export import build_extractor
 from atmoloss.training.loop import open_sources, train
 from atmoloss.training.publish import load_model, write_weights
 from atmoloss.weights import write_atomically
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
