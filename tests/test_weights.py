@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -140,20 +139,6 @@ def test_altered_weights_are_refused(name, copied, one_sentence) -> None:
     with pytest.raises(WeightsError, match=words) as error:
         load_extractor(copied)
     one_sentence(error.value, "weights")
-
-
-def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch) -> None:
-    path = tmp_path / "config.json"
-    path.write_bytes(b"old")
-
-    def fail(*_: object) -> None:
-        raise OSError("disk full")
-
-    monkeypatch.setattr(os, "replace", fail)
-    with pytest.raises(OSError, match="disk full"):
-        weights.write_atomically(path, b"new")
-    assert path.read_bytes() == b"old"
-    assert [p.name for p in tmp_path.iterdir()] == ["config.json"]
 
 
 # --- the Hub ---------------------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from atmoloss.data.sequences import SequenceDataset, read_patch
 from atmoloss.data.sources import FieldSource, split_by_date
 from atmoloss.extractor import Extractor
+from atmoloss.files import write_atomically
 from atmoloss.networks import Encoder
 from atmoloss.normalization import LogNormalization
 from atmoloss.training.baselines import (
@@ -42,7 +43,6 @@ from atmoloss.training.evaluate import winds_of
 from atmoloss.training.export import build_extractor
 from atmoloss.training.lag_2afc import Measure, PatchFields, measure_source
 from atmoloss.training.loop import build_model, fit_normalization, make_optimizer, make_scheduler, open_sources
-from atmoloss.weights import write_atomically
 
 FLOW_PATCHES = 2
 FLOW = f"length of optical flow (vorticity, {FLOW_PATCHES} patches)"
