@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from atmoloss._version import __version__ as __version__
+
 if TYPE_CHECKING:
     from atmoloss.distance import atmodist_distance, distance_matrix
     from atmoloss.extractor import load_extractor
     from atmoloss.loss import AtmoDistLoss
     from atmoloss.metric import AtmoDistMetric
 
-__version__ = "0.1.0"
 __all__ = ["AtmoDistLoss", "AtmoDistMetric", "atmodist_distance", "distance_matrix", "load_extractor"]
 
 # Loaded at first use: `atmoloss --help` answers without importing torch.

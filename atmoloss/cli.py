@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from atmoloss import __version__
+from atmoloss._version import __version__
 from atmoloss.errors import AtmolossError
 from atmoloss.training.arguments import add_arguments, add_evaluate_arguments, add_missing
 

@@ -145,7 +145,8 @@ def _metrics_lines(path: Path) -> list[tuple[str, str]]:
 def push(arguments: argparse.Namespace) -> int:
     """Run ``atmoloss push``."""
     hub.check_push(arguments.repository)
-    hub.announce(arguments.repository, hub.push(weights_folder.resolve(arguments.weights), arguments.repository))
+    folder = weights_folder.resolve(arguments.weights)
+    hub.announce(arguments.repository, weights_folder.push(folder, arguments.repository))
     return 0
 
 

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from atmoloss.errors import InputError, require
 from atmoloss.extractor import Extractor
+from atmoloss.hub import CONFIG_NAME
 from atmoloss.loss import AtmoDistLoss
 from atmoloss.tiling import working_memory
-from atmoloss.weights import CONFIG_NAME
 
 Weights = str | os.PathLike[str] | Extractor
 

@@ -53,23 +53,13 @@ class Extractor(Frozen):
             )
         self.normalization = normalization
         with factory_device():
-            self._fold(encoder, gains or {})
+            self.encoder = fold_batch_norm(encoder)
+            # Weights in channels_last make every activation so, whatever the layout of the fields.
+            self.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            fold_gains(self.encoder, gains or {})
+            freeze(self.encoder)
         self.info = info
         self.train()
-
-    def _fold(self, encoder: Encoder, gains: Mapping[str, Tensor]) -> None:
-        self.encoder = fold_batch_norm(encoder)
-        # Weights in channels_last make every activation so, whatever the layout of the fields.
-        self.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        if not encoder.unit_features:  # which divides by the size of the activations after the last convolution
-            fold_gains(self.encoder, gains)
-            gains = {}
-        self._gain_names: dict[str, str] = {}
-        # Sorted: DDP broadcasts buffers in their order, and files are read in an order that differs by process.
-        for stage, gain in sorted(gains.items()):
-            self._gain_names[stage] = f"gain_{stage}"
-            self.register_buffer(f"gain_{stage}", gain.detach().float().reshape(-1, 1, 1).clone(), False)
-        freeze(self.encoder)
 
     def sharing(self, periodic: bool) -> Extractor:
         """Return an extractor on the same tensors whose columns wrap or not, whatever those of this one do."""
@@ -121,12 +111,9 @@ class Extractor(Frozen):
         return self._encode(full_precision(normalised), layers, max_memory)
 
     def _encode(self, x: Tensor, layers: Sequence[str] | None, max_memory: float | None) -> dict[str, Tensor]:
-        features: dict[str, Tensor]
-        features = self.encoder(x, layers) if max_memory is None else tiling.encode(self.encoder, x, layers, max_memory)
-        for stage, name in self._gain_names.items():
-            if stage in features:
-                features[stage] = features[stage] * getattr(self, name).to(features[stage].dtype)
-        return features
+        if max_memory is None:
+            return self.encoder(x, layers)  # type: ignore[no-any-return]
+        return tiling.encode(self.encoder, x, layers, max_memory)
 
     def check_shape(self, argument: str, fields: Tensor, layers: Sequence[str] | None = None) -> None:
         """Raise ``InputError`` for a wrong type, rank, number of channels, or a field that is too small."""

@@ -137,31 +137,7 @@ class MetricHead(nn.Module):
         return self.logits(self.distance(first, second))
 
 
-class DifferenceHead(nn.Module):
-    """The lag class from an MLP on each channel's mean squared difference: symmetric, but no distance.
-
-    Args:
-        channels: per stage.
-        n_classes: lag classes.
-        width: of the hidden layer.
-    """
-
-    def __init__(self, channels: Mapping[str, int], n_classes: int, width: int = 128) -> None:
-        super().__init__()
-        self.stages = tuple(channels)
-        self.norm = nn.BatchNorm1d(sum(channels.values()))
-        self.hidden = nn.Linear(sum(channels.values()), width)
-        self.pred = nn.Linear(width, n_classes)
-        self.architecture: dict[str, Any] = {"kind": "difference", "n_classes": n_classes, "width": width}
-
-    def forward(self, first: Features, second: Features) -> Tensor:
-        """Return logits (N, n_classes); the order of the arguments does not matter."""
-        terms = [(first[name].float() - second[name].float()).square().mean((-2, -1)) for name in self.stages]
-        x = self.norm((torch.cat(terms, 1) + 1e-6).log())
-        return self.pred(F.relu(self.hidden(x)))  # type: ignore[no-any-return]
-
-
-Head = PublishedHead | MetricHead | DifferenceHead
+Head = PublishedHead | MetricHead
 
 
 class PretextModel(nn.Module):
@@ -188,10 +164,8 @@ def build_head(architecture: Mapping[str, Any], encoder: Encoder) -> Head:
     channels = {stage: encoder.channels[stage] for stage in encoder.stages}
     if kind == "metric":
         return MetricHead(channels, **arguments)
-    if kind == "difference":
-        return DifferenceHead(channels, **arguments)
     if kind == "published":
         stride = list(encoder.strides.values())[-1]
         size = tuple(arguments.pop("input_size"))
         return PublishedHead(channels, input_size=size, stride=stride, **arguments)
-    raise InputError(f"head: got kind {kind!r}, expected 'metric', 'difference' or 'published'")
+    raise InputError(f"head: got kind {kind!r}, expected 'metric' or 'published'")

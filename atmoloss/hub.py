@@ -64,41 +64,29 @@ def check_push(repository: str) -> None:
         )
 
 
-def push(folder: Path, repository: str) -> str:
-    """Write a weights folder to a Hub repository as one commit; a new repository is made where there is none.
+def upload(folder: Path, repository: str, message: str) -> str:
+    """Write the files of a weights folder to a repository, which need not exist, and return the commit.
 
     One commit, not ``upload_folder``, which may make several: no reader must find new metadata with old tensors.
 
-    Args:
-        folder: ``config.json``, ``model.safetensors`` and, where they exist, card, metrics and figures go;
-            other files do not.
-        repository: ``"owner/name"``.
-
-    Returns:
-        The commit, a ``revision`` of :func:`atmoloss.load_extractor`.
-
     Raises:
-        WeightsError: no whole weights folder, no token, no permission, or no connection.
+        WeightsError: no permission, or no connection.
     """
     from huggingface_hub import CommitOperationAdd, HfApi
 
-    from atmoloss import weights  # which imports this module
-
-    check_push(repository)
-    info, _ = weights.load(folder)
     files = sorted(path for pattern in _FILES for path in folder.glob(pattern))
     operations = [CommitOperationAdd(path.relative_to(folder).as_posix(), path) for path in files]
     api = HfApi()
     try:
         api.create_repo(repository, exist_ok=True)
-        commit = api.create_commit(repository, operations, commit_message=f"Weights {info.id}")
+        commit = api.create_commit(repository, operations, commit_message=message)
     except Exception as error:  # as in download
         raise WeightsError(_explain(repository, error)) from error
     return str(commit.oid)
 
 
 def announce(repository: str, commit: str) -> None:
-    """Print what :func:`push` did and how to read it back."""
+    """Print what :func:`atmoloss.weights.push` did and how to read it back."""
     print(f"pushed to {repository}; load with load_extractor({repository!r}, revision={commit!r})")
 
 

@@ -18,14 +18,15 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from atmoloss import __version__
+from atmoloss._version import __version__
 from atmoloss.errors import WeightsError, require
+from atmoloss.files import write_atomically
 from atmoloss.heads import PretextModel, PublishedHead
 from atmoloss.keras_graph import Graph, compare_head, encoder_architecture, input_shape, read_graph, some
 from atmoloss.layers import BATCH_NORM_EPSILON, Conv
 from atmoloss.networks import Encoder
 from atmoloss.normalization import ORIGINAL_NORMALIZATION
-from atmoloss.weights import WeightsInfo, save, write_atomically
+from atmoloss.weights import WeightsInfo, save
 
 CHANNELS: tuple[dict[str, str], ...] = (
     {"name": "divergence", "standard_name": "divergence_of_wind", "units": "s-1"},

@@ -200,46 +200,6 @@ def block_means(x: Tensor, size: int, periodic: bool) -> Tensor:
     return F.avg_pool2d(F.pad(x, (0, right, 0, below)), size)
 
 
-class Context(nn.Module):
-    """Fields, and beside them what lies around each cell: two linear, smooth channels for every one.
-
-    The added channels are the gradient of the inverse Laplacian (of vorticity and divergence: the wind, after
-    Helmholtz), from means of 4×4 cells up to ``reach`` cells away and interpolated back. A few 3×3
-    convolutions cannot learn this kernel from short archives; fixed, it costs under 2 % of the encoder.
-
-    Args:
-        channels: of the fields.
-        reach: cells; the kernel x/(2πr²) falls to zero there.
-    """
-
-    kernel: Tensor
-    periodic = False
-    FACTOR = 4
-
-    def __init__(self, channels: int, reach: int) -> None:
-        super().__init__()
-        self.radius = reach // self.FACTOR
-        offset = torch.arange(-self.radius, self.radius + 1, dtype=torch.float64)
-        y, x = torch.meshgrid(offset, offset, indexing="ij")
-        r = torch.hypot(x, y)
-        taper = torch.cos(math.pi / 2 * (r / (self.radius + 1)).clamp_max(1)).square()
-        pair = torch.stack((x, y)) * taper / r.square().clamp_min(1)
-        pair = pair / pair.square().sum((1, 2), keepdim=True).sqrt()  # white noise keeps its variance
-        self.register_buffer("kernel", pair.float()[:, None].repeat(channels, 1, 1, 1), False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (N, C, H, W) to (N, 3 C, H, W)."""
-        height, width = x.shape[-2:]
-        coarse = block_means(x, self.FACTOR, self.periodic)
-        k = self.kernel.shape[-1]
-        flow = F.conv2d(pad_same(coarse, k, 1, periodic=self.periodic), self.kernel.to(x.dtype), groups=x.shape[1])
-        if self.periodic:  # interpolation needs the neighbour across the seam
-            flow = F.pad(flow, (1, 1, 0, 0), "circular")
-        flow = F.interpolate(flow, scale_factor=self.FACTOR, mode="bilinear")
-        first = self.FACTOR if self.periodic else 0
-        return torch.cat((x, flow[..., :height, first : first + width]), 1)
-
-
 class LowPass(nn.Module):
     """What is large in each field: means of blocks, low-passed once more; linear, and nothing to learn.
 

@@ -16,18 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from atmoloss.errors import InputError
-from atmoloss.layers import (
-    Block,
-    Blur,
-    BlurredConv,
-    Context,
-    Conv,
-    FixedFilters,
-    LowPass,
-    MaxPool,
-    batch_norm,
-    he_normal,
-)
+from atmoloss.layers import Block, Blur, BlurredConv, Conv, FixedFilters, LowPass, MaxPool, batch_norm, he_normal
 
 ENCODERS: dict[str, dict[str, Any]] = {
     "resnet_small": {"stage_channels": (16, 32, 64, 128), "blocks_per_stage": 6},
@@ -46,8 +35,6 @@ ENCODERS: dict[str, dict[str, Any]] = {
 LOW_PASS = "low_pass"
 """Name of the layer that is no stage of the network."""
 
-_WEAK = 0.1  # of batch-normalised activations, whose mean square is about 1
-
 
 class Encoder(nn.Module):
     """Residual network on normalised fields that returns the activations after each stage.
@@ -61,10 +48,6 @@ class Encoder(nn.Module):
         stem_pool: max-pool 3×3/2 after the stem, as published.
         downsample: ``"stride"`` in the first block of stages 2…, as published, or ``"blur"``: a binomial
             low-pass goes before every subsampling, in the stem as well.
-        context: cells up to which the stem also sees the wind that belongs to the fields, see
-            :class:`~atmoloss.layers.Context`; 0 for fields alone.
-        unit_features: divide the activations that are returned by their root mean square over channels, in each
-            cell (Zhang et al. 2018, LPIPS): strong weather then counts no more than weak.
         low_pass: cells, even; the stride of one more layer, ``"low_pass"``, which is the fields themselves with what
             is small taken out (:class:`~atmoloss.layers.LowPass`) and not trained; 0 for none.
 
@@ -82,8 +65,6 @@ class Encoder(nn.Module):
         stem_stride: int = 2,
         stem_pool: bool = True,
         downsample: Literal["stride", "blur"] = "stride",
-        context: int = 0,
-        unit_features: bool = False,
         low_pass: int = 0,
     ) -> None:
         super().__init__()
@@ -98,19 +79,14 @@ class Encoder(nn.Module):
             raise InputError(f"downsample: got {downsample!r}, expected 'stride' or 'blur'")
         if stem_stride not in (1, 2):
             raise InputError(f"stem_stride: got {stem_stride}, expected 1 or 2")
-        if context and context < Context.FACTOR:
-            raise InputError(f"context: got {context}, expected 0 or at least {Context.FACTOR}")
         if low_pass < 0 or low_pass % 2:
             raise InputError(f"low_pass: got {low_pass}, expected an even number of cells, or 0")
         blur = downsample == "blur"
         width = stage_channels[0]
-        self.unit_features = unit_features
-        self.context: nn.Module = Context(in_channels, context) if context else nn.Identity()
-        inputs = 3 * in_channels if context else in_channels
         if blur and stem_stride == 2:
-            self.stem: Conv | FixedFilters = BlurredConv(inputs, width, stem_kernel, bias=True)
+            self.stem: Conv | FixedFilters = BlurredConv(in_channels, width, stem_kernel, bias=True)
         else:
-            self.stem = Conv(inputs, width, stem_kernel, stem_stride, bias=True)
+            self.stem = Conv(in_channels, width, stem_kernel, stem_stride, bias=True)
         self.stem_bn: nn.Module = batch_norm(width)
         self.pool = MaxPool() if stem_pool else nn.Identity()
         self.stages = nn.ModuleDict()
@@ -133,8 +109,6 @@ class Encoder(nn.Module):
             "stem_stride": stem_stride,
             "stem_pool": stem_pool,
             "downsample": downsample,
-            "context": context,
-            "unit_features": unit_features,
             "low_pass": low_pass,
         }
         self.strides, self.receptive_fields = self._geometry()
@@ -149,7 +123,7 @@ class Encoder(nn.Module):
                 break
             x = self.step(name, x)
             if name in wanted:
-                out[name] = self.finish(x)
+                out[name] = x
         return out
 
     def step(self, name: str, x: Tensor) -> Tensor:
@@ -161,11 +135,7 @@ class Encoder(nn.Module):
     def before_stages(self, x: Tensor) -> Tensor:
         """Map the fields to what the first stage reads."""
         # The largest of a window and the ReLU may change places: the ReLU then has a quarter to do.
-        return F.relu_(self.pool(self.stem_bn(self.stem(self.context(x)))))
-
-    def finish(self, x: Tensor) -> Tensor:
-        """Turn the activations of a stage into the features that are returned."""
-        return _unit(x) if self.unit_features else x
+        return F.relu_(self.pool(self.stem_bn(self.stem(x))))
 
     def set_periodic(self, periodic: bool) -> None:
         """Wrap columns instead of padding them with zeros, for grids that close in longitude."""
@@ -183,9 +153,6 @@ class Encoder(nn.Module):
         if isinstance(self.low_pass, LowPass):
             stride = self.strides[LOW_PASS]
             out[LOW_PASS] = 2 * 4 * 4 * self.in_channels * math.ceil(height / stride) * math.ceil(width / stride)
-        if isinstance(self.context, Context):
-            blocks = math.ceil(height / Context.FACTOR) * math.ceil(width / Context.FACTOR)
-            total = 2 * self.context.kernel.numel() * blocks
         for name, kernel, stride, inputs, outputs, branch in self._convolutions():
             if not branch:
                 height, width = math.ceil(height / stride), math.ceil(width / stride)
@@ -212,8 +179,6 @@ class Encoder(nn.Module):
 
     def _geometry(self) -> tuple[dict[str, int], dict[str, int]]:
         stride, field = 1, 1
-        if isinstance(self.context, Context):  # blocks around it, and interpolation between two
-            field = Context.FACTOR * (2 * self.context.radius + 2)
         strides, fields = {}, {}
         for name, kernel, step, _, _, branch in self._convolutions():
             if branch:
@@ -225,11 +190,6 @@ class Encoder(nn.Module):
             stride = 2 * self.low_pass.block
             strides[LOW_PASS], fields[LOW_PASS] = stride, 2 * stride
         return {n: strides[n] for n in self.channels}, {n: fields[n] for n in self.channels}
-
-
-def _unit(x: Tensor) -> Tensor:
-    """Divide (N, C, H, W) by its root mean square over channels; weak activations stay weak."""
-    return x * (x.square().mean(1, keepdim=True) + _WEAK).rsqrt()
 
 
 def fold_batch_norm(encoder: Encoder) -> Encoder:

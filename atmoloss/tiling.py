@@ -20,7 +20,6 @@ from torch.utils.checkpoint import checkpoint
 
 from atmoloss import functional
 from atmoloss.errors import InputError
-from atmoloss.layers import Context
 from atmoloss.networks import LOW_PASS, Encoder
 
 T = TypeVar("T")
@@ -35,10 +34,9 @@ class Step(NamedTuple):
 
     name: str
     stride: int
-    align: int
-    """Rows by which bands may be shifted: windows then fall where they fall in one pass."""
+    """Bands start at multiples of it: windows then fall where they fall in one pass."""
     halo: int
-    """Rows, a multiple of ``align``, that a band needs above and below."""
+    """Rows, a multiple of ``stride``, that a band needs above and below."""
     outputs: float
     """Numbers that its convolutions return per cell of its input."""
 
@@ -58,11 +56,9 @@ def steps(encoder: Encoder, stages: Sequence[str] | None = None) -> list[Step]:
             break
         stride = encoder.strides[name]
         factor = stride // before
-        in_blocks = not result and isinstance(encoder.context, Context)
-        align = math.lcm(factor, Context.FACTOR) if in_blocks else factor
         # Half the receptive field, and what the odd zeros of "same" padding shift a window by.
         reach = (encoder.receptive_fields[name] - field) / before / 2 + factor
-        result.append(Step(name, factor, align, align * math.ceil(reach / align), outputs[name] * before**2))
+        result.append(Step(name, factor, factor * math.ceil(reach / factor), outputs[name] * before**2))
         wanted.discard(name)
         before, field = stride, encoder.receptive_fields[name]
     return result
@@ -164,12 +160,12 @@ def _encode_in_bands(encoder: Encoder, x: Tensor, stages: Sequence[str] | None, 
     for step in steps(encoder, stages):
         x = _in_bands(encoder, step, x, band_height(step, x, max_memory))
         if stages is None or step.name in stages:
-            out[step.name] = encoder.finish(x)
+            out[step.name] = x
     return out
 
 
 def band_height(step: Step, x: Tensor, max_memory: float) -> int:
-    """Return the rows of ``x`` that a band may advance by, a multiple of ``step.align``; all of them if they fit.
+    """Return the rows of ``x`` that a band may advance by, a multiple of ``step.stride``; all of them if they fit.
 
     Raises:
         InputError: less than the halo fits, at which most of the work would be done three times.
@@ -178,9 +174,9 @@ def band_height(step: Step, x: Tensor, max_memory: float) -> int:
     row = _ALIVE * x.element_size() * step.outputs * width
     if height * row <= max_memory:
         return height
-    rows = int((max_memory / row - 2 * step.halo) // step.align) * step.align
+    rows = int((max_memory / row - 2 * step.halo) // step.stride) * step.stride
     if rows < step.halo:
-        least = min(height, 3 * step.halo + step.align) * row
+        least = min(height, 3 * step.halo + step.stride) * row
         raise InputError(
             f"max_memory: got {max_memory:.3g} bytes, expected at least {least:.3g} for the {height}x{width} points "
             f"that {step.name} reads: it sees {step.halo} rows beyond each edge of a band"
@@ -197,7 +193,7 @@ def _in_bands(encoder: Encoder, step: Step, x: Tensor, rows: int) -> Tensor:
     def band(x: Tensor, start: int) -> Tensor:
         low = max(start - step.halo, 0)
         # A cut below keeps the remainder of the height: "same" padding, and with it the windows, depend on it.
-        high = min(start + rows + step.halo + height % step.align, height)
+        high = min(start + rows + step.halo + height % step.stride, height)
         skip, keep = (start - low) // step.stride, -(-min(rows, height - start) // step.stride)
         return encoder.step(step.name, x[..., low:high, :])[..., skip : skip + keep, :]
 

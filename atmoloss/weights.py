@@ -10,7 +10,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,9 +18,12 @@ from torch import Tensor
 
 from atmoloss import hub
 from atmoloss.errors import WeightsError
+from atmoloss.files import write_atomically
+from atmoloss.hub import CONFIG_NAME, TENSORS_NAME
 
 FORMAT_VERSION = 1
-CONFIG_NAME, TENSORS_NAME = hub.CONFIG_NAME, hub.TENSORS_NAME
+_REMOVED = (("encoder", "context", None), ("encoder", "unit_features", None), ("head", "kind", "difference"))
+"""What ``config.json`` may no longer hold: entry, key in it, and value; ``None`` stands for any value."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,6 +136,14 @@ def read_info(folder: Path) -> WeightsInfo:
     for key in ("channels", "grid_spacings", "levels", "patch_sizes"):
         if isinstance(raw.get(key), list):
             raw[key] = tuple(raw[key])
+    for entry, key, value in _REMOVED:
+        got = (raw.get(entry) or {}).get(key)
+        if got is not None and value in (None, got):
+            raise WeightsError(
+                f"weights: {folder / CONFIG_NAME} has {key} = {json.dumps(got)} in {entry!r}, which no longer exists; "
+                "the last version that reads it is commit 8a98d61 (atmoloss 0.1.0 before 2026-11-25)"
+                + ("" if got else "; it had no effect there: remove it from the file")
+            )
     try:
         return WeightsInfo(**raw)
     except TypeError as error:
@@ -179,16 +189,20 @@ def save(folder: Path, info: WeightsInfo, tensors: Mapping[str, Tensor]) -> Weig
     return info
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file under a temporary name in its folder and rename it: it is whole or not there."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+def push(folder: Path, repository: str) -> str:
+    """Write a weights folder to a Hub repository as one commit; a new repository is created where there is none.
+
+    Args:
+        folder: ``config.json``, ``model.safetensors`` and, where they exist, card, metrics and figures go;
+            other files do not.
+        repository: ``"owner/name"``.
+
+    Returns:
+        The commit, a ``revision`` of :func:`atmoloss.load_extractor`.
+
+    Raises:
+        WeightsError: no whole weights folder, no token, no permission, or no connection.
+    """
+    hub.check_push(repository)
+    info, _ = load(folder)
+    return hub.upload(folder, repository, f"Weights {info.id}")

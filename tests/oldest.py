@@ -1,8 +1,8 @@
 """Print what pyproject.toml requires at run time, lower bounds as pins: the constraints of `make test-oldest`."""
 
+import tomllib
 from pathlib import Path
 
-import tomllib
 from pip._vendor.packaging.requirements import Requirement
 
 project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]

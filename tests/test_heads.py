@@ -9,7 +9,7 @@ import torch
 from atmoloss import functional
 from atmoloss.errors import InputError
 from atmoloss.extractor import Extractor
-from atmoloss.heads import DifferenceHead, MetricHead, PretextModel, PublishedHead, build_head
+from atmoloss.heads import MetricHead, PretextModel, PublishedHead, build_head
 from atmoloss.networks import Encoder
 from atmoloss.normalization import ORIGINAL_NORMALIZATION, LogNormalization
 from tests.conftest import TINY
@@ -121,12 +121,10 @@ def test_heads_are_rebuilt_from_their_architecture(architecture) -> None:
 def test_unknown_head(one_sentence) -> None:
     with pytest.raises(InputError) as error:
         build_head({"kind": "linear"}, Encoder(**TINY))
-    one_sentence(error.value, "head", "'linear'", "expected 'metric', 'difference' or 'published'")
+    one_sentence(error.value, "head", "'linear'", "expected 'metric' or 'published'")
 
 
-@pytest.mark.parametrize(
-    "kind", [{"kind": "metric"}, {"kind": "difference"}, {"kind": "published", "input_size": [32, 32]}]
-)
+@pytest.mark.parametrize("kind", [{"kind": "metric"}, {"kind": "published", "input_size": [32, 32]}])
 def test_heads_read_what_is_trained_and_no_low_pass(kind) -> None:
     encoder = Encoder(**TINY, low_pass=4).eval()
     head = build_head({**kind, "n_classes": 7}, encoder).eval()
@@ -137,17 +135,3 @@ def test_heads_read_what_is_trained_and_no_low_pass(kind) -> None:
         stages = [{n: f for n, f in features.items() if n != "low_pass"} for features in (a, b)]
         assert len(stages[0]) == len(a) - 1
         assert torch.equal(head(*stages), logits)
-
-
-def test_difference_head_is_symmetric_and_reads_channel_differences(encoder) -> None:
-    head = build_head({"kind": "difference", "n_classes": 7, "width": 5}, encoder).eval()
-    assert isinstance(head, DifferenceHead)
-    x, y = torch.randn(2, 3, 2, 40, 33)
-    with torch.no_grad():
-        a, b = encoder(x), encoder(y)
-        logits = head(a, b)
-        assert torch.equal(logits, head(b, a))
-        moved = [{n: f.roll((2, 3), (-2, -1)) for n, f in features.items()} for features in (a, b)]
-        assert_close(head(*moved), logits, torch.float32)  # means over space only
-    assert logits.shape == (3, 7)
-    assert head.architecture == {"kind": "difference", "n_classes": 7, "width": 5}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from atmoloss import hub
+from atmoloss import hub, weights
 from atmoloss.errors import WeightsError
 from atmoloss.training import main as train_command
 from tests.hub_server import TOKEN, HubServer, files_of, run_with_hub
@@ -133,7 +133,7 @@ def test_no_connection(server, published, tmp_path) -> None:
 @pytest.mark.parametrize("name", ["new", "a/b/c", "./new", "/new", "owner/"])
 def test_names_that_are_no_repository(name, folder, one_sentence) -> None:
     with pytest.raises(WeightsError) as error:
-        hub.push(folder, name)
+        weights.push(folder, name)
     one_sentence(error.value, "push", repr(name), "expected a Hub repository")
 
 
@@ -162,7 +162,7 @@ def test_train_asks_for_the_token_first_and_pushes_last(monkeypatch, tmp_path, c
         return "c" * 40
 
     monkeypatch.setattr(hub, "check_push", lambda repository: None)
-    monkeypatch.setattr(hub, "push", push)
+    monkeypatch.setattr(weights, "push", push)
     assert train_command.run(arguments) == 0
     folder = tmp_path / "run" / "weights"
     assert done == [("train", tmp_path / "run"), ("export", folder), ("push", folder, "owner/new")]

@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from atmoloss.errors import InputError
-from atmoloss.layers import Blur, BlurredConv, Context, Conv, LowPass, MaxPool, pad_same, same_padding
+from atmoloss.layers import Blur, BlurredConv, Conv, LowPass, MaxPool, pad_same, same_padding
 from atmoloss.networks import ENCODERS, LOW_PASS, Encoder, build_encoder, fold_batch_norm, fold_gains
 from tests.conftest import TINY
 from tests.tolerances import assert_close
@@ -21,8 +21,6 @@ CONFIGURATIONS = {
     "unpooled": {**STRIDED, "stem_stride": 1, "stem_pool": False, "in_channels": 3},
     "blurred_pooled": {**TINY, "stem_pool": True},
     "blurred_stem1": {**TINY, "stem_stride": 1},
-    "context": {**TINY, "context": 8},
-    "unit": {**TINY, "unit_features": True},
     "low_pass": {**TINY, "low_pass": 4},
 }
 configurations = pytest.mark.parametrize("arguments", CONFIGURATIONS.values(), ids=CONFIGURATIONS.keys())
@@ -247,70 +245,6 @@ def test_unknown_preset(one_sentence) -> None:
     one_sentence(error.value, "encoder", "'resnet34'", "resnet_aa")
 
 
-def test_context_is_the_wind_of_a_vortex() -> None:
-    # The gradient of the inverse Laplacian of a round vortex points outwards, and falls as 1/r outside it.
-    y, x = torch.meshgrid(torch.arange(64.0) - 31.5, torch.arange(64.0) - 31.5, indexing="ij")
-    r = torch.hypot(x, y)
-    vortex = torch.exp(-((r / 3) ** 2))[None, None]
-    out = Context(1, 400)(vortex)[0]
-    assert torch.equal(out[:1], vortex[0])
-    eastward, northward = out[1], out[2]
-    ring = (r > 9) & (r < 20)
-    along, across = (eastward * x + northward * y) / r, (eastward * y - northward * x) / r
-    assert across[ring].abs().max() < 0.03 * along[ring].abs().max()
-    product = (along * r)[ring]
-    assert product.std() < 0.03 * product.mean().abs()
-
-
-@pytest.mark.parametrize("periodic", [False, True])
-@pytest.mark.parametrize("size", [(16, 24), (13, 18), (22, 31)])
-def test_context_against_plain_loops(size, periodic) -> None:
-    torch.manual_seed(0)
-    context = Context(2, 9).double()
-    context.periodic = periodic
-    x = torch.randn(1, 2, *size, dtype=torch.float64)
-    rows, columns = (math.ceil(n / 4) for n in size)
-    blocks = torch.zeros(1, 2, 4 * rows, 4 * columns, dtype=torch.float64)
-    for i in range(size[0]):
-        for j in range(4 * columns):
-            if j < size[1] or periodic:
-                blocks[..., i, j] = x[..., i, j % size[1]]
-    means = blocks.reshape(1, 2, rows, 4, columns, 4).mean((3, 5))
-    flow = torch.zeros(1, 4, rows, columns, dtype=torch.float64)
-    for c in range(4):
-        for i in range(rows):
-            for j in range(columns):
-                for k in range(-2, 3):
-                    for m in range(-2, 3):
-                        column = (j + m) % columns if periodic else j + m
-                        if 0 <= i + k < rows and 0 <= column < columns:
-                            weight = context.kernel[c, 0, k + 2, m + 2]
-                            flow[0, c, i, j] += weight * means[0, c // 2, i + k, column]
-    out = context(x)[:, 2:]
-    assert out.shape[-2:] == size
-    for i in range(size[0]):  # bilinear between the centres of blocks
-        for j in range(size[1]):
-            y, x_ = (i + 0.5) / 4 - 0.5, (j + 0.5) / 4 - 0.5
-            value = 0.0
-            for row, of_row in ((math.floor(y), 1 - y % 1), (math.floor(y) + 1, y % 1)):
-                for column, of_column in ((math.floor(x_), 1 - x_ % 1), (math.floor(x_) + 1, x_ % 1)):
-                    near = column % columns if periodic else min(max(column, 0), columns - 1)
-                    value = value + of_row * of_column * flow[0, :, min(max(row, 0), rows - 1), near]
-            assert_close(out[0, :, i, j], value, torch.float64)
-
-
-def test_context_wraps_and_refuses_too_small_a_reach() -> None:
-    encoder = Encoder(**TINY, context=8).eval()
-    encoder.set_periodic(True)
-    x = torch.randn(1, 2, 24, 32)
-    with torch.no_grad():
-        rolled, plain = encoder(x.roll(16, -1)), encoder(x)
-    for name, stride in encoder.strides.items():
-        assert_close(rolled[name], plain[name].roll(16 // stride, -1), torch.float32)
-    with pytest.raises(InputError, match="context: got 2, expected 0 or at least 4"):
-        Encoder(context=2)
-
-
 @pytest.mark.parametrize("periodic", [False, True])
 @pytest.mark.parametrize("size", [(32, 48), (29, 43), (5, 6)])
 def test_low_pass_is_block_means_then_binomial_weights(size, periodic) -> None:
@@ -348,18 +282,6 @@ def test_low_pass_keeps_what_is_large_and_drops_what_is_small() -> None:
     kept = {length: layer(w)[..., 2:-2, :].std() / w.std() for length, w in wave.items()}
     assert kept[128] > 0.9
     assert max(kept[8], kept[16]) < 0.01
-
-
-def test_unit_features_are_activations_of_mean_square_one_where_strong() -> None:
-    torch.manual_seed(0)
-    plain = Encoder(**TINY).eval()
-    unit = Encoder(**TINY, unit_features=True).eval()
-    unit.load_state_dict(plain.state_dict())
-    x = 30 * torch.randn(2, 2, 32, 32)
-    for name, f in plain(x).items():
-        expected = f / (f.square().mean(1, keepdim=True) + 0.1).sqrt()
-        assert_close(unit(x)[name], expected, torch.float32)
-        assert unit(x)[name].square().mean(1).max() <= 1.0
 
 
 @pytest.mark.parametrize("frozen", [True, False])

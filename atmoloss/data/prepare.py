@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from atmoloss import __version__
+from atmoloss._version import __version__
 from atmoloss.data import store
 from atmoloss.data.calendars import STANDARD, calendar_of, dates
 from atmoloss.data.moments import Moments, normalization_constants
@@ -33,7 +33,7 @@ from atmoloss.data.parts import find_parts
 from atmoloss.data.reading import Keep, read_fields
 from atmoloss.data.sources import attributes_of, in_periods, parse_periods
 from atmoloss.errors import DataError, require
-from atmoloss.weights import write_atomically
+from atmoloss.files import write_atomically
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -251,7 +251,8 @@ def _start(root: Path, plan: dict[str, Any], axes: dict[str, np.ndarray], index:
     coordinates = "run init_time" if "init_time" in axes else "run"
     if plan["options"]["level"] is not None:
         coordinates += " level"
-        store.write_axis(root / "level", np.float64(plan["options"]["level"]), [], {"long_name": "vertical level"})
+        level = np.array(plan["options"]["level"], np.float64)
+        store.write_axis(root / "level", level, [], {"long_name": "vertical level"})
     for name, attributes in plan["attributes"].items():
         (root / name).mkdir(exist_ok=True)
         metadata = layout.metadata({**attributes, "coordinates": coordinates})

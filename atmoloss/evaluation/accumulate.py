@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -102,7 +102,8 @@ def accumulate(
                     add(into, index, **{str(key): e.values for key, e in errors.items()})
                 places[name][dataset].append(at_cities(field, cities).values)
             if pair is not None:
-                energy = kinetic_energy_spectrum(**{role: fields[name] for role, name in pair.items()})
+                winds: Any = {role: fields[name] for role, name in pair.items()}
+                energy = kinetic_energy_spectrum(**winds)
                 add(sums[KINETIC_ENERGY][dataset], index, spectrum=energy.values)
         if progress is not None:
             progress(f"{min(part.stop, truth.sizes['time'])} of {truth.sizes['time']} times")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from atmoloss import __version__
+from atmoloss._version import __version__
 from atmoloss.errors import InputError, require
 from atmoloss.evaluation.accumulate import Sums, accumulate, wind_pair
 from atmoloss.evaluation.bootstrap import BOUNDS, DEFAULT_BLOCK_DAYS, BlockBootstrap

@@ -40,7 +40,7 @@ def moment_errors(field: xr.DataArray, truth: xr.DataArray) -> xr.Dataset:
     """
     truth, field = aligned(truth, field, ("truth", "field"))
     difference = moments(field) - moments(truth)
-    out: xr.Dataset = np.sqrt(difference.map(lambda x: area_mean(x**2)))
+    out: xr.Dataset = difference.map(lambda x: np.sqrt(area_mean(x**2)))
     for name in out:
         out[name].attrs["units"] = units_of(truth)
     return out

@@ -18,7 +18,7 @@ from atmoloss.evaluation.cities import compare_cities
 from atmoloss.evaluation.drawing import Plot, pretty_name, raised, readable
 from atmoloss.evaluation.page import Cell, Code, Item, Note, Section, Table, Terms, to_html, to_markdown
 from atmoloss.evaluation.results import KINETIC_ENERGY, METRICS, Difference, Evaluation, Score
-from atmoloss.weights import write_atomically
+from atmoloss.files import write_atomically
 
 
 def write_report(

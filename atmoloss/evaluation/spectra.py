@@ -19,7 +19,7 @@ their harmonics are normalised otherwise.) From winds E_l comes directly from ve
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -187,7 +187,8 @@ def log_spectral_distance(
     if not bool(chosen.any()):
         last = float(spectrum["degree"].max())
         raise InputError(f"from_degree: got {from_degree:g} to {to_degree}, expected degrees up to {last:g}")
-    decibels = 10 * np.log10(spectrum / reference).where(chosen, drop=True)
+    decibels: Any = 10 * np.log10(spectrum / reference)  # a DataArray; numpy's types know only arrays
+    decibels = decibels.where(chosen, drop=True)
     out: xr.DataArray = np.sqrt((decibels**2).mean("degree"))
     out.attrs = {"units": "dB", "long_name": "log-spectral distance"}
     return out

@@ -10,9 +10,10 @@ from typing import Any
 
 from atmoloss.data.sources import FieldSource
 from atmoloss.evaluation.bootstrap import DEFAULT_BLOCK_DAYS
+from atmoloss.files import write_atomically
 from atmoloss.networks import LOW_PASS, Encoder
 from atmoloss.training.config import SourceConfig
-from atmoloss.weights import WeightsInfo, write_atomically
+from atmoloss.weights import WeightsInfo
 
 FIGURES = {
     "lag_2afc": "lag 2AFC",

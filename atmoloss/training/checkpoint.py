@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 
-from atmoloss import __version__
+from atmoloss._version import __version__
 from atmoloss.data.sources import FieldSource
 from atmoloss.errors import ConfigError
+from atmoloss.files import write_atomically
 from atmoloss.training.config import TrainConfig, make_config
-from atmoloss.weights import write_atomically
 
 RECORD, CHECKPOINT, METRICS = "run.json", "checkpoint.pt", "metrics.jsonl"
 Make = Callable[[dict[str, Any]], Any]

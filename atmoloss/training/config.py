@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import sys
+import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 from atmoloss.data.sequences import SequenceSpec
-from atmoloss.errors import ConfigError, require
+from atmoloss.errors import ConfigError
 
 _T = TypeVar("_T")
 
@@ -230,10 +230,9 @@ def read_values(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: neither TOML nor a ``metrics.json``.
     """
-    toml: Any = require("tomllib", "train") if sys.version_info >= (3, 11) else require("tomli", "train")
     try:
         text = path.read_text(encoding="utf-8")
-        raw = dict(json.loads(text)["config"]) if path.suffix == ".json" else toml.loads(text)
+        raw = dict(json.loads(text)["config"]) if path.suffix == ".json" else tomllib.loads(text)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"config: {path} cannot be read: {error}") from error
     for source in raw.get("sources", []):
@@ -322,14 +321,13 @@ def parse_overrides(texts: Sequence[str]) -> dict[str, Any]:
     Raises:
         ConfigError: no ``=``.
     """
-    toml: Any = require("tomllib", "train") if sys.version_info >= (3, 11) else require("tomli", "train")
     out: dict[str, Any] = {}
     for text in texts:
         key, equals, value = text.partition("=")
         if not equals:
             raise ConfigError(f"--set: got {text!r}, expected key=value")
         try:
-            out[key.strip()] = toml.loads(f"value = {value}")["value"]
+            out[key.strip()] = tomllib.loads(f"value = {value}")["value"]
         except ValueError:
             out[key.strip()] = value
     return out

@@ -19,6 +19,7 @@ from atmoloss.data.sequences import SequenceDataset, SequenceSpec
 from atmoloss.data.sources import FieldSource, in_periods, parse_periods, source_from_dataset
 from atmoloss.errors import DataError
 from atmoloss.extractor import Extractor, load_extractor
+from atmoloss.files import write_atomically
 from atmoloss.heads import PretextModel
 from atmoloss.normalization import LogNormalization
 from atmoloss.training.baselines import (
@@ -31,7 +32,6 @@ from atmoloss.training.baselines import (
 from atmoloss.training.config import TrainConfig
 from atmoloss.training.export import load_pretext
 from atmoloss.training.lag_2afc import Measure, bootstrap, iterate_patches, measure_source
-from atmoloss.weights import write_atomically
 
 _CLASS_BATCHES = 32
 

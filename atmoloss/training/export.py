@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from atmoloss import __version__, functional
+from atmoloss import functional
+from atmoloss._version import __version__
 from atmoloss.data.sequences import SequenceDataset, SequenceSpec, valid_anchors
 from atmoloss.data.sources import FieldSource, describe_channels
 from atmoloss.errors import ConfigError

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from atmoloss import __version__
 from atmoloss import weights as weights_folder
+from atmoloss._version import __version__
 from atmoloss.data.sequences import SequenceDataset
 from atmoloss.data.sources import FieldSource, describe_channels, open_source, split_by_date
 from atmoloss.errors import ConfigError

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from atmoloss import hub
+from atmoloss import weights as weights_folder
 from atmoloss.errors import ConfigError
 from atmoloss.training import checkpoint as runs
 from atmoloss.training.config import TrainConfig, make_config, parse_overrides, read_config
@@ -38,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
     publish(config, output, folder)
     print(f"weights written to {folder}")
     if arguments.push_to_hub:
-        hub.announce(arguments.push_to_hub, hub.push(folder, arguments.push_to_hub))
+        hub.announce(arguments.push_to_hub, weights_folder.push(folder, arguments.push_to_hub))
     return 0
 
 

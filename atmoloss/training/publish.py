@@ -16,6 +16,7 @@ from atmoloss import weights as weights_folder
 from atmoloss.data.sources import FieldSource, split_by_date
 from atmoloss.errors import ConfigError
 from atmoloss.extractor import load_extractor
+from atmoloss.files import write_atomically
 from atmoloss.heads import PretextModel
 from atmoloss.normalization import LogNormalization
 from atmoloss.training import checkpoint as runs
@@ -115,7 +116,7 @@ def publish(config: TrainConfig, run: Path, folder: Path) -> None:
         "config": {**record["config"], "sources": [_without_folder(s) for s in record["config"]["sources"]]},
     }
     text = json.dumps(metrics, indent=1, ensure_ascii=False) + "\n"
-    weights_folder.write_atomically(folder / "metrics.json", text.encode())
+    write_atomically(folder / "metrics.json", text.encode())
     write_figures(folder, info, metrics)
     write_card(folder, info, metrics)
 

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from atmoloss.data.sequences import SequenceDataset, read_patch
 from atmoloss.data.sources import FieldSource, split_by_date
 from atmoloss.extractor import Extractor
-from atmoloss.layers import Context
+from atmoloss.files import write_atomically
 from atmoloss.networks import Encoder
 from atmoloss.normalization import LogNormalization
 from atmoloss.training.baselines import (
@@ -43,7 +43,6 @@ from atmoloss.training.evaluate import winds_of
 from atmoloss.training.export import build_extractor
 from atmoloss.training.lag_2afc import Measure, PatchFields, measure_source
 from atmoloss.training.loop import build_model, fit_normalization, make_optimizer, make_scheduler, open_sources
-from atmoloss.weights import write_atomically
 
 FLOW_PATCHES = 2
 FLOW = f"length of optical flow (vorticity, {FLOW_PATCHES} patches)"
@@ -110,24 +109,11 @@ def log_spectra(x: Tensor) -> Tensor:
     return total.clamp_min(1e-12).log()
 
 
-def flow_share_measures(normalise: LogNormalization) -> dict[str, Measure]:
-    """Return what of the winds' skill the patch itself holds.
-
-    The wind that the vorticity and divergence of the patch imply (Biot–Savart, nothing outside), and the true wind
-    without its mean over the patch, which no vorticity or divergence inside can tell.
-    """
-    implied = Context(len(normalise.constants()["mean"]), 256)
-
-    def of_implied(patch: PatchFields) -> Tensor:
-        x = normalise(patch["fields"])
-        return absolute_distances(implied(x)[:, x.shape[1] :].flatten(1))
-
-    def without_mean(patch: PatchFields) -> Tensor | None:
-        if "winds" not in patch:
-            return None
-        return absolute_distances((patch["winds"] - patch["winds"].mean((-2, -1), keepdim=True)).flatten(1))
-
-    return {"MAE of the wind that the patch implies": of_implied, "MAE of winds without their mean": without_mean}
+def winds_without_mean(patch: PatchFields) -> Tensor | None:
+    """Return distances of the winds without their mean over the patch, which no vorticity inside can tell."""
+    if "winds" not in patch:
+        return None
+    return absolute_distances((patch["winds"] - patch["winds"].mean((-2, -1), keepdim=True)).flatten(1))
 
 
 def spectrum_measure(normalise: LogNormalization) -> Measure:
@@ -192,7 +178,7 @@ def main() -> int:
             **pixel_measures(normalization),
             "SSIM of fields": ssim_measure(normalization),
             "log power spectrum": spectrum_measure(normalization),
-            **flow_share_measures(normalization),
+            "MAE of winds without their mean": winds_without_mean,
         }
         winds = winds_of(config, source)
         tallies = measure_source(source, measures, winds=winds, size=size)

@@ -32,7 +32,7 @@ from atmoloss import AtmoDistLoss, load_extractor
 from atmoloss.data import open_fields
 from atmoloss.data.sequences import read_patch
 from atmoloss.data.sources import FieldSource, in_periods, parse_periods, source_from_dataset
-from atmoloss.weights import write_atomically
+from atmoloss.files import write_atomically
 
 PATCH, FACTOR = 64, 4
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"

@@ -21,6 +21,7 @@ from study import RESULTS, SHORT, by_source
 from atmoloss.data.sequences import read_patch
 from atmoloss.data.sources import FieldSource, split_by_date
 from atmoloss.extractor import Extractor
+from atmoloss.files import write_atomically
 from atmoloss.heads import PretextModel
 from atmoloss.networks import Encoder
 from atmoloss.training.baselines import mixtures, pixel_measures, random_extractor
@@ -31,7 +32,6 @@ from atmoloss.training.export import build_extractor, lag_curves, scales_and_lay
 from atmoloss.training.lag_2afc import Measure, measure_source
 from atmoloss.training.loop import open_sources
 from atmoloss.training.publish import load_model
-from atmoloss.weights import write_atomically
 
 SHARES = (0.0, 0.1, 0.2, 0.33, 0.5, 0.7, 1.0)
 STRIDE = 16

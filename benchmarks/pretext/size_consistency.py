@@ -23,7 +23,7 @@ from torch import Tensor
 from atmoloss import AtmoDistLoss, load_extractor
 from atmoloss.data import open_fields
 from atmoloss.data.sources import in_periods, parse_periods, source_from_dataset
-from atmoloss.weights import write_atomically
+from atmoloss.files import write_atomically
 
 PATCH = 64
 MARGIN = 16  # cells that every patch keeps from the border of the whole; a multiple of the stride

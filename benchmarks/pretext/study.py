@@ -15,6 +15,7 @@ import json
 import multiprocessing
 import sys
 import time
+import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,17 +24,12 @@ import numpy as np
 import torch
 
 from atmoloss.data.sources import FieldSource, split_by_date
+from atmoloss.files import write_atomically
 from atmoloss.training.config import TrainConfig, make_config, read_config
 from atmoloss.training.evaluate import lag_2afc
 from atmoloss.training.export import build_extractor
 from atmoloss.training.loop import open_sources, train
 from atmoloss.training.publish import load_model, write_weights
-from atmoloss.weights import write_atomically
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"

@@ -24,7 +24,8 @@ from torch import Tensor
 
 from atmoloss import AtmoDistLoss, load_extractor
 from atmoloss.extractor import Extractor
-from atmoloss.weights import WeightsInfo, write_atomically
+from atmoloss.files import write_atomically
+from atmoloss.weights import WeightsInfo
 
 HERE = Path(__file__).resolve().parent
 SIZES, BATCHES = (64, 96, 160, 256), (1, 8, 32)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from atmoloss.weights import write_atomically
+from atmoloss.files import write_atomically
 
 Step = Callable[[], object]
 

@@ -18,6 +18,7 @@ import dataclasses
 import json
 import multiprocessing
 import sys
+import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,13 +39,8 @@ from srgan.train import run  # noqa: E402
 from atmoloss.data.quantities import quantity  # noqa: E402
 from atmoloss.data.sources import FieldSource, split_by_date  # noqa: E402
 from atmoloss.evaluation import evaluate_fields  # noqa: E402
+from atmoloss.files import write_atomically  # noqa: E402
 from atmoloss.training.loop import open_sources  # noqa: E402
-from atmoloss.weights import write_atomically  # noqa: E402
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 RESULTS = HERE / "results"
 ARMS = tomllib.loads((HERE / "arms.toml").read_text(encoding="utf-8"))

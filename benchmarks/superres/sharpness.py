@@ -26,8 +26,8 @@ from srgan.data import PatchDataset
 from torch import Tensor
 
 from atmoloss.data.sources import split_by_date
+from atmoloss.files import write_atomically
 from atmoloss.training.loop import open_sources
-from atmoloss.weights import write_atomically
 
 COHERENCES = np.linspace(0, 1, 11)
 ARMS = {

@@ -29,9 +29,9 @@ from atmoloss.data.sequences import read_patch
 from atmoloss.data.sources import FieldSource, split_by_date
 from atmoloss.errors import AtmolossError, ConfigError, DataError
 from atmoloss.evaluation.bootstrap import BlockBootstrap
+from atmoloss.files import write_atomically
 from atmoloss.training.lag_2afc import tiles
 from atmoloss.training.loop import open_sources
-from atmoloss.weights import write_atomically
 
 from . import box
 from .config import InpaintingConfig, make_config

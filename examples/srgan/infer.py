@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from atmoloss import __version__
+from atmoloss._version import __version__
 from atmoloss.data.quantities import quantity
 from atmoloss.data.sources import FieldSource, in_periods, open_source, parse_periods
 from atmoloss.errors import AtmolossError, DataError, require

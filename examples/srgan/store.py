@@ -14,8 +14,8 @@ from torch import nn
 
 from atmoloss.errors import WeightsError
 from atmoloss.extractor import load_strictly
+from atmoloss.files import write_atomically
 from atmoloss.normalization import LogNormalization
-from atmoloss.weights import write_atomically
 
 from .models import Generator
 
