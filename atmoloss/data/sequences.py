@@ -11,7 +11,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -26,13 +25,9 @@ _ODD_UNDER_MIRROR = ("vorticity", "vo")
 
 def mirror_sign(channel: str) -> float:
     """Return −1 for variables that change sign under a north–south mirror: vorticity, northward wind."""
-    return -1.0 if channel.lower() in _ODD_UNDER_MIRROR or _is_wind(channel, "v") else 1.0
-
-
-def _is_wind(channel: str, letter: str) -> bool:
-    """Say whether a channel is the wind component ``letter``: u, u10, u100 …"""
     name = channel.lower()
-    return name[0] == letter and (len(name) == 1 or name[1:].isdigit())
+    northward = name[0] == "v" and (len(name) == 1 or name[1:].isdigit())  # v, v10, v100 …
+    return -1.0 if northward or name in _ODD_UNDER_MIRROR else 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,15 +42,6 @@ class SequenceSpec:
         batch_size: sequences per batch.
         latitude_band: degrees; the whole patch lies inside.
         mirror: mirror half of the sequences north–south, see :func:`mirror_sign`.
-        turn: turn each sequence by a random multiple of 90°, see :func:`turn_patch`. Not quite a symmetry (cells are
-            narrower than high, and the Coriolis parameter has a gradient), but eight times the fields with ``mirror``.
-        smooth: smooth each sequence by a Gaussian of σ cells, σ uniform between 0 and this, so that
-            features do not lean on the roughness of one product.
-        coarsen: each sequence takes means over blocks of one of these sizes (where the grid is large enough),
-            so that a source serves several resolutions.
-        zoom: each sequence is cut from 1/z to z times the patch size (where the grid is large enough) and interpolated
-            to it, z uniform in logarithm up to this; 1 for none. Few days, and few grid spacings, go further.
-        amplify: multiply each sequence by a factor between 1/a and a, drawn alike: other levels, products and seasons.
     """
 
     n_times: int = 4
@@ -65,11 +51,6 @@ class SequenceSpec:
     batch_size: int = 16
     latitude_band: tuple[float, float] = (-80.0, 80.0)
     mirror: bool = True
-    turn: bool = False
-    smooth: float = 0.0
-    coarsen: tuple[int, ...] = (1,)
-    zoom: float = 1.0
-    amplify: float = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,7 +102,7 @@ class SequenceDataset(Dataset[SequenceBatch]):
             )
         self.sources = [s for s, _ in drawable]
         self._lags = [lags for _, lags in drawable]
-        self._rows = [{size: _first_rows(s, size, spec) for size in _drawn_sizes(s, spec)} for s in self.sources]
+        self._rows = [{size: _first_rows(s, size, spec) for size in spec.patch_sizes} for s in self.sources]
         weights = np.array([s.weight for s in self.sources])
         self._shares = weights / weights.sum()
         self._signs = np.array([mirror_sign(c) for c in self.sources[0].channels], np.float32)
@@ -159,30 +140,12 @@ class SequenceDataset(Dataset[SequenceBatch]):
         anchor = int(rng.choice(lags.anchors))
         later = lags.partners(anchor)
         times = np.sort(np.append(rng.choice(later, spec.n_times - 1, replace=False), anchor))
-        block = 1
-        if spec.coarsen != (1,):
-            block = int(rng.choice([f for f in spec.coarsen if f * size in self._rows[which]] or [1]))
-        cells = size * block
-        if spec.zoom > 1:
-            cells = min(round(cells * _factor(rng, spec.zoom)), _room(source, spec))
-            row = int(rng.choice(_first_rows(source, cells, spec)))
-        else:
-            row = int(rng.choice(self._rows[which][cells]))
+        row = int(rng.choice(self._rows[which][size]))
         width = len(source.longitude)
-        column = int(rng.integers(width if source.periodic else width - cells + 1))
-        patch = read_patch(source, times, row, column, cells)
-        if cells != size * block:
-            patch = _resize(patch, size)
-        elif block > 1:
-            patch = patch.reshape(*patch.shape[:2], size, block, size, block).mean((3, 5))
-        if spec.amplify > 1:
-            patch = patch * np.float32(_factor(rng, spec.amplify))
-        if spec.smooth:
-            patch = smooth_patch(patch, rng.uniform(0, spec.smooth))
+        column = int(rng.integers(width if source.periodic else width - size + 1))
+        patch = read_patch(source, times, row, column, size)
         if spec.mirror and rng.random() < 0.5:
             patch = patch[:, :, ::-1] * self._signs[:, None, None]
-        if spec.turn:
-            patch = turn_patch(patch, int(rng.integers(4)), self.sources[0].channels)
         return np.ascontiguousarray(patch), source.hours[times]
 
 
@@ -194,37 +157,6 @@ def read_patch(source: FieldSource, times: np.ndarray, row: int, column: int, si
     if end > width:
         rest = np.asarray(source.values[times, :, rows, 0 : end - width], np.float32)
         patch = np.concatenate((patch, rest), -1)
-    return patch
-
-
-def smooth_patch(patch: np.ndarray, sigma: float) -> np.ndarray:
-    """Smooth the last two axes by a Gaussian of ``sigma`` cells; edges repeat."""
-    radius = int(np.ceil(3 * sigma))
-    if radius == 0:
-        return patch
-    kernel = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2).astype(np.float32)
-    n = patch.shape[-1]
-    source = np.clip(np.arange(n)[:, None] + np.arange(-radius, radius + 1), 0, n - 1)
-    matrix = np.zeros((n, n), np.float32)
-    np.add.at(matrix, (np.arange(n)[:, None], source), kernel / kernel.sum())
-    return np.asarray(matrix @ patch @ matrix.T)
-
-
-def turn_patch(patch: np.ndarray, quarters: int, channels: Sequence[str]) -> np.ndarray:
-    """Turn square (S, C, n, n), rows from north to south, anticlockwise by quarters of a full turn, winds as vectors.
-
-    Raises:
-        DataError: a wind component without the other.
-    """
-    patch = np.rot90(patch, quarters, (-2, -1))
-    u, v = ([i for i, name in enumerate(channels) if _is_wind(name, letter)] for letter in "uv")
-    if len(u) != len(v):
-        raise DataError(f"turn: got channels {list(channels)}, expected both wind components or none")
-    if u and quarters % 4:
-        patch = patch.copy()
-        for i, j in zip(u, v, strict=True):
-            for _ in range(quarters % 4):
-                patch[:, i], patch[:, j] = -patch[:, j], patch[:, i].copy()
     return patch
 
 
@@ -263,29 +195,6 @@ def rows_inside(source: FieldSource, latitude_band: tuple[float, float]) -> np.n
     """Say of each row, (H,) bool, whether it lies in a band of latitude (degrees, both ends included)."""
     south, north = latitude_band
     return np.asarray((source.latitude >= south - 1e-6) & (source.latitude <= north + 1e-6))
-
-
-def _drawn_sizes(source: FieldSource, spec: SequenceSpec) -> list[int]:
-    """Cells per side that patches of this source are cut with: every size × block that fits, and every size."""
-    room = _room(source, spec)
-    blocks = [f for f in spec.coarsen if f == 1 or f * max(spec.patch_sizes) <= room] or [1]
-    return [size * f for size in spec.patch_sizes for f in blocks]
-
-
-def _room(source: FieldSource, spec: SequenceSpec) -> int:
-    """Side of the largest patch that fits into the latitude band."""
-    return min(int(rows_inside(source, spec.latitude_band).sum()), len(source.longitude))
-
-
-def _factor(rng: np.random.Generator, largest: float) -> float:
-    """Draw from 1/largest to largest, uniform in logarithm."""
-    return float(largest ** rng.uniform(-1, 1))
-
-
-def _resize(patch: np.ndarray, size: int) -> np.ndarray:
-    """Interpolate (S, C, n, n) to (S, C, size, size), bilinear; area means where cells grow."""
-    fields = torch.from_numpy(np.ascontiguousarray(patch))
-    return F.interpolate(fields, (size, size), mode="bilinear", antialias=True).numpy()
 
 
 def _first_rows(source: FieldSource, size: int, spec: SequenceSpec) -> np.ndarray:

@@ -49,7 +49,7 @@ class TrainConfig(SequenceSpec):
         encoder, encoder_options: preset of ``atmoloss.networks`` and arguments that override it.
         initial_weights: weights (bundled name, folder or Hub repository) whose encoder, head and normalisation the run
             starts from; they must have this configuration's architecture and channels. Empty: random ones.
-        head: ``"metric"``, ``"difference"`` or ``"published"``.
+        head: ``"metric"`` or ``"published"``.
         optimizer: ``"adamw"`` (one-cycle schedule) or ``"sgd"`` (Hoffmann & Lessig: momentum 0.9, each
             tensor's gradient clipped on its own, rate divided by ten when the loss stalls).
         steps: optimizer steps.
@@ -57,21 +57,16 @@ class TrainConfig(SequenceSpec):
         weight_decay: of convolution and dense kernels, in the optimizer's own convention.
         gradient_clip: largest norm of the gradient.
         ranking_weight: of the ranking term (metric head): how often the earlier of two fields is nearer.
-        ranking_temperature: of that term, and of the artefact and detail terms, in units of log d.
-        regression_weight: of the squared error of the expected lag, in units of the longest lag.
         artefact_weight: of the artefact term (metric head), see ``atmoloss.training.artefacts``: a field whose
             small scales are a regular pattern must be farther from the truth than one without small scales.
         detail_weight: of the detail term (metric head), see ``atmoloss.training.artefacts.misplace``: a field whose
             small scales are partly in the wrong place must be nearer to the truth than one without small scales.
         detail_coherence: of those small scales with the truth, at the least, in [0, 1).
-        average_decay: of the exponential moving average of the weights, which is what is validated and
-            exported; 0 for none.
         subset_steps, subset_batches: first steps repeat that many batches (the original needs this start).
         epoch_steps: steps after which the ``sgd`` schedule looks at the mean loss.
         freeze_batch_norm_after: step after which batch norm keeps its running statistics and uses them, so that
             the network trains as it will ship and does not depend on who else is in the batch; −1: never.
         precision: ``"float32"`` or ``"bfloat16"`` (autocast of the encoder).
-        channels_last: memory layout of the encoder.
         seed: of weights and batches.
         workers, threads: data processes and torch threads; neither changes the batches.
         timeout_minutes: how long one process of a distributed run waits for another.
@@ -100,18 +95,14 @@ class TrainConfig(SequenceSpec):
     weight_decay: float = 0.02
     gradient_clip: float = 1.0
     ranking_weight: float = 0.0
-    ranking_temperature: float = 0.1
-    regression_weight: float = 0.0
     artefact_weight: float = 0.0
     detail_weight: float = 0.0
     detail_coherence: float = 0.3
-    average_decay: float = 0.0
     subset_steps: int = 0
     subset_batches: int = 0
     epoch_steps: int = 0
     freeze_batch_norm_after: int = -1
     precision: str = "float32"
-    channels_last: bool = True
     seed: int = 0
     workers: int = 1
     threads: int = 0
@@ -128,7 +119,7 @@ class TrainConfig(SequenceSpec):
     def __post_init__(self) -> None:
         allowed = {
             "recipe": tuple(RECIPES),
-            "head": ("metric", "difference", "published"),
+            "head": ("metric", "published"),
             "optimizer": ("adamw", "sgd"),
             "precision": ("float32", "bfloat16"),
         }
@@ -138,13 +129,12 @@ class TrainConfig(SequenceSpec):
         lowest = {"n_times": 2, "n_classes": 2, "base_step": 1, "batch_size": 1, "steps": 1, "log_every": 1}
         lowest |= {"validate_every": 1, "checkpoint_every": 1, "workers": 0, "threads": 0, "seed": 0}
         lowest |= {"timeout_minutes": 1, "freeze_batch_norm_after": -1}
-        lowest |= {"zoom": 1, "amplify": 1}
         for key, low in lowest.items():
             if getattr(self, key) < low:
                 raise ConfigError(f"{key}: got {getattr(self, key)}, expected at least {low}")
         if not self.variables:
             raise ConfigError("variables: got none, expected at least one name")
-        for key in ("average_decay", "detail_coherence", "low_pass_share"):
+        for key in ("detail_coherence", "low_pass_share"):
             if not 0 <= getattr(self, key) < 1:
                 raise ConfigError(f"{key}: got {getattr(self, key)}, expected at least 0 and less than 1")
         for keys, used, needs in _USED_ONLY_WITH:
@@ -170,11 +160,6 @@ def _has_metric_head(config: TrainConfig) -> bool:
 _USED_ONLY_WITH: tuple[tuple[tuple[str, ...], Callable[[TrainConfig], Any], str], ...] = (
     (("ranking_weight", "artefact_weight", "detail_weight"), _has_metric_head, "head = 'metric'"),
     (("ranking_weight",), lambda c: c.n_times > 2, "n_times of at least 3: two distances have to be ordered"),
-    (
-        ("ranking_temperature",),
-        lambda c: c.ranking_weight or c.artefact_weight or c.detail_weight,
-        "a ranking_weight, artefact_weight or detail_weight",
-    ),
     (("detail_coherence",), lambda c: c.detail_weight, "a detail_weight"),
     (
         ("low_pass_share",),

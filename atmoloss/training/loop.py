@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import logging
 import math
@@ -232,11 +231,7 @@ def train(
         normalization = LogNormalization(**state["normalization"])
         log.info("continuing after step %d", start)
     normalization.to(device)
-    average = copy.deepcopy(model) if config.average_decay else None
-    if average is not None and state is not None:
-        average.load_state_dict(state["average"])
-    if config.channels_last:
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     objective = SequenceObjective(model, config).to(device)
     wrapped = team.wrap(objective)
     loader = DataLoader(
@@ -269,8 +264,7 @@ def train(
         if 0 <= config.freeze_batch_norm_after < step:
             fix_batch_norm(model)
         x = normalization(fields.flatten(0, 1).to(device, non_blocking=True))
-        if config.channels_last:
-            x = x.contiguous(memory_format=torch.channels_last)
+        x = x.contiguous(memory_format=torch.channels_last)
         with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=config.precision == "bfloat16"):
             # Each process draws its own patterns, each step others.
             generator = torch.Generator().manual_seed((config.seed << 32) + step * team.size + team.rank)
@@ -282,8 +276,6 @@ def train(
         out["loss"].backward()
         clip_gradients(model, config)
         optimizer.step()
-        if average is not None:
-            update_average(average, model, config.average_decay, step)
         epoch_loss = [epoch_loss[0] + numbers["loss"], epoch_loss[1] + 1]
         _advance(scheduler, config, step, epoch_loss)
         for name, number in numbers.items():
@@ -299,17 +291,13 @@ def train(
         saves = step % config.checkpoint_every == 0 or step == config.steps
         if validates or saves:
             team.average_buffers(model)
-            if average is not None:
-                team.average_buffers(average)
         if validates and splits["validation"]:
-            shown = average or model
-            report(step, {"validation_2afc": validate(config, shown, normalization, splits["validation"], team)})
+            report(step, {"validation_2afc": validate(config, model, normalization, splits["validation"], team)})
         if saves and team.leads:
             saved = {
                 "step": step,
                 "epoch_loss": epoch_loss,
                 "model": model.state_dict(),
-                **({"average": average.state_dict()} if average is not None else {}),
                 "optimizer": optimizer.state_dict(),
                 "scheduler": scheduler.state_dict(),
                 "normalization": normalization.constants(),
@@ -319,20 +307,6 @@ def train(
     bar.close()
     if metrics is not None:
         metrics.close()
-
-
-@torch.no_grad()
-def update_average(average: nn.Module, model: nn.Module, decay: float, step: int) -> None:
-    """Move the averaged weights and batch-norm statistics towards those of ``model``.
-
-    Early steps count less, so that the start is forgotten: the decay is at most (1 + step) / (10 + step).
-    """
-    keep = min(decay, (1 + step) / (10 + step))
-    for mean, now in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
-        if mean.is_floating_point():
-            mean.lerp_(now, 1 - keep)
-        else:
-            mean.copy_(now)
 
 
 def clip_gradients(model: nn.Module, config: TrainConfig) -> None:

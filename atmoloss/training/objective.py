@@ -13,13 +13,15 @@ from atmoloss.heads import MetricHead, PretextModel
 from atmoloss.training import artefacts
 from atmoloss.training.config import TrainConfig
 
+_TEMPERATURE = 0.1  # of the ranking terms, in units of log d
+
 
 class SequenceObjective(nn.Module):
     """Encode sequences once and score all pairs.
 
     Args:
         model: encoder and head.
-        config: of the run: weights and temperature of the terms, S, hours per class.
+        config: of the run: weights of the terms, S, hours per class.
     """
 
     def __init__(self, model: PretextModel, config: TrainConfig) -> None:
@@ -70,7 +72,7 @@ class SequenceObjective(nn.Module):
                 log_d = distances.clamp_min(1e-12).log()
                 gap = log_d[:, self.far] - log_d[:, self.near]
                 out["ranking"] = (gap > 0).float().mean().detach()
-                ranking = F.softplus(-gap / config.ranking_temperature).mean()
+                ranking = F.softplus(-gap / _TEMPERATURE).mean()
         else:
             logits = head(*(self._pairs(features, index) for index in (self.first, self.second)))
             logits = logits.unflatten(0, classes.shape)
@@ -80,11 +82,6 @@ class SequenceObjective(nn.Module):
         out["loss"] = out["cross_entropy"]
         if ranking is not None and config.ranking_weight:
             out["loss"] = out["loss"] + config.ranking_weight * ranking
-        if config.regression_weight:
-            k = flat.shape[1]
-            expected = flat.softmax(1) @ torch.arange(k, dtype=flat.dtype, device=flat.device)
-            out["regression"] = ((expected - target) / k).square().mean()
-            out["loss"] = out["loss"] + config.regression_weight * out["regression"]
         if teaches and isinstance(head, MetricHead):
             truth_features = {name: self._for_teachers(f) for name, f in features.items()}
             parts = {name: f[count:].chunk(len(made)) for name, f in every.items()}
@@ -99,7 +96,7 @@ class SequenceObjective(nn.Module):
                 gaps["detail"] = config.detail_weight, to_truth["smooth"] - to_truth["detail"]
             for name, (weight, gap) in gaps.items():
                 out[name] = (gap > 0).float().mean().detach()
-                out["loss"] = out["loss"] + weight * F.softplus(-gap / config.ranking_temperature).mean()
+                out["loss"] = out["loss"] + weight * F.softplus(-gap / _TEMPERATURE).mean()
         return out
 
     def _for_teachers(self, x: Tensor) -> Tensor:

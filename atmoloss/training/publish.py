@@ -41,7 +41,7 @@ def load_model(config: TrainConfig, run: Path) -> tuple[PretextModel, LogNormali
     if state is None:
         raise ConfigError(f"export: {run} has no checkpoint yet")
     model = build_model(config)
-    model.load_state_dict(state.get("average", state["model"]))
+    model.load_state_dict(state["model"])
     return model.eval(), LogNormalization(**state["normalization"]), state["step"]
 
 

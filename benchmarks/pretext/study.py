@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tomllib
 import torch
 
 from atmoloss.data.sources import FieldSource, split_by_date
@@ -114,12 +115,13 @@ def by_source(row: Mapping[str, float]) -> str:
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
-    """Return the Markdown table: means over seeds, arms in the order of study.toml."""
+    """Return the Markdown table: means over seeds, arms in the order of study.toml, removed ones last."""
     lines = [
         "| arm | what | seeds | " + " | ".join(SHORT.values()) + " | mean | Mflop per cell |",
         "|---|---|---|" + "---|" * (len(SHORT) + 2),
     ]
-    for arm, entry in STUDY["arms"].items():
+    about = {arm: entry["about"] for arm, entry in STUDY["arms"].items()} | STUDY["removed"]
+    for arm, text in about.items():
         mine = [r for r in rows if r["arm"] == arm]
         if not mine:
             continue
@@ -128,7 +130,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         mean = values.mean(1)
         spread = f" ± {mean.std(ddof=1):.3f}" if len(mine) > 1 else ""
         lines.append(
-            f"| {arm} | {entry['about']} | {len(mine)} | {' | '.join(cells)} | {mean.mean():.3f}{spread} | "
+            f"| {arm} | {text} | {len(mine)} | {' | '.join(cells)} | {mean.mean():.3f}{spread} | "
             f"{mine[0]['mflop_per_cell']:.3f} |"
         )
     return "\n".join(lines) + "\n"

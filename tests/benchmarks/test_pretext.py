@@ -72,6 +72,9 @@ def test_study_arms_are_configurations():
     study = load("pretext", "study")
     names = [study.config_of(arm, 0).name for arm in study.STUDY["arms"]]
     assert names == list(study.STUDY["arms"])
+    results = study.read_results()
+    assert {row["arm"] for row in results} <= {*names, *study.STUDY["removed"]}
+    assert (study.RESULTS / "study.md").read_text(encoding="utf-8") == study.table(results)
     simulated = {s.name: s.weight for s in study.config_of("sources-simulated", 0).sources}
     assert [name for name, weight in simulated.items() if weight] == ["speedy-T85-sigma0.883"]
 

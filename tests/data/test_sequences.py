@@ -15,8 +15,6 @@ from atmoloss.data.sequences import (
     SequenceSpec,
     mirror_sign,
     read_patch,
-    smooth_patch,
-    turn_patch,
     valid_anchors,
 )
 from atmoloss.data.sources import FieldSource, parse_periods, split_by_date
@@ -245,72 +243,3 @@ def test_sha256_sees_any_changed_value(place):
     assert dataclasses.replace(a, values=values).sha256() != a.sha256()
     assert make_source(np.arange(0, 240, 6)).sha256() == a.sha256()
     assert a.select(a.times > a.times[3]).sha256() != a.sha256()
-
-
-def test_smoothing_is_scipys() -> None:
-    ndimage = pytest.importorskip("scipy.ndimage")
-    patch = np.random.default_rng(0).standard_normal((2, 3, 20, 20)).astype(np.float32)
-    for sigma in (0.4, 1.0, 2.3):
-        expected = ndimage.gaussian_filter(patch, (0, 0, sigma, sigma), mode="nearest", radius=int(np.ceil(3 * sigma)))
-        np.testing.assert_allclose(smooth_patch(patch, sigma), expected, atol=1e-5)
-    assert smooth_patch(patch, 0.0) is patch
-
-
-def test_coarsened_patches_are_block_means() -> None:
-    source = make_source(np.arange(0, 100, 3))
-    spec = dataclasses.replace(SPEC, coarsen=(2,))
-    batch = SequenceDataset([source], spec, seed=0, length=1)[0]
-    assert batch.fields.shape == (5, 3, 2, 16, 16)
-    along_row = batch.fields[..., 0, 0, :]
-    step = (along_row[..., 1:] - along_row[..., :-1]).abs()
-    assert (step == 2).all()  # columns count by one in the source, by two in means of two
-    assert ((batch.fields[:, :, 0] * 2) % 2 == 1).all()  # the mean of columns c and c + 1, rows by thousands
-
-
-def test_coarsening_leaves_small_grids_as_they_are() -> None:
-    source = make_source(np.arange(0, 100, 3))  # 40 rows: two blocks of 16 fit, four do not
-    spec = dataclasses.replace(SPEC, coarsen=(1, 4))
-    plain = SequenceDataset([source], dataclasses.replace(spec, coarsen=(1,)), seed=0, length=1)[0]
-    mixed = SequenceDataset([source], spec, seed=0, length=1)[0]
-    for batch in (plain, mixed):
-        assert ((batch.fields[..., 1:] - batch.fields[..., :-1]).abs() == 1).all()
-
-
-def test_zoomed_patches_are_interpolated_from_larger_and_smaller_ones() -> None:
-    source = make_source(np.arange(0, 100, 3))  # 40 rows hold 16 cells times at most 2.5
-    spec = dataclasses.replace(SPEC, zoom=4.0, batch_size=32, mirror=False)
-    batch = SequenceDataset([source], spec, seed=0, length=1)[0]
-    assert batch.fields.shape == (32, 3, 2, 16, 16)
-    # Rows count by a thousand in the source: the step between two rows of the patch is the zoom.
-    zoom = (batch.fields[:, 0, 0, 8, 7] - batch.fields[:, 0, 0, 7, 7]) / 1e3
-    assert 0.249 < zoom.min() < 0.5
-    assert 1.5 < zoom.max() < 2.55  # 2.5, and what anti-aliasing does to it
-
-
-def test_amplified_sequences_share_one_factor() -> None:
-    source = make_source(np.arange(0, 100, 3))
-    plain = SequenceDataset([source], dataclasses.replace(SPEC, batch_size=16, mirror=False), seed=0, length=1)[0]
-    spec = dataclasses.replace(SPEC, amplify=2.0, batch_size=16, mirror=False)
-    batch = SequenceDataset([source], spec, seed=0, length=1)[0]
-    factor = (batch.fields / plain.fields).flatten(1)
-    torch.testing.assert_close(factor, factor[:, :1].expand_as(factor))
-    assert 0.5 <= factor.min() < 0.8
-    assert 1.25 < factor.max() <= 2.0
-
-
-@pytest.mark.parametrize("quarters", range(4))
-def test_vorticity_of_a_turned_wind_is_the_turned_vorticity(quarters) -> None:
-    def derivatives(winds):  # on a plane, rows from north to south
-        u, v = winds[:, 0], winds[:, 1]
-        (u_y, u_x), (v_y, v_x) = (np.gradient(c, axis=(-2, -1)) for c in (u, v))
-        return np.stack((u_x - v_y, v_x + u_y), 1)
-
-    winds = np.random.default_rng(0).normal(size=(2, 2, 8, 8))
-    found = derivatives(turn_patch(winds, quarters, ("u10", "v10")))
-    expected = turn_patch(derivatives(winds), quarters, ("divergence", "vorticity"))
-    np.testing.assert_allclose(found, expected, atol=1e-12)
-
-
-def test_half_a_wind_is_not_turned() -> None:
-    with pytest.raises(DataError, match="turn: got channels"):
-        turn_patch(np.zeros((1, 1, 4, 4)), 1, ("u",))

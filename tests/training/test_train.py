@@ -32,7 +32,6 @@ from atmoloss.training.loop import (
     make_scheduler,
     open_sources,
     train,
-    update_average,
 )
 from atmoloss.training.objective import SequenceObjective
 from atmoloss.training.publish import load_model, write_weights
@@ -44,7 +43,7 @@ def weights_of(folder: Path) -> dict[str, torch.Tensor]:
     return state["model"]
 
 
-@pytest.mark.parametrize("more", [{}, {"average_decay": 0.9, "artefact_weight": 0.5, "smooth": 1.0}])
+@pytest.mark.parametrize("more", [{}, {"artefact_weight": 0.5}])
 def test_resume_gives_the_same_weights(more, raw_config, tmp_path):
     config = make_config({**raw_config, **more})
     train(config, tmp_path / "whole")
@@ -65,9 +64,6 @@ def test_resume_gives_the_same_weights(more, raw_config, tmp_path):
 
     a, b = weights_of(tmp_path / "whole"), weights_of(tmp_path / "parts")
     assert a.keys() == b.keys()
-    averages = [runs.load_checkpoint(tmp_path / name).get("average", {}) for name in ("whole", "parts")]
-    assert bool(averages[0]) == bool(more)
-    assert all(torch.equal(averages[0][k], averages[1][k]) for k in averages[0])
     assert all(torch.equal(a[k], b[k]) for k in a)
 
     def losses(folder):
@@ -96,7 +92,7 @@ def test_starts_from_weights_of_the_same_architecture_only(raw_config, tmp_path)
     expected = trained.state_dict()
     assert all(torch.equal(t, expected[n]) for n, t in model.state_dict().items() if t.is_floating_point())
     other = make_config(
-        {**raw_config, "initial_weights": str(tmp_path / "weights"), "head": "difference", "ranking_weight": 0}
+        {**raw_config, "initial_weights": str(tmp_path / "weights"), "head": "published", "ranking_weight": 0}
     )
     with pytest.raises(ConfigError, match=r"initial_weights: tiny@.* have head"):
         load_initial(other, build_model(other))
@@ -246,7 +242,7 @@ def test_resume_refuses_changed_data(raw_config, tmp_path):
         {"variables": ["u10", "v10"]},
         {"variables": ["u10"]},
         {"precision": "bfloat16", "workers": 1},
-        {"channels_last": False, "encoder": "resnet_small", "patch_sizes": [32]},
+        {"encoder": "resnet_small", "patch_sizes": [32]},
         {"ranking_weight": 0.0, "n_times": 2, "patch_sizes": [16, 24]},
     ],
     ids=["winds", "one scalar", "bfloat16", "published encoder", "pairs, two sizes"],
@@ -352,23 +348,6 @@ def test_ranking_term_is_zero_for_ordered_and_large_for_reversed_sequences():
     assert out["loss"] - out["cross_entropy"] > 5
 
 
-def test_regression_term_is_the_squared_error_of_the_expected_lag():
-    torch.manual_seed(0)
-    encoder = Encoder(stage_channels=(4, 6), blocks_per_stage=1, stem_pool=False).eval()
-    model = PretextModel(encoder, MetricHead(encoder.channels, 8))
-    x, hours = torch.randn(2 * 3, 2, 16, 16), torch.tensor([[0, 3, 9], [0, 6, 18]])
-    config = TrainConfig(n_times=3, regression_weight=2.0)
-    out = SequenceObjective(model, config)(x, hours, torch.Generator())
-    errors = []
-    for b in range(2):
-        for i, j in ((0, 1), (0, 2), (1, 2)):
-            posterior = model(x[3 * b + i][None], x[3 * b + j][None]).softmax(1)[0]
-            expected = sum(k * float(p) for k, p in enumerate(posterior))
-            errors.append((expected - (int(hours[b, j] - hours[b, i]) // 3 - 1)) / 8)
-    assert out["regression"].item() == pytest.approx(np.mean(np.square(errors)), rel=1e-3)
-    assert out["loss"].item() == pytest.approx((out["cross_entropy"] + 2 * out["regression"]).item(), rel=1e-6)
-
-
 def test_artefacts_are_waves_in_place_of_small_scales():
     generator = torch.Generator().manual_seed(3)
     truth = torch.randn(64, 2, 32, 32)
@@ -448,20 +427,6 @@ def test_detail_term_asks_that_misplaced_detail_is_nearer_than_none():
     satisfied, cost = share(sees_places=True, coherence=0.6)
     assert satisfied == 1.0
     assert cost > 1e-4  # but by little: the term wants more
-
-
-def test_average_follows_slowly_and_forgets_the_start():
-    model, average = torch.nn.BatchNorm1d(1), torch.nn.BatchNorm1d(1)
-    expected = 0.0
-    for step, value in enumerate((1.0, 2.0, 4.0), 1):
-        torch.nn.init.constant_(model.weight, value)
-        model.num_batches_tracked.fill_(step)
-        torch.nn.init.constant_(average.weight, expected)
-        update_average(average, model, 0.3, step)
-        keep = min(0.3, (1 + step) / (10 + step))
-        expected = keep * expected + (1 - keep) * value
-        assert average.weight.item() == pytest.approx(expected)
-    assert average.num_batches_tracked == 3
 
 
 def test_gains_make_plain_differences_the_trained_distance():
