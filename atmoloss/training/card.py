@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from atmoloss.data.sources import FieldSource
-from atmoloss.evaluation.bootstrap import DEFAULT_BLOCK_DAYS
 from atmoloss.networks import LOW_PASS, Encoder
 from atmoloss.training.config import SourceConfig
+from atmoloss.verification.statistics.bootstrap import DEFAULT_BLOCK_DAYS
 from atmoloss.weights import WeightsInfo, write_atomically
 
 FIGURES = {
