@@ -44,7 +44,7 @@ distributions at cities, tails, moments, pixel errors and grid artefacts, with i
 time. Writes a self-contained HTML page, the same as Markdown with its figures, and the scores as JSON.
 Of forecasts with several runs a page is written for each lead time, and a table of the scores of all of them;
 --run and --lead choose one. All files are read by atmoloss.data.open_fields and lie on one grid.
-docs/evaluation.md defines every score.
+docs/verification.md defines every score.
 """
 _PREPARE = """\
 Read SOURCE (anything that atmoloss.data.open_fields reads: netCDF, Zarr, GRIB, spherical harmonics, URLs), derive
@@ -82,7 +82,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     add_arguments(add("train", "atmoloss.training.main:run", "train an encoder on your data, from a TOML file"))
     add_evaluate_arguments(
-        add("evaluate", "atmoloss.training.evaluate:run", "measure how well weights order fields by their lag")
+        add("evaluate", "atmoloss.lag_2afc.evaluate:run", "measure how well weights order fields by their lag")
     )
     convert = add("convert-keras", "atmoloss.commands:convert_keras", "make weights of the original's", _CONVERT)
     convert.add_argument("source", metavar="SRC", help="folder of the original's checkpoint")

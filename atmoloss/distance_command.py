@@ -22,7 +22,7 @@ from atmoloss.distance import distance_matrix
 from atmoloss.errors import DataError, InputError
 from atmoloss.extractor import load_extractor
 from atmoloss.loss import AtmoDistLoss
-from atmoloss.winds import is_periodic
+from atmoloss.sphere import is_periodic
 
 if TYPE_CHECKING:
     import xarray as xr

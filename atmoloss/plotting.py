@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from atmoloss.errors import InputError, require
-from atmoloss.evaluation.coastlines import draw_coastlines
+from atmoloss.verification.report.coastlines import draw_coastlines
 
 
 def _figure(width: float, height: float) -> tuple[Any, Any]:

@@ -20,9 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from atmoloss.errors import InputError
-
-EARTH_RADIUS = 6.371e6
-"""Mean Earth radius in metres, the default of every derivative here."""
+from atmoloss.sphere import EARTH_RADIUS, is_periodic, regular_step
 
 # Offsets and weights of the fourth-order first derivative for the first, second and an inner point.
 _STENCILS = {
@@ -31,29 +29,6 @@ _STENCILS = {
 }
 _INNER = (1 / 12, -2 / 3, 0.0, 2 / 3, -1 / 12)
 _POLE_TOLERANCE = 1e-4  # degrees
-
-
-def _spacing(values: np.ndarray, name: str) -> float:
-    """Return the grid step in degrees, or raise for a grid that is not regular."""
-    if values.ndim != 1 or values.size < 5:
-        raise InputError(f"{name}: got shape {values.shape}, expected one dimension with at least 5 points")
-    steps = np.diff(values)
-    if name == "longitude":  # a grid may cross the date line: 350 … 359, 0 … 10
-        steps = (steps + 180.0) % 360.0 - 180.0
-    step = float(steps.mean())
-    # Rounded coordinates (float32; 0.1 degrees to three decimals) pass. A Gaussian grid strays from its straight
-    # line by 0.7 to 1.5 % of a step, though its steps differ by less than 1 %. Written so that NaN fails as well.
-    stray = np.abs(np.cumsum(steps) - step * np.arange(1, values.size)).max()
-    if not (step != 0 and stray <= 0.006 * abs(step)):
-        raise InputError(f"{name}: steps from {steps.min():g} to {steps.max():g} degrees, expected a regular grid")
-    return step
-
-
-def is_periodic(longitude: Any) -> bool:
-    """Say whether a regular longitude axis (degrees, 1-D) closes around the globe."""
-    values = np.asarray(longitude, dtype=np.float64)
-    step = abs(_spacing(values, "longitude"))
-    return bool(abs(step * values.size - 360.0) < 0.01 * step)
 
 
 def _derivative(field: Tensor, dim: int, periodic: bool) -> Tensor:
@@ -115,8 +90,8 @@ class WindToVorticityDivergence(nn.Module):
         lon = np.asarray(longitude, dtype=np.float64)
         if np.abs(lat).max(initial=0.0) > 90.0 + _POLE_TOLERANCE:
             raise InputError(f"latitude: values up to {np.abs(lat).max():g}, expected degrees within ±90")
-        self.latitude_step = math.radians(_spacing(lat, "latitude"))
-        self.longitude_step = math.radians(_spacing(lon, "longitude"))
+        self.latitude_step = math.radians(regular_step(lat, "latitude"))
+        self.longitude_step = math.radians(regular_step(lon, "longitude"))
         self.periodic = is_periodic(lon) if periodic is None else periodic
         self.radius = radius
         self._columns = lon.size

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from atmoloss import AtmoDistLoss, atmodist_distance, distance_matrix, load_extractor
 from atmoloss.data.sample import open_sample
 from atmoloss.extractor import Extractor
-from atmoloss.training.lag_2afc import tally_anchors
+from atmoloss.lag_2afc.triples import tally_anchors
 
 PATCH = 64
 FACTOR = 4

@@ -128,7 +128,7 @@ def test_wrong_usage_is_2(capsys, arguments):
     ("verb", "module", "arguments"),
     [
         ("train", "atmoloss.training.main", ["config.toml", "--set", "steps=3"]),
-        ("evaluate", "atmoloss.training.evaluate", ["weights", "a.nc", "b.nc"]),
+        ("evaluate", "atmoloss.lag_2afc.evaluate", ["weights", "a.nc", "b.nc"]),
     ],
 )
 def test_training_verbs_reach_the_training_package(monkeypatch, verb, module, arguments):

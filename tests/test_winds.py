@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from atmoloss.errors import InputError
-from atmoloss.winds import EARTH_RADIUS, WindToVorticityDivergence, is_periodic
+from atmoloss.sphere import EARTH_RADIUS, is_periodic
+from atmoloss.winds import WindToVorticityDivergence
 from tests.tolerances import DTYPES, TOLERANCES, assert_close
 
 SPECTRAL = Path(__file__).resolve().parents[2] / "shared/data/reference_spectral_025_t159.nc"

@@ -8,7 +8,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
 
 from atmoloss.data import spectral, variables
 from atmoloss.data.alignment import on_grid_of
@@ -17,7 +16,6 @@ from atmoloss.data.parts import Layout, as_slice, find_parts, find_winds, layout
 from atmoloss.data.quantities import VARIABLES, quantity
 from atmoloss.data.timeline import Timeline, join_times
 from atmoloss.errors import DataError, InputError, require
-from atmoloss.winds import WindToVorticityDivergence
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -308,6 +306,10 @@ def _differentiation(latitude: np.ndarray, longitude: np.ndarray) -> Callable[..
     Raises:
         InputError: a grid that is neither regular nor a global Gaussian one.
     """
+    import torch  # not at the top: whoever reads and compares fields alone need not wait for it
+
+    from atmoloss.winds import WindToVorticityDivergence
+
     try:
         module = WindToVorticityDivergence(latitude, longitude)
     except InputError as error:

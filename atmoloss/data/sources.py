@@ -15,7 +15,7 @@ from atmoloss.data.quantities import plain_units, quantity
 from atmoloss.data.reading import open_fields
 from atmoloss.data.store import StoredFields, is_store, read_store
 from atmoloss.errors import DataError
-from atmoloss.winds import is_periodic
+from atmoloss.sphere import is_periodic
 
 _HOUR = np.timedelta64(1, "h")
 _HASHED_AT_A_TIME = 16

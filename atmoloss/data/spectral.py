@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from atmoloss.errors import DataError, require
-from atmoloss.winds import EARTH_RADIUS, is_periodic
+from atmoloss.sphere import EARTH_RADIUS, is_periodic
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -16,10 +16,10 @@ import numpy as np
 from atmoloss.data import open_fields
 from atmoloss.data.forecasts import choose_in, has_runs, lead_hours
 from atmoloss.errors import DataError, InputError, require
-from atmoloss.evaluation.evaluate import evaluate_fields
-from atmoloss.evaluation.grid import grid_of, ordered
-from atmoloss.evaluation.report import output_page, write_report
-from atmoloss.evaluation.results import TRUTH
+from atmoloss.verification.evaluate import evaluate_fields
+from atmoloss.verification.report import output_page, write_report
+from atmoloss.verification.results import TRUTH
+from atmoloss.verification.statistics.grid import grid_of, standardise_axes
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -50,7 +50,7 @@ def report(arguments: argparse.Namespace) -> int:
     if arguments.coarse is not None:
         sources[-1] = (_COARSE, f"{arguments.coarse}, bilinear")
         if unresolved_from is None:
-            unresolved_from = 180.0 / grid_of(ordered(data[_COARSE][variables[0]])).step[0]
+            unresolved_from = 180.0 / grid_of(standardise_axes(data[_COARSE][variables[0]])).step[0]
         data[_COARSE] = interpolate_to(data[_COARSE], data[TRUTH])
     page = output_page(arguments.output)
     by_lead = split_by_lead(data)
@@ -148,7 +148,7 @@ def interpolate_to(coarse: xr.Dataset, fine: xr.Dataset) -> xr.Dataset:
     if not times.size:
         raise DataError("coarse: has no time in common with the truth, expected fields of the same times")
     data = coarse.sel(time=times)
-    grid = grid_of(ordered(data[next(iter(data.data_vars))]))
+    grid = grid_of(standardise_axes(data[next(iter(data.data_vars))]))
     west = grid.longitude[0]
     longitude = (fine["longitude"].values - west) % 360.0 + west
     if grid.periodic:

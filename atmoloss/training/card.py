@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from atmoloss.data.sources import FieldSource
-from atmoloss.evaluation.bootstrap import DEFAULT_BLOCK_DAYS
 from atmoloss.files import write_atomically
 from atmoloss.networks import LOW_PASS, Encoder
 from atmoloss.training.config import SourceConfig
+from atmoloss.verification.statistics.bootstrap import DEFAULT_BLOCK_DAYS
 from atmoloss.weights import WeightsInfo
 
 FIGURES = {

@@ -22,14 +22,14 @@ from atmoloss.data.sources import FieldSource, describe_channels, open_source, s
 from atmoloss.errors import ConfigError
 from atmoloss.extractor import load_strictly
 from atmoloss.heads import MetricHead, PretextModel, build_head
+from atmoloss.lag_2afc.baselines import extractor_measure
+from atmoloss.lag_2afc.triples import measure_source
 from atmoloss.networks import Encoder, build_encoder
 from atmoloss.normalization import LogNormalization
 from atmoloss.training import checkpoint as runs
-from atmoloss.training.baselines import extractor_measure
 from atmoloss.training.config import TrainConfig, make_config
 from atmoloss.training.distributed import ALONE, Team, fix_batch_norm
 from atmoloss.training.export import build_extractor, curves_of, scales_and_layers
-from atmoloss.training.lag_2afc import measure_source
 from atmoloss.training.objective import SequenceObjective
 from atmoloss.training.progress import Progress, flat, open_tensorboard
 

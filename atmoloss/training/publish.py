@@ -18,11 +18,11 @@ from atmoloss.errors import ConfigError
 from atmoloss.extractor import load_extractor
 from atmoloss.files import write_atomically
 from atmoloss.heads import PretextModel
+from atmoloss.lag_2afc.evaluate import evaluate_source, winds_of
 from atmoloss.normalization import LogNormalization
 from atmoloss.training import checkpoint as runs
 from atmoloss.training.card import describe_data, public_path, write_card
 from atmoloss.training.config import TrainConfig
-from atmoloss.training.evaluate import evaluate_source, winds_of
 from atmoloss.training.export import Curves, build_extractor, build_info, curves_of, scales_and_layers, tensors_of
 from atmoloss.training.figures import write_figures
 from atmoloss.training.loop import build_model, open_sources

@@ -28,9 +28,7 @@ from atmoloss.data.sequences import SequenceDataset, read_patch
 from atmoloss.data.sources import FieldSource, split_by_date
 from atmoloss.extractor import Extractor
 from atmoloss.files import write_atomically
-from atmoloss.networks import Encoder
-from atmoloss.normalization import LogNormalization
-from atmoloss.training.baselines import (
+from atmoloss.lag_2afc.baselines import (
     absolute_distances,
     extractor_measure,
     pixel_measures,
@@ -38,10 +36,12 @@ from atmoloss.training.baselines import (
     squared_distances,
     ssim_measure,
 )
+from atmoloss.lag_2afc.evaluate import winds_of
+from atmoloss.lag_2afc.triples import Measure, PatchFields, measure_source
+from atmoloss.networks import Encoder
+from atmoloss.normalization import LogNormalization
 from atmoloss.training.config import TrainConfig
-from atmoloss.training.evaluate import winds_of
 from atmoloss.training.export import build_extractor
-from atmoloss.training.lag_2afc import Measure, PatchFields, measure_source
 from atmoloss.training.loop import build_model, fit_normalization, make_optimizer, make_scheduler, open_sources
 
 FLOW_PATCHES = 2

@@ -19,10 +19,10 @@ from study import RESULTS, SHORT
 from atmoloss import load_extractor
 from atmoloss.data.sources import split_by_date
 from atmoloss.files import write_atomically
-from atmoloss.training.baselines import extractor_measure, pixel_measures
+from atmoloss.lag_2afc.baselines import extractor_measure, pixel_measures
+from atmoloss.lag_2afc.evaluate import winds_of
+from atmoloss.lag_2afc.triples import Measure, iterate_patches, tally_anchors
 from atmoloss.training.config import read_config
-from atmoloss.training.evaluate import winds_of
-from atmoloss.training.lag_2afc import Measure, iterate_patches, tally_anchors
 from atmoloss.training.loop import open_sources
 
 BASELINE = "MAE of winds, Gaussian σ 4"

@@ -23,13 +23,13 @@ from atmoloss.data.sources import FieldSource, split_by_date
 from atmoloss.extractor import Extractor
 from atmoloss.files import write_atomically
 from atmoloss.heads import PretextModel
+from atmoloss.lag_2afc.baselines import mixtures, pixel_measures, random_extractor
+from atmoloss.lag_2afc.evaluate import winds_of
+from atmoloss.lag_2afc.triples import Measure, measure_source
 from atmoloss.networks import Encoder
-from atmoloss.training.baselines import mixtures, pixel_measures, random_extractor
 from atmoloss.training.checkpoint import read_record
 from atmoloss.training.config import TrainConfig
-from atmoloss.training.evaluate import winds_of
 from atmoloss.training.export import build_extractor, lag_curves, scales_and_layers
-from atmoloss.training.lag_2afc import Measure, measure_source
 from atmoloss.training.loop import open_sources
 from atmoloss.training.publish import load_model
 

@@ -28,9 +28,9 @@ from atmoloss import load_extractor
 from atmoloss.data import open_fields
 from atmoloss.data.sources import FieldSource, source_from_dataset, split_by_date
 from atmoloss.files import write_atomically
-from atmoloss.training.baselines import extractor_measure, squared_distances
+from atmoloss.lag_2afc.baselines import extractor_measure, squared_distances
+from atmoloss.lag_2afc.triples import Kept, Measure, PatchFields, iterate_patches, tally_anchors
 from atmoloss.training.config import read_config
-from atmoloss.training.lag_2afc import Kept, Measure, PatchFields, iterate_patches, tally_anchors
 from atmoloss.winds import WindToVorticityDivergence
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "default.toml"

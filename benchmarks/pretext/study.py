@@ -21,13 +21,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tomllib
 import torch
 
 from atmoloss.data.sources import FieldSource, split_by_date
 from atmoloss.files import write_atomically
+from atmoloss.lag_2afc.evaluate import lag_2afc
 from atmoloss.training.config import TrainConfig, make_config, read_config
-from atmoloss.training.evaluate import lag_2afc
 from atmoloss.training.export import build_extractor
 from atmoloss.training.loop import open_sources, train
 from atmoloss.training.publish import load_model, write_weights

@@ -38,9 +38,9 @@ from srgan.train import run  # noqa: E402
 
 from atmoloss.data.quantities import quantity  # noqa: E402
 from atmoloss.data.sources import FieldSource, split_by_date  # noqa: E402
-from atmoloss.evaluation import evaluate_fields  # noqa: E402
 from atmoloss.files import write_atomically  # noqa: E402
 from atmoloss.training.loop import open_sources  # noqa: E402
+from atmoloss.verification import evaluate_fields  # noqa: E402
 
 RESULTS = HERE / "results"
 ARMS = tomllib.loads((HERE / "arms.toml").read_text(encoding="utf-8"))

@@ -14,10 +14,11 @@ from srgan.config import read_config
 from srgan.store import load_generator
 
 from atmoloss.data.sources import FieldSource
-from atmoloss.evaluation import Evaluation, evaluate_fields, figures, maps
-from atmoloss.evaluation.results import METRICS
 from atmoloss.files import write_atomically
 from atmoloss.training.loop import open_sources
+from atmoloss.verification import Evaluation, evaluate_fields
+from atmoloss.verification.metrics import METRICS
+from atmoloss.verification.report import figures, maps
 
 SHOWN = ("mse", "amse, no GAN", "random-encoder", "atmodist", "atmodist-amse, no GAN")
 VARIABLES = ("divergence", "vorticity", "kinetic_energy")

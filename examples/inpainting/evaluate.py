@@ -28,10 +28,10 @@ from atmoloss import AtmoDistLoss
 from atmoloss.data.sequences import read_patch
 from atmoloss.data.sources import FieldSource, split_by_date
 from atmoloss.errors import AtmolossError, ConfigError, DataError
-from atmoloss.evaluation.bootstrap import BlockBootstrap
 from atmoloss.files import write_atomically
-from atmoloss.training.lag_2afc import tiles
+from atmoloss.lag_2afc.triples import tiles
 from atmoloss.training.loop import open_sources
+from atmoloss.verification.statistics.bootstrap import BlockBootstrap
 
 from . import box
 from .config import InpaintingConfig, make_config

@@ -16,8 +16,8 @@ from atmoloss.data.sequences import Lags, SequenceDataset, SequenceSpec
 from atmoloss.data.sources import FieldSource
 from atmoloss.errors import ConfigError, DataError
 from atmoloss.extractor import Extractor, load_extractor
+from atmoloss.lag_2afc.baselines import random_extractor
 from atmoloss.normalization import LogNormalization
-from atmoloss.training.baselines import random_extractor
 from atmoloss.training.scale import fit_layer_scale
 
 from . import measures

@@ -26,7 +26,7 @@ from atmoloss._version import __version__
 from atmoloss.data.quantities import quantity
 from atmoloss.data.sources import FieldSource, in_periods, open_source, parse_periods
 from atmoloss.errors import AtmolossError, DataError, require
-from atmoloss.winds import is_periodic
+from atmoloss.sphere import is_periodic
 
 from .data import coarsen
 from .models import FACTOR

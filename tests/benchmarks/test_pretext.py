@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from atmoloss.training.lag_2afc import tally_anchors
+from atmoloss.lag_2afc.triples import tally_anchors
 
 from .loading import load
 

@@ -8,7 +8,7 @@ import pytest
 
 from atmoloss.data import open_fields, spectral, synthesise
 from atmoloss.errors import DataError
-from atmoloss.winds import EARTH_RADIUS
+from atmoloss.sphere import EARTH_RADIUS
 
 pytest.importorskip("ducc0")
 xr = pytest.importorskip("xarray")

@@ -13,7 +13,7 @@ from inpainting.train import run
 
 from atmoloss.data.sources import FieldSource
 from atmoloss.errors import ConfigError
-from atmoloss.evaluation.bootstrap import BlockBootstrap
+from atmoloss.verification.statistics.bootstrap import BlockBootstrap
 
 DAY = np.timedelta64(1, "D")
 

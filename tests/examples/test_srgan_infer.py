@@ -15,8 +15,8 @@ from atmoloss.cli import main as atmoloss_main
 from atmoloss.data import open_fields
 from atmoloss.data.sources import FieldSource
 from atmoloss.errors import DataError
-from atmoloss.evaluation.grid import on_common_grid
 from atmoloss.normalization import ORIGINAL_NORMALIZATION, LogNormalization
+from atmoloss.verification.overlap import on_common_grid
 from tests.tolerances import assert_close
 
 xr = pytest.importorskip("xarray")

@@ -29,7 +29,7 @@ def test_the_public_names_load_torch_and_nothing_heavier() -> None:
     assert not (loaded - modules_after("import torch")) & HEAVY
 
 
-@pytest.mark.parametrize("package", ["atmoloss", "atmoloss.evaluation"])
+@pytest.mark.parametrize("package", ["atmoloss", "atmoloss.verification"])
 def test_the_package_alone_loads_no_torch(package: str) -> None:
     assert not modules_after(f"import {package}") & (HEAVY | {"torch"})
 

@@ -54,8 +54,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_contents(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {
-        "atmoloss/evaluation/cities.csv",
-        "atmoloss/evaluation/coastlines.txt",
+        "atmoloss/verification/statistics/cities.csv",
+        "atmoloss/verification/report/coastlines.txt",
         "atmoloss/py.typed",
         "atmoloss/weights/default/config.json",
         "atmoloss/weights/default/model.safetensors",

@@ -15,13 +15,13 @@ import torch
 from atmoloss.errors import ConfigError
 from atmoloss.extractor import Extractor
 from atmoloss.heads import MetricHead, PretextModel
+from atmoloss.lag_2afc.baselines import absolute_distances
+from atmoloss.lag_2afc.triples import measure_source
 from atmoloss.networks import Encoder
 from atmoloss.normalization import LogNormalization
 from atmoloss.training import checkpoint as runs
-from atmoloss.training.baselines import absolute_distances
 from atmoloss.training.config import make_config
 from atmoloss.training.distributed import Team, fix_batch_norm, join
-from atmoloss.training.lag_2afc import measure_source
 from atmoloss.training.loop import _Stream, open_sources, train
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -17,13 +17,13 @@ from atmoloss.cli import main
 from atmoloss.data.sources import split_by_date
 from atmoloss.errors import ConfigError
 from atmoloss.heads import MetricHead, PretextModel, PublishedHead, build_head
+from atmoloss.lag_2afc.baselines import stage_measures
+from atmoloss.lag_2afc.triples import measure_source
 from atmoloss.networks import Encoder
 from atmoloss.training import checkpoint as runs
 from atmoloss.training.artefacts import degrade, misplace
-from atmoloss.training.baselines import stage_measures
 from atmoloss.training.config import TrainConfig, make_config
 from atmoloss.training.export import gains_of, scales_and_layers
-from atmoloss.training.lag_2afc import measure_source
 from atmoloss.training.loop import (
     build_model,
     clip_gradients,

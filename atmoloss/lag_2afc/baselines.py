@@ -1,0 +1,168 @@
+"""The distances that a learned one has to beat: pixel norms of fields and winds, smoothed or not, and SSIM."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from atmoloss.distance import distance_matrix
+from atmoloss.errors import require
+from atmoloss.extractor import Extractor
+from atmoloss.lag_2afc.triples import Measure, PatchFields
+from atmoloss.loss import AtmoDistLoss
+from atmoloss.networks import Encoder
+from atmoloss.normalization import LogNormalization
+from atmoloss.weights import WeightsInfo
+
+_ENCODED_AT_A_TIME = 64
+
+
+def squared_distances(features: Tensor) -> Tensor:
+    """Squared Euclidean distances (T, T) between rows of (T, D), in float64."""
+    x = features.double()
+    x = x - x.mean(0)
+    squares = x.square().sum(1)
+    return (squares[:, None] + squares[None, :] - 2 * x @ x.T).clamp_min_(0)
+
+
+def absolute_distances(features: Tensor) -> Tensor:
+    """Mean absolute distances (T, T) between rows of (T, D)."""
+    return torch.cdist(features, features, p=1.0) / features.shape[1]
+
+
+def _smooth(sigma: float) -> Callable[[Tensor], Tensor]:
+    radius = round(4 * sigma)
+    offsets = torch.arange(-radius, radius + 1)
+    kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
+    kernel = kernel / kernel.sum()
+
+    def apply(x: Tensor) -> Tensor:
+        c = x.shape[1]
+        rows = kernel.reshape(1, 1, -1, 1).expand(c, 1, -1, 1)
+        x = F.conv2d(F.pad(x, (0, 0, radius, radius), mode="replicate"), rows, groups=c)
+        return F.conv2d(F.pad(x, (radius, radius, 0, 0), mode="replicate"), rows.transpose(2, 3), groups=c)
+
+    return apply
+
+
+_FILTERS: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "": lambda x: x,
+    ", Gaussian σ 1": _smooth(1.0),
+    ", Gaussian σ 2": _smooth(2.0),
+    ", Gaussian σ 4": _smooth(4.0),
+    ", mean of 4x4": lambda x: F.avg_pool2d(x, 4),
+}
+_NORMS: Mapping[str, Callable[[Tensor], Tensor]] = {"MSE": squared_distances, "MAE": absolute_distances}
+
+
+def _pixel(key: str, norm: Callable[[Tensor], Tensor], prepare: Callable[[Tensor], Tensor]) -> Measure:
+    def measure(patch: PatchFields) -> Tensor | None:
+        return norm(prepare(patch[key]).flatten(1)) if key in patch else None
+
+    return measure
+
+
+def pixel_measures(normalise: Callable[[Tensor], Tensor]) -> dict[str, Measure]:
+    """Return MSE and MAE of the normalised fields and of the winds, each plain and smoothed in four ways.
+
+    Args:
+        normalise: (T, C, h, w) physical fields to comparable channels.
+    """
+
+    def after_normalising(filt: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        return lambda x: filt(normalise(x))
+
+    out: dict[str, Measure] = {}
+    for filter_name, filt in _FILTERS.items():
+        for norm_name, norm in _NORMS.items():
+            out[f"{norm_name} of fields{filter_name}"] = _pixel("fields", norm, after_normalising(filt))
+            out[f"{norm_name} of winds{filter_name}"] = _pixel("winds", norm, filt)
+    return out
+
+
+def ssim_measure(normalise: Callable[[Tensor], Tensor]) -> Measure:
+    """1 − SSIM of the normalised fields (torchmetrics, Gaussian window σ 1.5, range of the patch)."""
+    ssim = require("torchmetrics.functional.image", "metrics").structural_similarity_index_measure
+
+    def measure(patch: PatchFields) -> Tensor:
+        x = normalise(patch["fields"])
+        span = float(x.max() - x.min())
+        out = torch.zeros(len(x), len(x))
+        every = torch.ones(len(x), len(x), dtype=torch.bool).triu(1)
+        for t, asked in enumerate(patch.get("pairs", every)):  # the others would cost as much, and stay 0
+            for later in filter(len, asked.nonzero()[:, 0].split(_ENCODED_AT_A_TIME)):
+                fields = x[later]
+                out[t, later] = 1 - ssim(fields, x[t : t + 1].expand_as(fields), data_range=span, reduction="none")
+        return out
+
+    return measure
+
+
+def extractor_measure(extractor: Extractor, layers: Sequence[str] | None = None) -> Measure:
+    """Return the content distance of an extractor: ``layers`` with equal scales, ``None`` as recommended.
+
+    Without stored scales and layers (a network in training) all stages count as the metric head sums them.
+    """
+    options: dict[str, Any] = {"validate": False}
+    if layers is not None:
+        options |= {"layers": tuple(layers), "scale": "none"}
+    elif not extractor.info.layers:
+        options |= {"layers": tuple(extractor.encoder.stages), "scale": "none"}
+
+    return lambda patch: distance_matrix(patch["fields"], weights=extractor, batch_size=_ENCODED_AT_A_TIME, **options)
+
+
+def stage_measures(extractor: Extractor) -> dict[str, Measure]:
+    """Return ``"distance"``, as :func:`extractor_measure`, and ``"<stage> alone"``; each patch is encoded once."""
+    trained = extractor.encoder.stages
+    factors = AtmoDistLoss(extractor).factors if extractor.info.layers else dict.fromkeys(trained, 1.0)
+    return mixtures(extractor, {"distance": factors, **{f"{stage} alone": {stage: 1.0} for stage in extractor.stages}})
+
+
+def mixtures(extractor: Extractor, factors: Mapping[str, Mapping[str, float]]) -> dict[str, Measure]:
+    """Return a measure per name: the sum of the stages' mean squared differences times their ``factors``.
+
+    Each patch is encoded once for all of them.
+    """
+    last: list[Any] = [None, {}]  # the patch that all measures are asked for in turn
+
+    @torch.no_grad()
+    def stages(patch: PatchFields) -> dict[str, Tensor]:
+        if last[0] is not patch:
+            blocks = torch.split(patch["fields"], _ENCODED_AT_A_TIME)
+            parts = [extractor(block) for block in blocks]
+            rows = {n: torch.cat([part[n].flatten(1) for part in parts]) for n in extractor.stages}
+            last[:] = patch, {n: squared_distances(f) / f.shape[1] for n, f in rows.items()}
+        out: dict[str, Tensor] = last[1]
+        return out
+
+    def mixture(of_stage: Mapping[str, float]) -> Measure:
+        return lambda patch: torch.stack([factor * stages(patch)[n] for n, factor in of_stage.items()]).sum(0)
+
+    return {name: mixture(of_stage) for name, of_stage in factors.items()}
+
+
+def random_extractor(info: WeightsInfo, normalization: LogNormalization, fields: Tensor, seed: int = 0) -> Extractor:
+    """Return an extractor of the architecture of ``info`` with random weights, as good as random ones get.
+
+    Batch-norm statistics are those of ``fields`` (N, C, H, W, physical units), and every stage is scaled to
+    the same mean square, so that none drowns the others.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        encoder = Encoder(**info.encoder)
+    x = normalization(fields)
+    for module in encoder.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = None  # a plain mean over what it sees
+    with torch.no_grad():
+        encoder.train()(x)
+        features = encoder.eval()(x)
+    gains = {n: f.square().mean().rsqrt().expand(f.shape[1]) for n, f in features.items()}
+    info = dataclasses.replace(info, name="random", layers={}, layer_scales={}, sha256="")
+    return Extractor(encoder, normalization, info, gains)

@@ -1,0 +1,194 @@
+"""The maps of a report: cities, moments and an example."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from atmoloss.verification.report.coastlines import draw_coastlines
+from atmoloss.verification.report.drawing import WIDTH, Plot, panels, pretty_name, readable, settings, style, to_plot
+from atmoloss.verification.results import TRUTH, Evaluation
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+# The example shows at most so many degrees of a field, around the North Atlantic storm track.
+_EXAMPLE, _CENTRE = (50.0, 80.0), (45.0, 320.0)
+# A map has about so many pixels from west to east; finer grids are thinned.
+_COLUMNS = 540
+
+
+@settings
+def cities(evaluation: Evaluation, variable: str) -> Plot | None:
+    """Draw the Wasserstein distances at the cities, sorted, and on maps; ``None`` without cities."""
+    data, models = evaluation.curves[variable], evaluation.models
+    if "wasserstein" not in data:
+        return None
+    factor, unit = readable(data["wasserstein"].values, data["wasserstein"].attrs["units"])
+    distances = factor * data["wasserstein"]
+    rows = -(-len(models) // 2)
+    figure, axes = panels(rows + 1, 2, 2.6 + 2.0 * rows)
+    gs = axes[0, 0].get_gridspec()
+    for ax in axes[0]:
+        ax.remove()
+    top = figure.add_subplot(gs[0, :])
+    marks = {"marker": "o", "markersize": 3} if data.sizes["city"] < 20 else {}
+    for model in models:
+        values = np.sort(distances.sel(model=model).values)
+        top.plot(np.arange(1, values.size + 1), values, label=model, **marks, **style(models, model))
+    top.xaxis.get_major_locator().set_params(integer=True)
+    top.set(
+        xlabel="cities, sorted for each model", ylabel=f"Wasserstein-1 [{unit}]", xlim=(1, values.size), ylim=(0, None)
+    )
+    top.grid(alpha=0.25)
+    top.legend(frameon=False)
+    highest = float(np.percentile(distances.values, 98)) or 1.0
+    points = None
+    for ax, model in zip(axes[1:].ravel(), models, strict=False):
+        points = ax.scatter(
+            _near(data["city_longitude"].values, data["longitude"].values),
+            data["city_latitude"],
+            c=distances.sel(model=model),
+            cmap="viridis_r",
+            vmin=0,
+            vmax=highest,
+            s=11,
+            edgecolors="0.3",
+            linewidths=0.3,
+            zorder=3,  # over the coastlines
+        )
+        _map_axes(ax, data, model)
+    for ax in axes[1:].ravel()[len(models) :]:
+        ax.remove()
+    _bar(figure, points, axes[1:].ravel()[: len(models)], f"Wasserstein-1 [{unit}]", extend="max")
+    return to_plot(
+        figure,
+        f"cities_{variable}.svg",
+        f"Wasserstein-1 distance between model and truth of {pretty_name(variable)} over time at "
+        f"{evaluation.settings['n_cities']} cities.",
+        f"Sorted Wasserstein distances of {pretty_name(variable)} at cities per model, and maps of them",
+    )
+
+
+def _near(longitude: np.ndarray, axis: np.ndarray) -> np.ndarray:
+    """Turn longitudes to the range of an axis."""
+    return np.asarray((longitude - axis[0] + 0.5) % 360.0 + axis[0] - 0.5)
+
+
+def _map_axes(ax: Any, data: xr.Dataset, title: str) -> None:
+    latitude, longitude = data["latitude"].values, data["longitude"].values
+    ax.set(xlim=(longitude[0], longitude[-1]), ylim=(latitude[-1], latitude[0]))
+    draw_coastlines(ax, longitude[0], longitude[-1])
+    ax.set_aspect(1 / max(0.3, np.cos(np.deg2rad(latitude[[0, -1]].mean()))))
+    ax.set_title(title, fontsize=8.5)
+    ax.tick_params(labelsize=6.5)
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_formatter("{x:g}°")
+
+
+def _limits(values: np.ndarray) -> dict[str, Any]:
+    """Return colour map and limits: diverging about 0 where that lies inside the values, else sequential."""
+    low, high = np.percentile(values, [0.5, 99.5])
+    if low < 0 < high:
+        bound = max(-low, high)
+        return {"cmap": "RdBu_r", "vmin": -bound, "vmax": bound}
+    return {"cmap": "viridis", "vmin": low, "vmax": high if high > low else low + 1.0}
+
+
+def _maps(
+    figure: Any,
+    axes: np.ndarray,
+    data: xr.Dataset,
+    pictures: list[tuple[str, np.ndarray]],
+    unit: str,
+    scale: int | None = None,
+) -> None:
+    """Draw maps that share one colour scale, made for the first ``scale`` of them, or for all."""
+    limits = _limits(
+        np.concatenate([values.ravel() for _, values in (pictures if scale is None else pictures[:scale])])
+    )
+    factor, text = readable([limits["vmin"], limits["vmax"]], unit)
+    limits |= {name: factor * limits[name] for name in ("vmin", "vmax")}
+    mesh = None
+    thin = slice(None, None, max(1, data.sizes["longitude"] // _COLUMNS))
+    axis = data["longitude"].values[thin], data["latitude"].values[thin]
+    for ax, (title, values) in zip(axes, pictures, strict=True):
+        mesh = ax.pcolormesh(*axis, factor * values[thin, thin], shading="nearest", **limits)
+        _map_axes(ax, data, title)
+    _bar(figure, mesh, axes, f"[{text}]", extend="both")
+
+
+def _bar(figure: Any, mesh: Any, axes: np.ndarray, label: str, extend: str) -> None:
+    rows = len({ax.get_subplotspec().rowspan.start for ax in axes})
+    bar = figure.colorbar(
+        mesh, ax=axes.tolist(), shrink=1.0 if rows == 1 else 0.7, aspect=12 if rows == 1 else 30, extend=extend
+    )
+    bar.set_label(label)
+
+
+@settings
+def moment_maps(evaluation: Evaluation, variable: str) -> Plot | None:
+    """Draw mean and standard deviation of the truth, and the errors of each model; ``None`` of the kinetic energy."""
+    data, models = evaluation.curves[variable], evaluation.models
+    if "mean" not in data:
+        return None
+    unit = data["mean"].attrs["units"]
+    shape = _panel_shape(data)
+    figure, axes = panels(1 + len(models), 2, (1 + len(models)) * shape + 0.2)
+    for column, (name, text) in enumerate((("mean", "mean"), ("std", "standard deviation"))):
+        truth = data[name].sel(dataset=TRUTH).values
+        _maps(figure, axes[:1, column], data, [(f"truth: {text}", truth)], unit)
+        errors = [(f"{m} − truth: {text}", data[name].sel(dataset=m).values - truth) for m in models]
+        _maps(figure, axes[1:, column], data, errors, unit)
+    return to_plot(
+        figure,
+        f"moments_{variable}.png",
+        f"Mean and standard deviation of {pretty_name(variable)} over time: truth, and model minus truth.",
+        f"Maps of the mean and standard deviation of {pretty_name(variable)} and of the errors of each model",
+    )
+
+
+def _panel_shape(data: xr.Dataset) -> float:
+    """Return the height of a map that is half the page wide, in inches."""
+    latitude, longitude = data["latitude"].values, data["longitude"].values
+    stretch = max(0.3, np.cos(np.deg2rad(latitude[[0, -1]].mean())))
+    ratio = float((latitude[0] - latitude[-1]) / (longitude[-1] - longitude[0]) / stretch)
+    return float(np.clip(0.38 * WIDTH * ratio, 1.2, 4.0)) + 0.35
+
+
+@settings
+def example(evaluation: Evaluation, variable: str) -> Plot | None:
+    """Draw a part of the fields of truth and models at one time; ``None`` of the kinetic energy."""
+    data = evaluation.curves[variable]
+    if "example" not in data:
+        return None
+    rows, columns = (
+        _window(data[axis].values, degrees, centre)
+        for axis, degrees, centre in zip(("latitude", "longitude"), _EXAMPLE, _CENTRE, strict=True)
+    )
+    part = data.isel(latitude=rows, longitude=columns)
+    names = [str(d) for d in part["dataset"].values]
+    lines = -(-len(names) // 2)
+    figure, axes = panels(lines, 2, lines * _panel_shape(part) + 0.1)
+    pictures = [(n, part["example"].sel(dataset=n).values) for n in names]
+    flat = axes.ravel()
+    for ax in flat[len(names) :]:
+        ax.remove()
+    _maps(figure, flat[: len(names)], part, pictures, part["example"].attrs["units"], scale=1)
+    time = str(np.datetime_as_string(data["example_time"].values, unit="m")).replace("T", " ")
+    return to_plot(
+        figure,
+        f"example_{variable}.png",
+        f"{pretty_name(variable).capitalize()} at {time} UTC.",
+        f"Maps of {pretty_name(variable)} of truth and models at one time",
+    )
+
+
+def _window(axis: np.ndarray, degrees: float, centre: float) -> slice:
+    size = round(degrees / abs(float(axis[1] - axis[0])))
+    if axis.size <= size:
+        return slice(None)
+    nearest = int(np.abs((axis - centre + 180.0) % 360.0 - 180.0).argmin())
+    start = int(np.clip(nearest - size // 2, 0, axis.size - size))
+    return slice(start, start + size)

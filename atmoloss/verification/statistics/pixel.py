@@ -1,0 +1,91 @@
+"""Pixel by pixel: mean squared and absolute error, and structural similarity."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from atmoloss.errors import InputError, require
+from atmoloss.verification.statistics.grid import Grid, aligned
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+# Wang et al. 2004: Gaussian window of 11×11 with σ = 1.5 px, and the two constants.
+_SIGMA, _RADIUS, _K1, _K2 = 1.5, 5, 0.01, 0.03
+
+
+def pixel_errors(field: xr.DataArray, truth: xr.DataArray) -> xr.Dataset:
+    """Return area-weighted errors of each time.
+
+    Structural similarity (Wang et al. 2004, doi:10.1109/TIP.2003.819861) uses a Gaussian window of σ 1.5 px, 11×11,
+    and as dynamic range that of the true field of the time. The window wraps in longitude on a grid that closes;
+    places whose window leaves the grid do not count. On a globe a pixel near the poles is narrow: the window has
+    no fixed size in kilometres.
+
+    Args:
+        field, truth: (time, latitude, longitude) of the same times and grid.
+
+    Returns:
+        ``mse``, ``mae``, ``ssim``, each (time); SSIM is NaN where the truth is constant or fewer than 11 rows or
+        columns are there.
+
+    Raises:
+        InputError: missing values, or grids or times that differ.
+    """
+    true, made = aligned(truth, field, ("truth", "field"))
+    if not np.array_equal(made.times, true.times):
+        raise InputError(f"field, truth: got {made.times.size} and {true.times.size} times, expected the same ones")
+    errors = errors_of_times(made.values, true.values, true.grid)
+    text = {"mse": "mean squared error", "mae": "mean absolute error", "ssim": "structural similarity"}
+    units = {"mse": true.units(2), "mae": true.units(), "ssim": "1"}
+    out: xr.Dataset = require("xarray", "eval").Dataset(
+        {name: true.wrap(values, {}, units=units[name], long_name=text[name]) for name, values in errors.items()}
+    )
+    return out
+
+
+def errors_of_times(made: np.ndarray, truth: np.ndarray, grid: Grid) -> dict[str, np.ndarray]:
+    """Return ``mse``, ``mae`` and ``ssim`` (T,) of values (T, H, W), see :func:`pixel_errors`."""
+    weights = grid.row_weights[:, None] / truth.shape[2]
+    difference = made - truth
+    similarity = [
+        float(np.average(structural_similarity(x, y, grid.periodic), weights=grid.row_weights[_RADIUS:-_RADIUS]))
+        if min(x.shape) > 2 * _RADIUS and np.ptp(y) > 0
+        else np.nan
+        for x, y in zip(made, truth, strict=True)
+    ]
+    return {
+        "mse": (difference**2 * weights).sum((1, 2)),
+        "mae": (np.abs(difference) * weights).sum((1, 2)),
+        "ssim": np.array(similarity),
+    }
+
+
+def structural_similarity(
+    x: np.ndarray, y: np.ndarray, periodic: bool = False, dynamic_range: float | None = None
+) -> np.ndarray:
+    """Return the structural similarity of each row, (…, H − 10), the mean over the windows that lie inside.
+
+    Args:
+        x, y: (…, H, W) of at least 11 rows and columns, float64.
+        periodic: whether columns wrap; otherwise the outer 5 are left out like the outer rows.
+        dynamic_range: L of the constants (K L)²; ``None``: that of ``y``.
+    """
+    correlate = require("scipy.ndimage", "eval").correlate1d
+    offsets = np.arange(-_RADIUS, _RADIUS + 1)
+    kernel = np.exp(-0.5 * (offsets / _SIGMA) ** 2)
+    kernel /= kernel.sum()
+
+    def blur(f: np.ndarray) -> np.ndarray:
+        return np.asarray(correlate(correlate(f, kernel, axis=-2), kernel, axis=-1, mode="wrap"))
+
+    span = float(np.ptp(y)) if dynamic_range is None else dynamic_range
+    mx, my = blur(x), blur(y)
+    xx, yy, xy = blur(x * x) - mx * mx, blur(y * y) - my * my, blur(x * y) - mx * my
+    c1, c2 = (_K1 * span) ** 2, (_K2 * span) ** 2
+    index = (2 * mx * my + c1) * (2 * xy + c2) / ((mx**2 + my**2 + c1) * (xx + yy + c2))
+    columns = slice(None) if periodic else slice(_RADIUS, -_RADIUS)
+    out: np.ndarray = index[..., _RADIUS:-_RADIUS, columns].mean(-1)
+    return out

@@ -1,0 +1,194 @@
+r"""Power and kinetic-energy spectra: on the sphere by spherical harmonics, in a region by a planar transform.
+
+With orthonormal spherical harmonics, :math:`f = \sum_{lm} f_{lm} Y_{lm}`, the power of a field at degree l is
+
+.. math::
+    P_l = \frac{1}{4π} \sum_{m=-l}^{l} |f_{lm}|^2, \qquad \sum_l P_l = \langle f^2 \rangle,
+
+the area mean over the sphere (Parseval). The kinetic energy per unit mass of a wind with vorticity ζ and
+divergence δ on a sphere of radius a is
+
+.. math::
+    E_l = \frac{a^2}{2\,l(l+1)} \left( P_l(ζ) + P_l(δ) \right), \qquad
+    \sum_l E_l = \tfrac12 \langle u^2 + v^2 \rangle.
+
+(Koshyk & Hamilton 2001, doi:10.1175/1520-0469(2001)058<0329:THKESA>2.0.CO;2; where published forms have 1/4
+their harmonics are normalised otherwise.) From winds E_l comes directly from vector spherical harmonics
+(spin 1). A region has no degrees: see :mod:`atmoloss.verification.statistics.planar`.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from atmoloss.errors import InputError, require
+from atmoloss.sphere import EARTH_RADIUS
+from atmoloss.verification.statistics import planar
+from atmoloss.verification.statistics.grid import Field, Grid, aligned
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+
+def power_spectrum(field: xr.DataArray) -> xr.DataArray:
+    """Return the power of a scalar field at each spherical-harmonic degree, for each time.
+
+    Cost on the sphere O(H³) a field, about 2 ms at 1° and 0.1 s at 0.25° on one core.
+
+    Args:
+        field: (time, latitude, longitude). A globe whose rows include both poles, lack one or both of them
+            (added by fourth-order interpolation over the pole), lie half a step off them, or are Gaussian; or a
+            region, which is detrended and tapered, see :mod:`atmoloss.verification.statistics.planar`.
+
+    Returns:
+        (time, degree), square of the field's units; ``degree`` 0 … lmax, on a region the equivalent degree
+        2πa / wavelength.
+
+    Raises:
+        InputError: missing values, other dimensions, or a grid that is neither global nor a region.
+    """
+    data = Field.of(field)
+    return _wrap(data, power_of_degrees(data.values, data.grid), data.units(2), "power")
+
+
+def kinetic_energy_spectrum(
+    *,
+    u: xr.DataArray | None = None,
+    v: xr.DataArray | None = None,
+    vorticity: xr.DataArray | None = None,
+    divergence: xr.DataArray | None = None,
+    radius: float = EARTH_RADIUS,
+) -> xr.DataArray:
+    """Return the kinetic energy per unit mass at each degree, of winds or of vorticity and divergence.
+
+    Args:
+        u, v: eastward and northward wind, m s⁻¹, (time, latitude, longitude).
+        vorticity, divergence: s⁻¹, instead of the winds.
+        radius: of the sphere, metres.
+
+    Returns:
+        (time, degree) in m² s⁻² (CF units ``m2 s-2``); degree 0, which no wind has, is 0 on the globe.
+
+    Raises:
+        InputError: not exactly one of the two pairs, grids that differ; and see :func:`power_spectrum`.
+    """
+    arguments = {"u": u, "v": v, "vorticity": vorticity, "divergence": divergence}
+    given = {name: field for name, field in arguments.items() if field is not None}
+    if set(given) not in ({"u", "v"}, {"vorticity", "divergence"}):
+        raise InputError("u, v, vorticity, divergence: expected u and v, or vorticity and divergence, both of one pair")
+    names, fields = tuple(given), tuple(given.values())
+    a, b = aligned(fields[0], fields[1], (names[0], names[1]))
+    core = energy_of_winds if u is not None else functools.partial(energy_of_derivatives, radius=radius)
+    return _wrap(a, core(a.values, b.values, a.grid), "m2 s-2", "kinetic energy per unit mass")
+
+
+def _wrap(field: Field, power: tuple[np.ndarray, np.ndarray], units: str, what: str) -> xr.DataArray:
+    name = "spherical-harmonic degree" if field.grid.geometry else "equivalent degree, circumference over wavelength"
+    axis = power[0], {"long_name": name, "units": "1"}
+    return field.wrap(power[1], {"degree": axis}, units=units, long_name=f"{what} at each degree")
+
+
+def power_of_degrees(values: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
+    """Return the degrees (K,) and the power (T, K) of values (T, H, W)."""
+    if grid.geometry is None:
+        return planar.power(values, grid)
+    power = np.stack([_degree_power(_analyse(field[None], grid, 0)) for field in values])
+    return np.arange(power.shape[1]), power
+
+
+def energy_of_winds(u: np.ndarray, v: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
+    """Return the degrees (K,) and the kinetic energy (T, K), m² s⁻², of winds (T, H, W), m s⁻¹."""
+    if grid.geometry is None:
+        (degree, first), (_, second) = (planar.power(wind, grid) for wind in (u, v))
+        return degree, 0.5 * first + 0.5 * second
+    pairs = np.stack((-v, u), axis=1)  # southward and eastward
+    power = 0.5 * np.stack([sum(_degree_power(part[None]) for part in _analyse(pair, grid, 1)) for pair in pairs])
+    return np.arange(power.shape[1]), power
+
+
+def energy_of_derivatives(
+    vorticity: np.ndarray, divergence: np.ndarray, grid: Grid, radius: float = EARTH_RADIUS
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the degrees (K,) and the kinetic energy (T, K), m² s⁻², of vorticity and divergence (T, H, W), s⁻¹."""
+    (degree, first), (_, second) = (power_of_degrees(field, grid) for field in (vorticity, divergence))
+    eigenvalue = degree * (degree + 1.0) if grid.geometry else degree**2  # of −a²∇², on the sphere and in the plane
+    factor = np.divide(radius**2, 2 * eigenvalue, out=np.zeros(degree.size), where=eigenvalue > 0)
+    return degree, (first + second) * factor
+
+
+def _analyse(fields: np.ndarray, grid: Grid, spin: int) -> np.ndarray:
+    """Return the coefficients, m-major, of one field (1, H, W) or of (southward, eastward) wind (2, H, W)."""
+    sht = require("ducc0", "eval").sht
+    fields = _add_poles(fields, grid)
+    rows, columns = fields.shape[1:]
+    lmax = min(rows - 2 if grid.geometry == "CC" else rows - 1, (columns - 1) // 2)
+    return np.asarray(
+        sht.analysis_2d(
+            map=np.ascontiguousarray(fields), spin=spin, lmax=lmax, mmax=lmax, geometry=grid.geometry, nthreads=1
+        )
+    )
+
+
+def _add_poles(fields: np.ndarray, grid: Grid) -> np.ndarray:
+    """Add the pole rows that a grid lacks.
+
+    Across the pole a smooth field is even in the distance from it once averaged over longitude, a wind once its
+    components are turned to fixed directions: (4 f(1) − f(2)) / 3 of the two nearest rows is right to fourth order.
+    """
+    turn = np.exp(1j * np.deg2rad(grid.longitude))
+    parts = [fields]
+    for south in (False, True):
+        if not grid.missing_poles[south]:
+            continue
+        near = fields[:, [-1, -2] if south else [0, 1]]
+        if len(fields) == 1:
+            mean = near.mean(-1)
+            row = np.broadcast_to((4 * mean[:, :1] - mean[:, 1:]) / 3, (1, fields.shape[2]))
+        else:
+            phase = turn.conj() if south else turn
+            wind = ((near[1] - 1j * near[0]) * phase).mean(-1)  # u + i v in fixed directions
+            vector = (4 * wind[0] - wind[1]) / 3 * phase.conj()
+            row = np.stack((-vector.imag, vector.real))
+        parts.insert(len(parts) if south else 0, row[:, None])
+    return np.concatenate(parts, axis=1)
+
+
+def _degree_power(coefficients: np.ndarray) -> np.ndarray:
+    """Return P_l of m-major coefficients (1, K) of a real field or of one part of a vector field."""
+    lmax = round((np.sqrt(8 * coefficients.shape[1] + 1) - 3) / 2)
+    degree = np.concatenate([np.arange(m, lmax + 1) for m in range(lmax + 1)])
+    both = np.full(degree.size, 2.0)  # m and −m
+    both[: lmax + 1] = 1.0
+    out: np.ndarray = np.bincount(degree, both * np.abs(coefficients[0]) ** 2) / (4 * np.pi)
+    return out
+
+
+def log_spectral_distance(
+    spectrum: xr.DataArray, reference: xr.DataArray, from_degree: float = 1, to_degree: float | None = None
+) -> xr.DataArray:
+    """Return the root mean square over degrees of the ratio of two spectra in decibels.
+
+    Args:
+        spectrum: with dimension ``degree``; average over time first.
+        reference: of the truth, same degrees.
+        from_degree: first degree that counts: for super-resolution the first that the input did not resolve.
+        to_degree: last one; ``None``: all.
+
+    Returns:
+        dB, over the remaining dimensions; 0 for equal spectra, 3 for twice or half the power everywhere.
+
+    Raises:
+        InputError: no such degree.
+    """
+    last = float(spectrum["degree"].max())
+    chosen = (spectrum["degree"] >= from_degree) & (spectrum["degree"] <= (last if to_degree is None else to_degree))
+    if not bool(chosen.any()):
+        raise InputError(f"from_degree: got {from_degree:g} to {to_degree}, expected degrees up to {last:g}")
+    decibels: Any = 10 * np.log10(spectrum / reference)  # a DataArray; numpy's types know only arrays
+    decibels = decibels.where(chosen, drop=True)
+    out: xr.DataArray = np.sqrt((decibels**2).mean("degree"))
+    out.attrs = {"units": "dB", "long_name": "log-spectral distance"}
+    return out

@@ -1,0 +1,46 @@
+"""Maps of the mean and the standard deviation over time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from atmoloss.errors import require
+from atmoloss.verification.statistics.grid import Field, aligned, area_mean
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+
+def time_moments(field: xr.DataArray) -> xr.Dataset:
+    """Return the mean and the standard deviation (of the population) over time at every point.
+
+    Args:
+        field: (time, latitude, longitude), global or a region.
+
+    Returns:
+        ``mean`` and ``std`` (latitude, longitude), units of the field.
+    """
+    data = Field.of(field)
+    values = data.array.astype(np.float64)
+    maps = {"mean": values.mean("time"), "std": values.std("time")}
+    text = {"mean": "mean over time", "std": "standard deviation over time"}
+    out: xr.Dataset = require("xarray", "eval").Dataset(
+        {name: maps[name].assign_attrs(units=data.units(), long_name=text[name]) for name in maps}
+    )
+    return out
+
+
+def time_moment_errors(field: xr.DataArray, truth: xr.DataArray) -> xr.Dataset:
+    """Return the area-weighted root mean square differences of the maps of mean and standard deviation.
+
+    Raises:
+        InputError: grids that differ.
+    """
+    true, made = aligned(truth, field, ("truth", "field"))
+    difference = time_moments(made.array) - time_moments(true.array)
+    out: xr.Dataset = np.sqrt(difference.map(lambda x: area_mean(x**2)))
+    for name in out:
+        out[name].attrs["units"] = true.units()
+    return out

@@ -1,0 +1,148 @@
+r"""Semivariogram on the sphere: how fast a field decorrelates with distance.
+
+.. math:: γ(h) = \tfrac12 \left\langle (f(x) - f(x'))^2 \right\rangle, \qquad |x - x'| = h \text{ along a great circle}
+
+With power P_l per degree (:mod:`atmoloss.verification.statistics.spectra`) its expectation is
+Σ_l P_l (1 − P_l(cos h/a)), where the last P_l is the Legendre polynomial. It is estimated from random pairs: first
+points uniform on the sphere (in the region, if the grid is one), second points at the distance h in a uniformly random
+direction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from atmoloss.errors import InputError, require
+from atmoloss.sphere import EARTH_RADIUS
+from atmoloss.verification.statistics.grid import Field, Grid, area_mean, standardise_axes
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+LAGS_KM = (25.0, 50.0, 100.0, 200.0, 300.0, 500.0, 1000.0)
+"""Distances of the original evaluation, kilometres."""
+
+
+def semivariance(
+    field: xr.DataArray,
+    lags_km: Sequence[float] = LAGS_KM,
+    *,
+    n_samples: int = 2000,
+    seed: int = 0,
+    method: Literal["nearest", "linear"] = "nearest",
+) -> xr.DataArray:
+    """Return γ of each time, not normalised, from random pairs.
+
+    The pairs depend on the seed and the time alone, so that two fields of one time are sampled at the same points.
+
+    Args:
+        field: (time, latitude, longitude), global or a region.
+        lags_km: great-circle distances, kilometres.
+        n_samples: pairs for each time and lag (the original drew 300).
+        seed: of the pairs.
+        method: ``"nearest"`` as the original: the value of the nearest grid point, which keeps the variance but misses
+            the distance by up to a step; or ``"linear"``, bilinear, which smooths: of white noise on the grid less
+            than half of the variance is left.
+
+    Returns:
+        (time, lag), square of the field's units. In a region pairs that leave it do not count; NaN where none is left.
+
+    Raises:
+        InputError: missing values, lags that are not positive, or another method.
+    """
+    data, lags = Field.of(field), np.asarray(lags_km, np.float64)
+    if lags.ndim != 1 or not (lags > 0).all():
+        raise InputError(f"lags_km: got {lags_km}, expected positive distances in kilometres")
+    if method not in ("linear", "nearest"):
+        raise InputError(f"method: got {method!r}, expected 'linear' or 'nearest'")
+    if n_samples < 1:
+        raise InputError(f"n_samples: got {n_samples}, expected at least 1")
+    gamma = pair_semivariance(data.values, data.times, data.grid, lags, n_samples, seed, method)
+    axis = lags, {"units": "km", "long_name": "great-circle distance"}
+    return data.wrap(gamma, {"lag": axis}, units=data.units(2), long_name="semivariance", sampling=method)
+
+
+def pair_semivariance(
+    fields: np.ndarray,
+    times: np.ndarray,
+    grid: Grid,
+    lags: np.ndarray,
+    n_samples: int,
+    seed: int,
+    method: str = "nearest",
+) -> np.ndarray:
+    """Return γ (T, lags) of fields (T, H, W) at times (T,), see :func:`semivariance`."""
+    interpolate = require("scipy.ndimage", "eval").map_coordinates
+    out = np.empty((times.size, lags.size))
+    for i, values in enumerate(fields):
+        draw = np.random.default_rng([seed, int(times[i].astype("int64")) % 2**63])
+        first, second, inside = _pairs(draw, n_samples, lags, grid)
+        if grid.periodic:
+            values = np.concatenate((values, values[:, :1]), axis=1)
+        ends = [
+            interpolate(values, _indices(*points, grid), order=int(method == "linear"), mode="nearest")
+            for points in (first, second)
+        ]
+        squares = np.where(inside, (ends[0] - ends[1]) ** 2, np.nan)
+        counted = inside.sum(1)
+        out[i] = 0.5 * np.nansum(squares, 1) / np.where(counted, counted, np.nan)
+    return out
+
+
+def semivariogram(
+    field: xr.DataArray,
+    truth: xr.DataArray | None = None,
+    lags_km: Sequence[float] = LAGS_KM,
+    *,
+    n_samples: int = 2000,
+    seed: int = 0,
+    method: Literal["nearest", "linear"] = "nearest",
+) -> xr.DataArray:
+    """Return the time mean of γ, divided by the variance of the truth.
+
+    Args:
+        field: see :func:`semivariance`, whose other arguments these are too.
+        truth: whose variance, over area and all times together, divides; ``None``: the field's own.
+
+    Returns:
+        (lag), dimensionless; 1 where two points have nothing to do with each other.
+    """
+    gamma = semivariance(field, lags_km, n_samples=n_samples, seed=seed, method=method).mean("time")
+    reference = standardise_axes(field if truth is None else truth, "truth").astype(np.float64)
+    mean = area_mean(reference).mean("time")
+    variance = area_mean((reference - mean) ** 2).mean("time")
+    out: xr.DataArray = gamma / variance
+    out.attrs = {"units": "1", "long_name": "semivariogram, divided by the variance of the truth"}
+    return out
+
+
+def _pairs(
+    draw: np.random.Generator, n: int, lags: np.ndarray, grid: Grid
+) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray], np.ndarray]:
+    """Return latitudes and longitudes, radians (lags, n), of first and second points, and whether both are inside."""
+    half = np.deg2rad(grid.step[0]) / 2 if grid.periodic else 0.0
+    south, north = np.deg2rad(grid.latitude[-1]) - half, np.deg2rad(grid.latitude[0]) + half
+    south, north = max(south, -np.pi / 2), min(north, np.pi / 2)
+    west = np.deg2rad(grid.longitude[0])
+    width = 2 * np.pi if grid.periodic else np.deg2rad(grid.longitude[-1]) - west
+    shape = (lags.size, n)
+    latitude = np.arcsin(draw.uniform(np.sin(south), np.sin(north), shape))
+    longitude = west + draw.uniform(0.0, width, shape)
+    azimuth = draw.uniform(0.0, 2 * np.pi, shape)
+    angle = (lags * 1e3 / EARTH_RADIUS)[:, None]
+    sine = np.sin(latitude) * np.cos(angle) + np.cos(latitude) * np.sin(angle) * np.cos(azimuth)
+    sine = np.clip(sine, -1.0, 1.0)
+    east = np.arctan2(np.sin(azimuth) * np.sin(angle) * np.cos(latitude), np.cos(angle) - np.sin(latitude) * sine)
+    second = np.arcsin(sine), longitude + east
+    inside = (second[0] >= south) & (second[0] <= north) & ((second[1] - west) % (2 * np.pi) <= width)
+    return (latitude, longitude), second, inside
+
+
+def _indices(latitude: np.ndarray, longitude: np.ndarray, grid: Grid) -> np.ndarray:
+    """Return fractional rows and columns (2, …) of points in radians; rows beyond the outermost count as these."""
+    rows = np.interp(-np.rad2deg(latitude), -grid.latitude, np.arange(grid.latitude.size))
+    east = (np.rad2deg(longitude) - grid.longitude[0]) % 360.0
+    return np.stack((rows, east / grid.step[1]))
