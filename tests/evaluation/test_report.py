@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from atmoloss.cli import main
+from atmoloss.cli.report_fields import interpolate_to
 from atmoloss.data import open_fields
 from atmoloss.evaluation import evaluate_fields, report
-from atmoloss.evaluation.command import interpolate_to
 from atmoloss.evaluation.results import METRICS, Difference, Score
 from tests.evaluation.conftest import TIMES, axes, band_limited, field, xarray
 
