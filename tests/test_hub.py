@@ -1,15 +1,13 @@
 """Publishing weights: one commit, only the files of the format, readable again; and every refusal in a sentence."""
 
-import argparse
 import json
 import shutil
 from pathlib import Path
 
 import pytest
 
-from atmoloss import hub, weights
+from atmoloss import weights
 from atmoloss.errors import WeightsError
-from atmoloss.training import main as train_command
 from tests.hub_server import TOKEN, HubServer, files_of, run_with_hub
 
 # The large file goes by plain HTTP as Git LFS does: Xet's own protocol has no stand-in here.
@@ -135,35 +133,3 @@ def test_names_that_are_no_repository(name, folder, one_sentence) -> None:
     with pytest.raises(WeightsError) as error:
         weights.push(folder, name)
     one_sentence(error.value, "push", repr(name), "expected a Hub repository")
-
-
-def test_train_asks_for_the_token_first_and_pushes_last(monkeypatch, tmp_path, capsys) -> None:
-    from atmoloss.training.arguments import add_arguments
-
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
-    arguments = parser.parse_args(
-        ["--data", "w.nc", "--output", str(tmp_path / "run"), "--device", "cpu", "--push-to-hub", "owner/new"]
-    )
-    done: list[tuple[object, ...]] = []
-    monkeypatch.setattr(train_command, "train", lambda config, output, **_: done.append(("train", output)))
-    monkeypatch.setattr(train_command, "publish", lambda config, output, folder: done.append(("export", folder)))
-
-    def no_token(repository: str) -> None:
-        raise WeightsError("push: no token")
-
-    monkeypatch.setattr(hub, "check_push", no_token)
-    with pytest.raises(WeightsError, match="no token"):
-        train_command.run(arguments)
-    assert done == []
-
-    def push(folder: Path, repository: str) -> str:
-        done.append(("push", folder, repository))
-        return "c" * 40
-
-    monkeypatch.setattr(hub, "check_push", lambda repository: None)
-    monkeypatch.setattr(weights, "push", push)
-    assert train_command.run(arguments) == 0
-    folder = tmp_path / "run" / "weights"
-    assert done == [("train", tmp_path / "run"), ("export", folder), ("push", folder, "owner/new")]
-    assert f"revision='{'c' * 40}'" in capsys.readouterr().out

@@ -125,7 +125,8 @@ def _refuse_without_variables(path: str, engine: str) -> None:
     groups = [name for name, data in xarray.open_groups(path, engine=engine).items() if data.data_vars]
     if groups:
         raise DataError(
-            f"path_or_url: {path} holds its variables in the groups {', '.join(groups)}; pass group= with one of them"
+            f"path_or_url: {path} holds its variables in the groups {', '.join(groups)}; pass group= with one of them "
+            "(a command: --group)"
         )
 
 

@@ -55,6 +55,7 @@ class PrepareOptions:
         winds: the wind that divergence and vorticity are derived from, e.g. ``("u10", "v10")``, where the
             source has several; everything else in it is then ignored.
         missing: as there; with ``"ignore"`` the store holds NaN, and training draws no patch with any.
+        group: as there.
         dates: periods ``"YYYY-MM-DD/YYYY-MM-DD"``, both days included; empty: all times.
         every: take only valid times at multiples of that many hours after 00 UTC.
         time_chunk: consecutive times per chunk.
@@ -67,6 +68,7 @@ class PrepareOptions:
     grid: float | None = None
     winds: tuple[str, ...] = ()
     missing: str | float = "error"
+    group: str | None = None
     dates: tuple[str, ...] = ()
     every: int | None = None
     time_chunk: int = 16
@@ -197,7 +199,7 @@ def _plan(
 
 
 def _open(source: Any, options: PrepareOptions, storage_options: dict[str, Any] | None) -> list[list[xr.Dataset]]:
-    files = open_datasets(source, storage_options)
+    files = open_datasets(source, storage_options, group=options.group)
     if not options.winds:
         return files
     kept = []

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import json
-import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from atmoloss import weights as weights_folder
 from atmoloss.data import open_fields
 from atmoloss.data.sequences import SequenceDataset, SequenceSpec
-from atmoloss.data.sources import FieldSource, in_periods, parse_periods, source_from_dataset
+from atmoloss.data.sources import FieldSource, source_from_dataset
 from atmoloss.errors import DataError
-from atmoloss.extractor import Extractor, load_extractor
-from atmoloss.files import write_atomically
+from atmoloss.extractor import Extractor
 from atmoloss.heads import PretextModel
 from atmoloss.lag_2afc.baselines import (
     extractor_measure,
@@ -31,15 +25,16 @@ from atmoloss.lag_2afc.baselines import (
 from atmoloss.lag_2afc.triples import Measure, bootstrap, iterate_patches, measure_source
 from atmoloss.normalization import LogNormalization
 from atmoloss.training.config import TrainConfig
-from atmoloss.training.export import load_pretext
 
 _CLASS_BATCHES = 32
 
 
-def open_winds(path: str, level: float | None, fields: FieldSource, missing: Any = "error") -> FieldSource | None:
+def open_winds(
+    path: str, level: float | None, fields: FieldSource, missing: Any = "error", group: str | None = None
+) -> FieldSource | None:
     """Open the winds of the same times and grid as ``fields``, or return ``None`` where a file has none."""
     try:
-        dataset = open_fields(path, ("u", "v"), level, missing=missing)
+        dataset = open_fields(path, ("u", "v"), level, missing=missing, group=group)
     except DataError:
         return None
     winds = source_from_dataset(dataset, fields.name)
@@ -199,38 +194,3 @@ def format_entry(entry: dict[str, Any]) -> str:
                 f"error {lag['mae_hours']:.1f} h"
             )
     return "\n".join(lines)
-
-
-def run(arguments: argparse.Namespace) -> int:
-    """Evaluate weights on files as the arguments say; return the exit code."""
-    extractor = load_extractor(arguments.weights)
-    model = load_pretext(weights_folder.resolve(arguments.weights))
-    periods = parse_periods(arguments.dates)
-    entries = []
-    for path in arguments.data:
-        dataset = open_fields(path, extractor.info.channel_names, arguments.level, missing=arguments.missing)
-        level = "" if arguments.level is None else f"{arguments.level:g}"
-        source = source_from_dataset(dataset, Path(path).name, level=level)
-        if periods:
-            source = source.select(in_periods(source.dates, periods))
-        if len(source.times) < 3:
-            raise DataError(f"data: {path} has {len(source.times)} times in the given dates, expected at least 3")
-        entry = evaluate_source(
-            extractor,
-            model,
-            source,
-            open_winds(path, arguments.level, source, arguments.missing),
-            size=arguments.patch,
-            max_lag=arguments.max_lag,
-            baselines=not arguments.no_baselines,
-            limit=arguments.patches,
-            progress=(lambda line: print(f"\r{line}\x1b[K", end="", file=sys.stderr)) if sys.stderr.isatty() else None,
-        )
-        if sys.stderr.isatty():
-            print("\r\x1b[K", end="", file=sys.stderr)
-        print(format_entry(entry))
-        entries.append(entry)
-    if arguments.json:
-        report = {"weights": extractor.info.id, "sources": entries}
-        write_atomically(Path(arguments.json), (json.dumps(report, indent=1, ensure_ascii=False) + "\n").encode())
-    return 0

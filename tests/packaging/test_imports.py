@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from atmoloss.cli import VERBS
+
 HEAVY = {
     "dask", "h5netcdf", "h5py", "matplotlib", "pandas", "scipy", "torchmetrics", "torchvision", "tqdm",
     "xarray", "zarr", "onnx", "onnxscript", "onnxruntime",
@@ -34,17 +36,28 @@ def test_the_package_alone_loads_no_torch(package: str) -> None:
     assert not modules_after(f"import {package}") & (HEAVY | {"torch"})
 
 
-@pytest.mark.parametrize("module", ["atmoloss", "atmoloss.train"])
-def test_help_loads_no_torch(module: str) -> None:
+# REMOVE THE MARK when atmoloss.training.config is free of torch.
+NOT_YET = pytest.mark.xfail(
+    reason="the keys of the configuration are read from a module that imports torch", strict=True
+)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["atmoloss"], pytest.param(["atmoloss.train"], marks=NOT_YET)]
+    + [["atmoloss", v.replace("_", "-")] for v in VERBS if v != "train"],
+    ids=" ".join,
+)
+def test_help_loads_no_torch(words: list[str]) -> None:
     loaded = modules_after(f"""
 import runpy, sys
-sys.argv = [{module!r}, "--help"]
+sys.argv = {[*words, "--help"]!r}
 try:
-    runpy.run_module({module!r}, run_name="__main__", alter_sys=True)
+    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 except SystemExit as end:
     assert not end.code, end.code
 """)
-    assert not loaded & (HEAVY | {"torch"})
+    assert not loaded & (HEAVY | {"numpy", "torch"})
 
 
 def test_help_answers_quickly() -> None:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from atmoloss.cli import main
+from atmoloss.cli.report_fields import interpolate_to
 from atmoloss.data import open_fields
-from atmoloss.evaluation.command import interpolate_to
 from atmoloss.verification import evaluate_fields, report
 from atmoloss.verification.metrics import METRICS
 from atmoloss.verification.report.tables import difference_table, score_table

@@ -40,7 +40,7 @@ def time_moment_errors(field: xr.DataArray, truth: xr.DataArray) -> xr.Dataset:
     """
     true, made = aligned(truth, field, ("truth", "field"))
     difference = time_moments(made.array) - time_moments(true.array)
-    out: xr.Dataset = np.sqrt(difference.map(lambda x: area_mean(x**2)))
+    out: xr.Dataset = difference.map(lambda x: np.sqrt(area_mean(x**2)))
     for name in out:
         out[name].attrs["units"] = true.units()
     return out

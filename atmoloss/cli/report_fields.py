@@ -1,96 +1,53 @@
-"""What the verb ``report`` of the command does."""
+"""What ``atmoloss report`` does with the fields of its files before they are compared."""
 
 from __future__ import annotations
 
-import argparse
-import csv
-import shlex
-import sys
-from collections.abc import Sequence
-from functools import partial, reduce
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from functools import reduce
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from atmoloss.data import open_fields
 from atmoloss.data.forecasts import choose_in, has_runs, lead_hours
-from atmoloss.errors import DataError, InputError, require
-from atmoloss.verification.evaluate import evaluate_fields
-from atmoloss.verification.report import output_page, write_report
+from atmoloss.errors import DataError, require
 from atmoloss.verification.results import TRUTH
 from atmoloss.verification.statistics.grid import grid_of, standardise_axes
 
 if TYPE_CHECKING:
     import xarray as xr
 
-_COARSE = "coarse"
+__all__ = ["COARSE", "TRUTH", "interpolate_to", "open_all", "shortest_degree", "split_by_lead", "without_missing"]
+
+COARSE = "coarse"
+"""The name of the models' input beside the models."""
 
 
-def report(arguments: argparse.Namespace) -> int:
-    """Run ``atmoloss report``."""
-    output_page(arguments.output)  # before the work, not after it
-    paths: dict[str, str] = {}
-    for item in arguments.models:
-        name, equals, path = item.partition("=")
-        if not (name and equals and path):
-            arguments._parser.error(f"got {item!r}, expected NAME=FILE")
-        if name in paths or name in (_COARSE, TRUTH):
-            raise InputError(f"models: got {name!r} twice or reserved, expected a name of its own for every model")
-        paths[name] = path
-    variables = tuple(v.strip() for v in arguments.variables.split(",") if v.strip())
-    sources = [(TRUTH, arguments.truth), *paths.items()]
-    if arguments.coarse is not None:
-        sources.append((_COARSE, arguments.coarse))
-    data = {name: open_fields(path, variables, arguments.level, missing=arguments.missing) for name, path in sources}
-    data = choose_in(data, arguments.run, arguments.lead, next(iter(paths)))
-    if arguments.missing == "ignore":
+def open_all(
+    paths: Mapping[str, str], variables: Sequence[str], options: Mapping[str, Any], run: str | None, lead: float | None
+) -> dict[str, xr.Dataset]:
+    """Open the truth and the models after it, each at the times that can be compared.
+
+    Args:
+        paths: by the names of the data.
+        variables: of each of them.
+        options: further ones of :func:`open_fields`; of ``missing="ignore"`` whole times are left out.
+        run, lead: see :func:`choose_in`.
+
+    Raises:
+        DataError: data that cannot be opened, without the forecasts asked for, or with missing values at all times.
+    """
+    data = {name: open_fields(path, variables, **options) for name, path in paths.items()}
+    first_model = list(paths)[1]
+    data = choose_in(data, run, lead, first_model)
+    if options["missing"] == "ignore":
         data = {name: without_missing(fields, name) for name, fields in data.items()}
-    unresolved_from = arguments.unresolved_from
-    if arguments.coarse is not None:
-        sources[-1] = (_COARSE, f"{arguments.coarse}, bilinear")
-        if unresolved_from is None:
-            unresolved_from = 180.0 / grid_of(standardise_axes(data[_COARSE][variables[0]])).step[0]
-        data[_COARSE] = interpolate_to(data[_COARSE], data[TRUTH])
-    page = output_page(arguments.output)
-    by_lead = split_by_lead(data)
-    rows: list[list[object]] = []
-    for lead, fields in by_lead.items():
-        evaluation = evaluate_fields(
-            fields.pop(TRUTH),
-            fields,
-            unresolved_from=unresolved_from,
-            block_days=arguments.block_days,
-            n_bootstrap=arguments.draws,
-            seed=arguments.seed,
-            progress=partial(_show, "" if lead is None else f"{lead:g} h: ") if sys.stderr.isatty() else None,
-        )
-        if sys.stderr.isatty():
-            print(file=sys.stderr)
-        written = write_report(
-            evaluation,
-            arguments.output if lead is None else page.with_name(f"{page.stem}_{lead:03g}h{page.suffix}"),
-            title=arguments.title if lead is None else f"{arguments.title}, lead time {lead:g} h",
-            sources=sources,
-            command=shlex.join(["atmoloss", *arguments._words]),
-        )
-        for path in written.values():
-            print(f"wrote {path}")
-        rows += [[lead, s.variable, s.metric, s.model, s.value, s.low, s.high, s.units] for s in evaluation.scores]
-    if None not in by_lead:
-        _write_table(page.with_name(f"{page.stem}_leads.csv"), rows)
-    return 0
+    return data
 
 
-def _show(label: str, text: str) -> None:
-    print(f"\r{label}{text}", end="", file=sys.stderr, flush=True)
-
-
-def _write_table(path: Path, rows: Sequence[Sequence[object]]) -> None:
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        header = ["lead [h]", "variable", "metric", "model", "value", "low", "high", "units"]
-        csv.writer(file, lineterminator="\n").writerows([header, *rows])
-    print(f"wrote {path}")
+def shortest_degree(data: xr.Dataset) -> float:
+    """Return the spherical-harmonic degree of the shortest wave of a grid: 180 degrees over its step in latitude."""
+    return float(180.0 / grid_of(standardise_axes(next(iter(data.data_vars.values())))).step[0])
 
 
 def split_by_lead(data: dict[str, xr.Dataset]) -> dict[float | None, dict[str, xr.Dataset]]:

@@ -1,0 +1,171 @@
+"""The comparisons of ``atmoloss distance``: fields that belong together, forecasts, and all with all."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from atmoloss.cli import plots
+from atmoloss.data.forecasts import has_runs, init_texts, lead_hours, matching, valid_texts
+from atmoloss.errors import DataError
+from atmoloss.loss import AtmoDistLoss
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+# Cells encoded at a time: the activations of the bundled encoder are then about 200 MB.
+_BATCH_CELLS = 2**20
+
+Rows = Sequence[Sequence[Any]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """Distances as a table, and how they are drawn.
+
+    Attributes:
+        header, rows: a row for each distance, or for each row of a matrix.
+        draw: draws them, given a path and a title.
+        summary: header and rows of a shorter table, to be printed instead.
+    """
+
+    header: Sequence[str]
+    rows: Rows
+    draw: Callable[[str, str], None]
+    summary: tuple[Sequence[str], Rows] | None = None
+
+
+def compare_pairs(loss: AtmoDistLoss, a: xr.Dataset, b: xr.Dataset) -> Comparison:
+    """Compare fields of the same time, or the only field of ``a`` with the only one of ``b``.
+
+    Args:
+        loss: with ``reduction="none"``.
+        a, b: on one grid.
+
+    Raises:
+        DataError: no time in common.
+    """
+    a, b, values = _distances(loss, a, b)
+    times, others = valid_texts(a), valid_texts(b)
+    draw: Callable[[str, str], None] = partial(
+        plots.draw_series, x=a["time"].values, values=values, xlabel="", ylabel="distance"
+    )
+    if len(values) == 1:
+        text = times[0] if times == others else f"{times[0]} and {others[0]}"
+        draw = partial(_draw_map, loss=loss, a=a, b=b, heading=f"{text}: {values[0]:.4g}")
+    if times == others:
+        return Comparison(["time", "distance"], list(zip(times, values, strict=True)), draw)
+    return Comparison(["time of A", "time of B", "distance"], [[times[0], others[0], values[0]]], draw)
+
+
+def compare_forecasts(loss: AtmoDistLoss, a: xr.Dataset, b: xr.Dataset, forecast: str, *, by_lead: bool) -> Comparison:
+    """Compare forecasts with the fields at their valid times.
+
+    Args:
+        loss: with ``reduction="none"``.
+        a, b: on one grid.
+        forecast: which of them says when its forecasts started, ``"A"`` or ``"B"``.
+        by_lead: whether the mean distance for each lead time is the summary.
+
+    Raises:
+        DataError: no time in common.
+    """
+    a, b, values = _distances(loss, a, b)
+    data = a if forecast == "A" else b
+    hours = lead_hours(data)
+    leads, group = np.unique(hours, return_inverse=True)
+    numbers = np.bincount(group)
+    means = (np.bincount(group, values) / numbers).tolist()
+    if len(leads) > 1:
+        labels = {"xlabel": "lead time [h]", "ylabel": "distance, mean over runs"}
+        draw = partial(plots.draw_series, x=leads, values=means, **labels)
+    else:
+        draw = partial(plots.draw_series, x=data["time"].values, values=values, xlabel="", ylabel="distance")
+    columns = init_texts(data), [f"{hour:g}" for hour in hours], valid_texts(data), values
+    summary = [[f"{h:g}", mean, str(n)] for h, mean, n in zip(leads, means, numbers, strict=True)]
+    return Comparison(
+        ["initial time", "lead [h]", "valid time", "distance"],
+        list(zip(*columns, strict=True)),
+        draw,
+        (["lead [h]", "mean distance", "number"], summary) if by_lead else None,
+    )
+
+
+def compare_all(a: xr.Dataset, b: xr.Dataset, distance_matrix: Callable[..., Tensor]) -> Comparison:
+    """Compare every field of ``a`` with every field of ``b``, which may be ``a`` itself.
+
+    Args:
+        a, b: on one grid.
+        distance_matrix: :func:`atmoloss.distance_matrix` with its options.
+
+    Raises:
+        DataError: missing values.
+    """
+    fields = [_tensor(data) for data in ((a,) if a is b else (a, b))]
+    if not all(field.isfinite().all() for field in fields):
+        raise DataError("--missing: got 'ignore' with --matrix and missing values, expected a value to fill in")
+    values = distance_matrix(*fields, batch_size=_batch_size(a)).numpy()
+    rows, columns = _labels(a), _labels(b)
+    table = [[label, *row] for label, row in zip(rows, values.tolist(), strict=True)]
+    return Comparison(["time", *columns], table, partial(plots.draw_matrix, values=values, rows=rows, columns=columns))
+
+
+@torch.no_grad()
+def _distances(loss: AtmoDistLoss, a: xr.Dataset, b: xr.Dataset) -> tuple[xr.Dataset, xr.Dataset, list[float]]:
+    """Return the fields of ``a`` and of ``b`` that belong together, and their distances."""
+    if not a.sizes["time"] == b.sizes["time"] == 1:
+        first, second = matching(a, b)
+        if not len(first):
+            spans = [f"{len(t)} from {min(t)} to {max(t)}" for t in (valid_texts(a), valid_texts(b))]
+            raise DataError(
+                f"A and B: have no time in common ({spans[0]}; {spans[1]}), expected fields of the same times, "
+                "or one time in each; --matrix compares all with all"
+            )
+        a, b = a.isel(time=first), b.isel(time=second)
+    values: list[float] = []
+    size = _batch_size(a)
+    for start in range(0, a.sizes["time"], size):
+        fields = [_tensor(data.isel(time=slice(start, start + size))) for data in (a, b)]
+        values += loss(*fields, _present(*fields)).tolist()
+    return a, b, values
+
+
+def _tensor(data: xr.Dataset) -> Tensor:
+    """Return all fields, (N, C, H, W)."""
+    return torch.from_numpy(np.stack([field.values for field in data.data_vars.values()], axis=1))
+
+
+def _batch_size(data: xr.Dataset) -> int:
+    return max(1, min(32, _BATCH_CELLS // (data.sizes["latitude"] * data.sizes["longitude"])))
+
+
+def _present(first: Tensor, second: Tensor) -> Tensor | None:
+    """Return where both fields have values, (N, 1, H, W), or ``None`` if that is everywhere."""
+    present = (torch.isfinite(first) & torch.isfinite(second)).all(1, keepdim=True)
+    return None if present.all() else present.float()
+
+
+@torch.no_grad()
+def _draw_map(path: str, title: str, *, loss: AtmoDistLoss, a: xr.Dataset, b: xr.Dataset, heading: str) -> None:
+    """Draw where two fields differ; blank where one of them has no value."""
+    first, second = _tensor(a), _tensor(b)
+    present = _present(first, second)
+    if present is not None:  # zero in both, as good as the mean there
+        first, second = (field.masked_fill(present == 0, 0.0) for field in (first, second))
+    values = loss.spatial(first, second)
+    if present is not None:
+        values = values.masked_fill(present == 0, torch.nan)
+    axes = {axis: a[axis].values for axis in ("latitude", "longitude")}
+    plots.draw_map(path, title, values=values[0, 0].numpy(), heading=heading, **axes)
+
+
+def _labels(data: xr.Dataset) -> list[str]:
+    """Return a name for each field: its valid time, with that of its start where runs repeat it."""
+    times = valid_texts(data)
+    return [f"{t} of {s}" for t, s in zip(times, init_texts(data), strict=True)] if has_runs(data) else times

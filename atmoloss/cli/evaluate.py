@@ -1,0 +1,81 @@
+"""Measure how well the distance of weights orders fields by their lag.
+
+For a field and two later ones of the same patch, a distance is right when it puts the earlier of the two nearer. The
+share of right answers is called lag 2AFC (two-alternative forced choice); chance is 0.5. It is printed with 95 %
+intervals over blocks of days and beside baselines, and, where the weights have their pretext head, with how well that
+head tells lags.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from atmoloss.cli.options import WEIGHTS, add_dates, add_field_options, field_options
+from atmoloss.cli.output import check_folders, progress, write_json
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``atmoloss evaluate``."""
+    parser.add_argument("weights", metavar="WEIGHTS", help=WEIGHTS)
+    parser.add_argument("data", metavar="DATA", nargs="+", help="A file or URL; each is evaluated on its own.")
+    add_field_options(parser, "patches that have any are left out")
+    add_dates(parser)
+    parser.add_argument(
+        "--patch", type=int, default=64, help="Use patches of this many rows and columns (default: 64)."
+    )
+    parser.add_argument("--max-lag", type=int, default=96, metavar="HOURS", help="The longest lag (default: 96 hours).")
+    parser.add_argument("--patches", type=int, help="Use at most this many patches of each file.")
+    parser.add_argument("--no-baselines", action="store_true", help="Leave the baselines out.")
+    parser.add_argument("--json", metavar="FILE", help="Write all figures to FILE.")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Evaluate weights on each file."""
+    from atmoloss import weights
+    from atmoloss.data.sources import parse_periods
+    from atmoloss.extractor import load_extractor
+    from atmoloss.lag_2afc.evaluate import evaluate_source, format_entry, open_winds
+    from atmoloss.training.export import load_pretext
+
+    check_folders(json=arguments.json)
+    extractor = load_extractor(arguments.weights)
+    model = load_pretext(weights.resolve(arguments.weights))
+    periods, options = parse_periods(arguments.dates), field_options(arguments)
+    entries = []
+    for path in arguments.data:
+        source = _open_source(path, extractor.info.channel_names, options, periods)
+        with progress() as show:
+            entry = evaluate_source(
+                extractor,
+                model,
+                source,
+                open_winds(path, fields=source, **options),
+                size=arguments.patch,
+                max_lag=arguments.max_lag,
+                baselines=not arguments.no_baselines,
+                limit=arguments.patches,
+                progress=show,
+            )
+        print(format_entry(entry))
+        entries.append(entry)
+    if arguments.json is not None:
+        write_json(arguments.json, {"weights": extractor.info.id, "sources": entries})
+    return 0
+
+
+def _open_source(path: str, variables: tuple[str, ...], options: dict[str, Any], periods: Any) -> Any:
+    """Open the chosen days of a file as a ``FieldSource``."""
+    from pathlib import Path
+
+    from atmoloss.data import open_fields
+    from atmoloss.data.sources import in_periods, source_from_dataset
+    from atmoloss.errors import DataError
+
+    level = "" if options["level"] is None else f"{options['level']:g}"
+    source = source_from_dataset(open_fields(path, variables, **options), Path(path).name, level=level)
+    if periods:
+        source = source.select(in_periods(source.dates, periods))
+    if len(source.times) < 3:
+        raise DataError(f"data: {path} has {len(source.times)} times in the given dates, expected at least 3")
+    return source

@@ -1,0 +1,79 @@
+"""The pictures of ``atmoloss distance --plot``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from atmoloss.errors import InputError, require
+from atmoloss.verification.report.coastlines import draw_coastlines
+from atmoloss.verification.report.drawing import panels, to_plot
+
+
+def check_format(path: str | os.PathLike[str]) -> None:
+    """Raise ``InputError`` where matplotlib does not write this type of file."""
+    types = require("matplotlib.figure", "eval").Figure().canvas.get_supported_filetypes()
+    if Path(path).suffix[1:].lower() not in types:
+        raise InputError(f"--plot: got {os.fspath(path)!r}, expected a name that ends in one of .{', .'.join(types)}")
+
+
+def _axes(height: float) -> tuple[Any, Any]:
+    figure, axes = panels(1, 1, height)
+    return figure, axes[0, 0]
+
+
+def _save(figure: Any, path: str | os.PathLike[str], title: str) -> None:
+    figure.suptitle(title, fontsize=8, color="0.35", wrap=True)
+    Path(path).write_bytes(to_plot(figure, Path(path).name.lower(), title, title).data)
+
+
+def draw_series(
+    path: str | os.PathLike[str], title: str, *, x: np.ndarray, values: Sequence[float], xlabel: str, ylabel: str
+) -> None:
+    """Draw distances (N,) over times (datetime64) or numbers (N,)."""
+    figure, axes = _axes(3.6)
+    axes.plot(x, values, marker="o", markersize=4)
+    if x.dtype.kind == "M":
+        dates = require("matplotlib.dates", "eval")
+        axes.xaxis.set_major_formatter(dates.ConciseDateFormatter(axes.xaxis.get_major_locator()))
+    axes.set_ylim(0, 1.08 * max(values) or 1.0)
+    axes.set(xlabel=xlabel, ylabel=ylabel)
+    axes.grid(alpha=0.3)
+    _save(figure, path, title)
+
+
+def draw_matrix(
+    path: str | os.PathLike[str], title: str, *, values: np.ndarray, rows: Sequence[str], columns: Sequence[str]
+) -> None:
+    """Draw distances (N, M) as an image, labelled with times."""
+    figure, axes = _axes(6.5)
+    image = axes.imshow(values, cmap="viridis", vmin=0.0, aspect="auto", interpolation="nearest")
+    for axis, labels in ((axes.xaxis, columns), (axes.yaxis, rows)):
+        ticks = np.unique(np.linspace(0, len(labels) - 1, min(len(labels), 8)).astype(int))
+        axis.set_ticks(ticks, [labels[i].replace("T", " ") for i in ticks])
+    for label in axes.get_xticklabels():
+        label.set(rotation=40, ha="right", rotation_mode="anchor")
+    figure.colorbar(image, ax=axes, label="distance")
+    _save(figure, path, title)
+
+
+def draw_map(
+    path: str | os.PathLike[str],
+    title: str,
+    *,
+    values: np.ndarray,
+    latitude: np.ndarray,
+    longitude: np.ndarray,
+    heading: str,
+) -> None:
+    """Draw where two fields differ, (H, W), and the coastlines."""
+    figure, axes = _axes(6.4 * np.clip(len(latitude) / len(longitude), 0.3, 1.2) + 1.0)
+    mesh = axes.pcolormesh(longitude, latitude, values, cmap="magma_r", vmin=0.0, shading="nearest")
+    draw_coastlines(axes, *axes.get_xlim())
+    axes.set(title=heading, xlabel="longitude [°E]", ylabel="latitude [°N]", aspect="equal")
+    figure.colorbar(mesh, ax=axes, label="contribution to the distance", shrink=0.8)
+    _save(figure, path, title)

@@ -1,0 +1,115 @@
+"""Train an encoder on your data, from a TOML file.
+
+Writes a run folder, which --resume continues, and the weights folder made of it. Several processes are started by
+torchrun: torchrun --nproc-per-node 2 -m atmoloss.train CONFIG.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from atmoloss.cli.options import names
+from atmoloss.errors import ConfigError
+
+if TYPE_CHECKING:
+    from atmoloss.training.config import TrainConfig
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``atmoloss train``."""
+    add = parser.add_argument
+    add("config", metavar="CONFIG", nargs="?", help="A TOML file; not needed with --data, --resume or --export.")
+    add("--output", metavar="DIR", type=Path, help="The run folder (default: runs/NAME).")
+    add("--resume", action="store_true", help="Continue the run in the run folder.")
+    add("--export", metavar="DIR", type=Path, help="Write the weights folder there (default: OUTPUT/weights).")
+    add("--push-to-hub", metavar="OWNER/NAME", help="Publish the weights folder, as atmoloss push does.")
+    add("--recipe", choices=("fast", "paper"), help="Start from the defaults of this recipe.")
+    add("--data", action="append", metavar="PATH", help="Train on this file or URL instead. May be repeated.")
+    add("--variables", type=names, metavar="A,B", help="The channels, for example u10,v10.")
+    add("--steps", type=int, help="The number of optimizer steps.")
+    add("--seed", type=int, help="The seed of weights and batches.")
+    add("--device", help="Compute on auto, cpu, cuda or mps (default: auto).")
+    add("--set", action="append", metavar="KEY=VALUE", help="Override any key of the configuration. May be repeated.")
+
+
+def epilog() -> str:
+    """Return the keys of the configuration with their meaning."""
+    from atmoloss.training import config
+
+    return str(config.keys_help()) if hasattr(config, "keys_help") else ""
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train, continue or export; publish where that is asked for."""
+    from atmoloss import hub, weights
+    from atmoloss.training.distributed import join
+    from atmoloss.training.loop import train
+    from atmoloss.training.publish import publish
+
+    leads = os.environ.get("RANK", "0") == "0"
+    logging.basicConfig(level=logging.INFO if leads else logging.WARNING, format="%(message)s")
+    if arguments.push_to_hub and leads:
+        hub.check_push(arguments.push_to_hub)  # now, not after hours of training
+    options = ("set", "recipe", "variables", "seed", "steps", "device", "data")
+    given = {key: value for key in options if (value := getattr(arguments, key)) is not None}
+    output: Path | None = arguments.output
+    if arguments.config is not None or "data" in given:
+        config, only_export = _configuration(arguments.config, given), False
+    else:
+        config = _recorded(output, given, resume=arguments.resume, export=arguments.export is not None)
+        only_export = not arguments.resume
+    output = output or Path("runs") / config.name
+    if not only_export:
+        with join(_device(given.get("device", "auto")), config.timeout_minutes) as team:
+            train(config, output, resume=arguments.resume, team=team)
+    if not leads:  # the export is the work of one process, and waits for none
+        return 0
+    folder = arguments.export or output / "weights"
+    publish(config, output, folder)
+    print(f"weights written to {folder}")
+    if arguments.push_to_hub:
+        hub.announce(arguments.push_to_hub, weights.push(folder, arguments.push_to_hub))
+    return 0
+
+
+def _configuration(path: str | None, given: Mapping[str, Any]) -> TrainConfig:
+    """Return the configuration of a file, or of nothing, with the options given in place of its keys."""
+    from atmoloss.training.config import make_config, parse_overrides, read_config
+
+    overrides = parse_overrides(given.get("set", ()))
+    overrides |= {key: given[key] for key in ("recipe", "variables", "seed", "steps") if key in given}
+    if "data" in given:
+        overrides["sources"] = [{"name": Path(source).stem, "path": source} for source in given["data"]]
+    return make_config(overrides) if path is None else read_config(Path(path), overrides)
+
+
+def _recorded(output: Path | None, given: Mapping[str, Any], *, resume: bool, export: bool) -> TrainConfig:
+    """Return the configuration of a run to continue or export; no option that was given may be passed over."""
+    from atmoloss.training import checkpoint
+
+    if output is None or not (output / checkpoint.RECORD).is_file() or not (resume or export):
+        raise ConfigError(
+            "config: got none, expected a TOML file, --data PATH, or --output of a run to continue or export"
+        )
+    refused = [key for key in given if not (resume and key in ("steps", "device"))]
+    if refused:
+        expected = "only --steps, which lengthens a finished run" if resume else "none to export a run"
+        raise ConfigError(f"--{refused[0]}: is for a configuration file or --data; expected {expected} in {output}")
+    config = checkpoint.read_record(output)[0]
+    return dataclasses.replace(config, steps=given["steps"]) if "steps" in given else config
+
+
+def _device(name: str) -> str:
+    import torch
+
+    if name != "auto":
+        return name
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"

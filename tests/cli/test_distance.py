@@ -1,0 +1,136 @@
+"""``atmoloss distance``: tables, files, pictures, and what it refuses."""
+
+import csv
+
+import numpy as np
+import pytest
+import torch
+
+from atmoloss import atmodist_distance, distance_matrix
+from atmoloss.data import open_fields
+from tests.cli.conftest import TIMES, rows, write
+
+xarray = pytest.importorskip("xarray")
+pytest.importorskip("h5netcdf")
+PNG = b"\x89PNG"
+
+
+def tensor(path):
+    return torch.from_numpy(open_fields(path).to_array().values).transpose(0, 1)
+
+
+def test_pairs_are_those_of_atmodist_distance(run, folder, a, b):
+    code, out, err = run("distance", a, b)
+    assert (code, err) == (0, "")
+    assert out.startswith("# AtmoDist distance")
+    assert "weights tiny@" in out
+    header, *table = rows(out)
+    assert header == ["time", "distance"]
+    assert [row[0] for row in table] == [str(t)[:16] for t in TIMES]
+    expected = atmodist_distance(tensor(a), tensor(b), weights=folder)
+    np.testing.assert_allclose([float(row[1]) for row in table], expected, rtol=1e-4)
+
+
+def test_layers_and_scale_reach_the_distance(run, folder, a, b):
+    _, out, _ = run("distance", a, b, "--layers", "stage1, stage3", "--scale", "none")
+    expected = atmodist_distance(tensor(a), tensor(b), weights=folder, layers=["stage1", "stage3"], scale="none")
+    np.testing.assert_allclose([float(row[1]) for row in rows(out)[1:]], expected, rtol=1e-4)
+    _, out, _ = run("distance", a, b, "--layers", "stage1,stage3", "--scale", "2")
+    np.testing.assert_allclose([float(row[1]) for row in rows(out)[1:]], 2 * expected, rtol=1e-4)
+
+
+def test_only_common_times_are_paired(run, folder, tmp_path, a):
+    later = write(tmp_path / "later.nc", TIMES + np.timedelta64(12, "h"), seed=2)
+    _, out, _ = run("distance", a, later)
+    assert [row[0] for row in rows(out)[1:]] == [str(t)[:16] for t in TIMES[2:]]
+    expected = atmodist_distance(tensor(a)[2:], tensor(later)[:2], weights=folder)
+    np.testing.assert_allclose([float(row[1]) for row in rows(out)[1:]], expected, rtol=1e-4)
+
+
+def test_no_common_time_is_an_error_that_says_so(fails, tmp_path, a):
+    other = write(tmp_path / "other.nc", TIMES + np.timedelta64(3, "h"))
+    message = fails("distance", a, other)
+    assert "no time in common" in message
+    assert "--matrix" in message
+
+
+def test_one_time_each_is_compared_whatever_the_time(run, tmp_path):
+    files = [write(tmp_path / f"{i}.nc", TIMES[i : i + 1], seed=i) for i in (0, 3)]
+    code, out, _ = run("distance", *files, "--plot", tmp_path / "map.png")
+    assert code == 0
+    assert "2026-05-01T00:00" in out
+    assert "2026-05-01T18:00" in out
+    assert (tmp_path / "map.png").read_bytes().startswith(PNG)
+
+
+def test_the_matrix_is_distance_matrix(run, folder, tmp_path, a, b):
+    file = tmp_path / "matrix.csv"
+    code, out, _ = run("distance", a, b, "--matrix", "--csv", file, "--plot", tmp_path / "matrix.png")
+    assert code == 0
+    assert f"wrote {file}" in out
+    assert (tmp_path / "matrix.png").read_bytes().startswith(PNG)
+    header, *table = csv.reader(file.open(encoding="utf-8"))
+    assert header == ["time", *(str(t)[:16] for t in TIMES)]
+    expected = distance_matrix(tensor(a), tensor(b), weights=folder)
+    np.testing.assert_allclose(np.array([row[1:] for row in table], float), expected, rtol=1e-4)
+
+    _, out, _ = run("distance", a, "--matrix")
+    table = rows(out)[1:]
+    expected = distance_matrix(tensor(a), weights=folder)
+    np.testing.assert_allclose(np.array([row[1:] for row in table], float), expected, rtol=1e-4)
+
+
+def test_a_series_is_drawn_and_tabulated(run, tmp_path, a, b):
+    code, out, _ = run("distance", a, b, "--plot", tmp_path / "series.png", "--csv", tmp_path / "series.csv")
+    assert code == 0
+    assert (tmp_path / "series.png").read_bytes().startswith(PNG)
+    assert (tmp_path / "series.csv").read_text().startswith("time,distance\n2026-05-01T00:00,")
+    assert out.splitlines()[-2:] == [f"# wrote {tmp_path / 'series.csv'}", f"# wrote {tmp_path / 'series.png'}"]
+
+
+def test_where_a_global_grid_starts_does_not_matter(run, tmp_path):
+    latitude = np.arange(87.5, -90.0, -5.0)
+    first = write(tmp_path / "first.nc", latitude=latitude, longitude=np.arange(0.0, 360.0, 5.0))
+    with xarray.open_dataset(first) as data:
+        turned = data.assign_coords(longitude=(data["longitude"] + 180) % 360 - 180).sortby("longitude").load()
+    turned.to_netcdf(tmp_path / "turned.nc", engine="h5netcdf")
+    code, out, err = run("distance", first, tmp_path / "turned.nc")
+    assert (code, err) == (0, "")
+    assert max(float(row[1]) for row in rows(out)[1:]) < 1e-6
+
+
+def test_other_grids_are_an_error(fails, tmp_path, a):
+    moved = write(tmp_path / "moved.nc", longitude=np.arange(-29.0, 19.0))
+    smaller = write(tmp_path / "smaller.nc", latitude=np.arange(60.0, 21.0, -1.0))
+    for other in (moved, smaller):
+        message = fails("distance", a, other)
+        assert "expected one grid" in message
+        assert "40x48 points (60 to 21°N, -30 to 17°E)" in message
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--layers", "stage9"], "stage9"),
+        (["--plot", "nowhere/at/all.png"], "--plot"),
+        (["--csv", "nowhere/at/all.csv"], "--csv"),
+        (["--weights", "no-such-weights"], "no-such-weights"),
+    ],
+)
+def test_bad_options_of_distance(fails, a, b, options, words):
+    assert words in fails("distance", a, b, *options)
+
+
+@pytest.mark.parametrize("name", ["picture.xyz", "picture"])
+def test_a_picture_of_an_unknown_type(fails, tmp_path, a, b, name):
+    assert ".png" in fails("distance", a, b, "--plot", tmp_path / name)
+    assert not (tmp_path / name).exists()
+
+
+def test_a_group_is_read_from_both_files(run, fails, tmp_path, a, b):
+    for path in (a, b):
+        with xarray.open_dataset(path) as data:
+            data.load().to_netcdf(tmp_path / f"grouped_{path.name}", group="surface/winds", engine="h5netcdf")
+    files = [tmp_path / f"grouped_{path.name}" for path in (a, b)]
+    assert "/surface/winds; pass group= with one of them (a command: --group)" in fails("distance", *files)
+    assert run("distance", *files, "--group", "/surface/winds") == run("distance", a, b)

@@ -1,0 +1,58 @@
+"""What the pictures of ``atmoloss distance --plot`` show, read back from their axes."""
+
+import numpy as np
+import pytest
+
+from atmoloss.cli import plots
+from tests.cli.conftest import TIMES, rows, write
+
+pytest.importorskip("matplotlib")
+
+
+@pytest.fixture
+def drawn(run, tmp_path, monkeypatch):
+    """Run the command with ``--plot``; returns the axes and the printed table."""
+    figures = []
+    save = plots._save
+    monkeypatch.setattr(plots, "_save", lambda figure, *rest: figures.append(figure) or save(figure, *rest))
+
+    def call(*arguments):
+        code, out, err = run("distance", *arguments, "--plot", tmp_path / "picture.svg")
+        assert (code, err) == (0, "")
+        assert (tmp_path / "picture.svg").read_bytes().startswith(b"<?xml")
+        return figures[-1].axes[0], rows(out)[1:]
+
+    return call
+
+
+def test_a_series(drawn, a, b):
+    axes, table = drawn(a, b)
+    (line,) = axes.lines
+    np.testing.assert_array_equal(line.get_xdata(), TIMES)
+    np.testing.assert_allclose(line.get_ydata(), [float(row[1]) for row in table], rtol=1e-4)
+    assert axes.get_ylim()[0] == 0 < max(line.get_ydata()) < axes.get_ylim()[1]
+    assert axes.get_ylabel() == "distance"
+
+
+def test_a_matrix(drawn, a, b):
+    axes, table = drawn(a, b, "--matrix")
+    values = np.array([row[1:] for row in table], float)
+    np.testing.assert_allclose(axes.images[0].get_array(), values, rtol=1e-4)
+    assert [text.get_text() for text in axes.get_xticklabels()] == [str(t)[:16].replace("T", " ") for t in TIMES]
+
+
+def test_a_map_is_blank_where_a_field_has_no_value(drawn, tmp_path):
+    a, b = (write(tmp_path / f"{i}.nc", TIMES[:1], seed=i) for i in (0, 1))
+    axes, table = drawn(a, b)
+    whole = axes.collections[0].get_array().reshape(40, 48)
+    assert float(whole.mean()) == pytest.approx(float(table[0][1]), rel=0.5)  # the mean but for areas and edges
+    assert axes.get_title().startswith("2026-05-01T00:00: ")
+    xarray = pytest.importorskip("xarray")
+    with xarray.open_dataset(a) as data:
+        holes = data.load()
+    holes["u"][0, 10:20, 5:9] = np.nan
+    holes.to_netcdf(tmp_path / "holes.nc", engine="h5netcdf")
+    axes, _ = drawn(tmp_path / "holes.nc", b, "--missing", "ignore")
+    values = axes.collections[0].get_array().reshape(40, 48).filled(np.nan)
+    assert np.isnan(values[10:20, 5:9]).all()
+    assert np.isfinite(values[30:, 20:]).all()
