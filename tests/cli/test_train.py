@@ -69,7 +69,7 @@ def test_the_token_is_asked_for_first_and_the_push_comes_last(monkeypatch, tmp_p
         return "c" * 40
 
     monkeypatch.setattr(hub, "check_push", lambda repository: None)
-    monkeypatch.setattr(hub, "push", push)
+    monkeypatch.setattr("atmoloss.weights.push", push)
     assert main(arguments) == 0
     folder = tmp_path / "run" / "weights"
     assert steps == [("train", tmp_path / "run"), ("export", folder), ("push", folder, "owner/new")]
