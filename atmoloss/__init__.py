@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["AtmoDistLoss", "AtmoDistMetric", "atmodist_distance", "distance_matrix", "load_extractor"]
 
 # Loaded at first use: `atmoloss --help` answers without importing torch.
-_HOME = {
+_MODULES = {
     "AtmoDistLoss": "loss",
     "AtmoDistMetric": "metric",
     "atmodist_distance": "distance",
@@ -26,8 +26,8 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(importlib.import_module(f"atmoloss.{_HOME[name]}"), name)
+    if name in _MODULES:
+        return getattr(importlib.import_module(f"atmoloss.{_MODULES[name]}"), name)
     raise AttributeError(f"module 'atmoloss' has no attribute {name!r}")
 
 

@@ -64,12 +64,20 @@ def check(target: Mapping[str, Tensor], expected: Tensor, label: str) -> None:
     if not differing:
         return
     row = int((got != expected).any(1).nonzero()[0])
-    theirs, ours = got[row].tolist(), expected[row].tolist()
-    made, wanted = (", ".join(_describe(_PARTS[i], values[i]) for i in differing) for values in (theirs, ours))
-    raise InputError(
-        f"target: cached features were made with {made}; this loss ({label}) has {wanted}; expected what features() of "
-        "this loss returned, for the same weight"
+    made_with, expects = (
+        ", ".join(_describe(_PARTS[part], int(marks[row, part])) for part in differing) for marks in (got, expected)
     )
+    raise InputError(
+        f"target: cached features were made with {made_with}; this loss ({label}) has {expects}; expected what "
+        "features() of this loss returned, for the same weight"
+    )
+
+
+def leave_inference_mode(features: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Outside ``torch.inference_mode()``, copy features that were made under it, which no gradient may meet."""
+    if torch.compiler.is_compiling() or torch.is_inference_mode_enabled():
+        return features
+    return {name: f.clone() if f.is_inference() else f for name, f in features.items()}
 
 
 def _describe(part: str, value: int) -> str:

@@ -1,4 +1,4 @@
-"""What only looks at the fields that come in: missing values, units, and weights."""
+"""What only looks at the fields that come in: shapes, missing values, units, area weights and cached features."""
 
 from __future__ import annotations
 
@@ -6,18 +6,123 @@ import math
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from atmoloss import functional
+from atmoloss import cached, functional
 from atmoloss.errors import InputError, UnitsWarning
+from atmoloss.extractor import Extractor
 
 # How far fields may lie from the stored mean: root mean square over all cells, in units of the stored spread.
 # Derivatives grow with resolution and fall with height; winds hardly do, and normalised ones are five times too weak.
 _DEVIATIONS = {"s-1": (0.02, 50.0), "m s-1": (0.3, 6.0)}
 _OTHER_DEVIATIONS = (0.05, 10.0)
+
+
+class Inputs:
+    """What a loss accepts, and how often it looks at the values.
+
+    Args:
+        extractor: of the loss.
+        layers: that take part.
+        normalization: of the loss, or ``None``.
+        transform: that the fields go through first, or ``None``.
+        validate: as in :class:`~atmoloss.AtmoDistLoss`.
+        periodic: whether columns wrap.
+    """
+
+    names = ("prediction", "target")
+    """What messages call the two fields."""
+
+    def __init__(
+        self,
+        extractor: Extractor,
+        layers: Sequence[str],
+        *,
+        normalization: nn.Module | None,
+        transform: nn.Module | None,
+        validate: bool | Literal["auto"],
+        periodic: bool,
+    ) -> None:
+        option("validate", validate, ("auto", True, False))
+        self.extractor, self.layers = extractor, tuple(layers)
+        self.normalization, self.transform = normalization, transform
+        self.validate: bool | Literal["auto"] = "auto" if validate == "auto" else bool(validate)
+        self._seen: set[str] = set()
+        # Taken here, where the weights are still on the CPU: later it would wait for the device.
+        parts = map(cached.fingerprint, (extractor.encoder, normalization, transform))
+        self._maker = (next(parts), int(periodic), *parts)
+
+    def pair(self, prediction: Tensor, target: Tensor | Mapping[str, Tensor], weight: Tensor | None) -> Tensor | None:
+        """Check two fields, or one and cached features; return the weight, (N or 1, 1, H, W)."""
+        same_shape(prediction, target, self.names)
+        weight = self.fields(self.names[0], prediction, weight)
+        if isinstance(target, Tensor):
+            self._fields(self.names[1], target, weight)
+        else:
+            self._cached_features(prediction, target, weight)
+        return weight
+
+    def fields(self, argument: str, fields: Tensor, weight: Tensor | None = None) -> Tensor | None:
+        """Check fields under a weight; return the weight, (N or 1, 1, H, W), its negative values set to zero."""
+        self._fields(argument, fields, weight)
+        if weight is None:
+            return None
+        given = functional.expand_weight(weight, fields)
+        weight = given.clamp_min(0.0)
+        if self._reads_values("weight", weight):
+            area_weight(weight, given)
+        return weight
+
+    def mark(self, fields: Tensor, weight: Tensor | None) -> Tensor:
+        """Return what cached features of ``fields`` are marked with."""
+        return cached.mark(self._maker, fields, weight)
+
+    def _reads_values(self, argument: str, tensor: Tensor) -> bool:
+        """Say whether the values of an argument are looked at in this call; see ``validate``."""
+        if self.validate is False or not can_be_read(tensor):
+            return False
+        if self.validate == "auto" and tensor.device.type != "cpu":
+            first = argument not in self._seen
+            self._seen.add(argument)
+            return first
+        return True
+
+    def _fields(self, argument: str, fields: Tensor, weight: Tensor | None) -> None:
+        if self.transform is None:
+            self.extractor.check_shape(argument, fields, self.layers)
+        elif not isinstance(fields, Tensor) or fields.ndim != 4:
+            got = tuple(fields.shape) if isinstance(fields, Tensor) else type(fields).__name__
+            raise InputError(f"{argument}: got {got}, expected a tensor (N, C, H, W)")
+        if not self._reads_values(argument, fields):
+            return
+        with torch.no_grad():
+            weight = None if weight is None else functional.expand_weight(weight, fields)
+            finite(argument, fields, weight)
+            if self.transform is None and "units" not in self._seen:
+                channels = self.extractor.info.channels
+                if units(argument, fields, weight, self.normalization, channels):
+                    self._seen.add("units")
+
+    def _cached_features(self, prediction: Tensor, target: Mapping[str, Tensor], weight: Tensor | None) -> None:
+        if not isinstance(target, Mapping):
+            raise InputError(
+                f"target: got {type(target).__name__}, expected a tensor (N, C, H, W) or what features() returned"
+            )
+        missing = [n for n in (*self.layers, functional.NORMALISED, cached.KEY) if n not in target]
+        if missing:
+            raise InputError(
+                f"target: cached features lack {', '.join(missing)}; expected what features() of this loss returned"
+            )
+        shape = target[functional.NORMALISED].shape
+        if shape[0] != prediction.shape[0] or shape[-2:] != prediction.shape[-2:]:
+            raise InputError(
+                f"target: cached features of fields {tuple(shape)}, expected those of {tuple(prediction.shape)}"
+            )
+        if self._reads_values("target", prediction):
+            cached.check(target, self.mark(prediction, weight), self.extractor.info.id)
 
 
 def same_shape(a: Any, b: Any, names: tuple[str, str]) -> None:

@@ -25,9 +25,15 @@ _PIECE = 1024  # numbers of each vector that are multiplied at a time
 _STRIP = 64  # rows; one half of a symmetric product is left out in steps of that
 
 
+def _make(weights: Weights, device: torch.device, options: dict[str, Any]) -> AtmoDistLoss:
+    loss = AtmoDistLoss(weights, **options).to(device)
+    loss.inputs.names = ("a", "b")
+    return loss
+
+
 @functools.lru_cache(maxsize=8)
 def _cached(weights: str, written: int, device: torch.device, options: tuple[tuple[str, Any], ...]) -> AtmoDistLoss:
-    return AtmoDistLoss(weights, **dict(options)).to(device)
+    return _make(weights, device, dict(options))
 
 
 def _distance_of(weights: Weights, device: torch.device, options: dict[str, Any]) -> AtmoDistLoss:
@@ -41,9 +47,9 @@ def _distance_of(weights: Weights, device: torch.device, options: dict[str, Any]
     try:
         hash(key)
     except TypeError:  # a mapping of layers, say
-        return AtmoDistLoss(weights, **options).to(device)
+        return _make(weights, device, options)
     if isinstance(weights, Extractor):
-        return AtmoDistLoss(weights, **options).to(device)
+        return _make(weights, device, options)
     config = os.path.join(os.fspath(weights), CONFIG_NAME)  # a folder that is written anew is read anew
     written = os.stat(config).st_mtime_ns if os.path.isfile(config) else 0
     return _cached(os.fspath(weights), written, device, key)
@@ -72,7 +78,8 @@ def atmodist_distance(
     for name, value in (("a", a), ("b", b)):
         if not isinstance(value, Tensor):
             raise InputError(f"{name}: got {type(value).__name__}, expected a tensor (N, C, H, W)")
-    return _distance_of(weights, a.device, options)._compare(a, b, weight, ("a", "b"))
+    distances: Tensor = _distance_of(weights, a.device, options)(a, b, weight)
+    return distances
 
 
 @torch.no_grad()
@@ -152,10 +159,10 @@ def _embed(
     if progress:
         starts = require("tqdm", "train").tqdm(starts, desc=f"encode {name}", unit="batch")
     for start in starts:
-        features = loss._features(name, fields[start : start + batch_size])
-        parts = [(f * (1 - loss.mse_weight), features[n]) for n, f in loss.factors.items()]
-        if loss.mse_weight:
-            parts.append((loss.mse_weight, features["normalised"]))
+        batch = fields[start : start + batch_size]
+        loss.inputs.fields(name, batch)
+        features = loss._encode(batch)
+        parts = [(share * factor, features[n]) for share, factors in loss.mixture for n, factor in factors.items()]
         length = sum(f[0].numel() for _, f in parts)
         pieces = -(-length // _PIECE)
         block = torch.zeros(len(parts[0][1]), pieces * _PIECE)

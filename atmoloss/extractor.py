@@ -61,7 +61,7 @@ class Extractor(Frozen):
         self.info = info
         self.train()
 
-    def sharing(self, periodic: bool) -> Extractor:
+    def with_periodic(self, periodic: bool) -> Extractor:
         """Return an extractor on the same tensors whose columns wrap or not, whatever those of this one do."""
         shared: dict[int, object] = {id(tensor): tensor for tensor in self.buffers()}
         other = copy.deepcopy(self, {**shared, id(self.info): self.info})
@@ -92,8 +92,7 @@ class Extractor(Frozen):
         """
         if layers is not None:
             self.check_layers(layers)
-        if not (torch.compiler.is_compiling() or torch.is_inference_mode_enabled()):
-            leave_inference_mode(self)
+        leave_inference_mode(self)
         self.check_shape("fields", fields, layers)
         return self.encode(self.normalization(full_precision(fields)), layers, max_memory=max_memory)
 
@@ -133,14 +132,14 @@ class Extractor(Frozen):
                 f"{argument}: got fields of {fields.shape[-2]}x{fields.shape[-1]} points, expected at least "
                 f"{smallest}x{smallest} for {', '.join(layers or self.stages)} of weights {self.info.id}"
             )
-        home = self.encoder.stem.kernel_weight().device
-        if fields.device != home:
-            if home.type == "meta":
+        device = self.encoder.stem.kernel_weight().device
+        if fields.device != device:
+            if device.type == "meta":
                 raise WeightsError(
                     f"weights: {self.info.id} is on the meta device and has no numbers there; expected "
                     ".to_empty(device=...), which brings them back, before the first call"
                 )
-            raise InputError(f"{argument}: got fields on {fields.device}, expected {home}, where the weights are")
+            raise InputError(f"{argument}: got fields on {fields.device}, expected {device}, where the weights are")
         if fields.shape[0] == 0:  # len() would fix the number of fields of an export
             raise InputError(f"{argument}: got an empty batch {tuple(fields.shape)}, expected at least one field")
 

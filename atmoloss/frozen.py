@@ -53,7 +53,9 @@ def factory_device() -> torch.device:
 
 
 def leave_inference_mode(module: nn.Module) -> None:
-    """Replace buffers that were made under ``torch.inference_mode()``, which no gradient may pass, by plain copies."""
+    """Outside ``torch.inference_mode()``, replace buffers that were made under it, which no gradient may pass."""
+    if torch.compiler.is_compiling() or torch.is_inference_mode_enabled():
+        return
     for child in module.modules():
         for name, buffer in child._buffers.items():
             if buffer is not None and buffer.is_inference():

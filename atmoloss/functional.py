@@ -18,6 +18,11 @@ from atmoloss.errors import InputError
 Reduction = Literal["mean", "sum", "none"]
 REDUCTIONS = ("mean", "sum", "none")
 
+NORMALISED = "normalised"
+"""Name of the normalised fields among the features."""
+Mixture = tuple[tuple[float, Mapping[str, float]], ...]
+"""Shares, and what each is the share of: a sum of features' differences, stage name to factor."""
+
 
 def full_precision(x: Tensor) -> Tensor:
     """Return ``x`` in at least float32."""
@@ -119,7 +124,7 @@ def content_distance(
 
     Args:
         first, second: stage name to (N, C, h, w).
-        factors: stage name to layer weight times layer scale.
+        factors: stage name to layer share times layer scale.
         weight: (N or 1, 1, H, W) on the grid of the fields; pooled to each stage's size.
         difference: computes the mean squared difference.
         strides: stage name to stride; without them :func:`pool_weight` looks for fitting ones.
@@ -145,6 +150,18 @@ def content_map(
         for name, factor in factors.items()
     ]
     return torch.stack(maps).sum(0)
+
+
+def mixture(factors: Mapping[str, float], mse_weight: float) -> Mixture:
+    """Return what the loss consists of: (1 − m) of the content, with ``factors``, and m of the normalised fields."""
+    if mse_weight == 0.0:  # nothing is computed for a share of nothing
+        return ((1.0, factors),)
+    return ((1.0 - mse_weight, factors), (mse_weight, {NORMALISED: 1.0}))
+
+
+def mix(distance: Callable[[Mapping[str, float]], Tensor], parts: Mixture) -> Tensor:
+    """Return the sum of the shares of a mixture, each of the ``distance`` with its factors."""
+    return torch.stack([share * distance(factors) for share, factors in parts]).sum(0)
 
 
 def reduce(values: Tensor, reduction: Reduction) -> Tensor:

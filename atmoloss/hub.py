@@ -42,8 +42,8 @@ def download(repository: str, revision: str | None = None) -> Path:
             f"weights: {repository!r} (revision {revision or 'main'}) is no local folder and could not be had "
             f"from the Hub or its cache: {_first_line(error)}"
         ) from error
-    # What the weights are worth, for who asks; a repository need not have it, and no loss fails for want of it. Asked
-    # for once: where the cache knows that there is none, a machine without a connection must not wait for it.
+    # metrics.json is for `atmoloss info` alone; a repository need not have it, and no loss needs it. It is asked for
+    # once: where the cache knows that there is none, a machine without a connection must not wait for it.
     if try_to_load_from_cache(repository, METRICS_NAME, revision=config.parent.name) is None:
         with contextlib.suppress(Exception):
             hf_hub_download(repository, METRICS_NAME, revision=config.parent.name)

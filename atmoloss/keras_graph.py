@@ -175,16 +175,16 @@ def _compare(path: Path, graph: Graph, plan: Graph) -> None:
         if name not in graph:
             padded = " (shortcut='padded'?)" if name.endswith("projection") else ""
             raise WeightsError(f"folder: {path} has no layer {name}, but {some(extra)}{padded}; {_SUPPORTED}")
-        found = graph[name]
-        if (found.kind, sorted(found.inputs)) != (layer.kind, sorted(layer.inputs)):
+        actual = graph[name]
+        if (actual.kind, sorted(actual.inputs)) != (layer.kind, sorted(layer.inputs)):
             raise WeightsError(
-                f"folder: {path}: layer {name} is a {found.kind} of {some(found.inputs)}, expected a {layer.kind} "
+                f"folder: {path}: layer {name} is a {actual.kind} of {some(actual.inputs)}, expected a {layer.kind} "
                 f"of {some(layer.inputs)}"
             )
         for key, value in layer.config.items():
-            if found.config.get(key) != value:
+            if actual.config.get(key) != value:
                 raise WeightsError(
-                    f"folder: {path}: layer {name} has {key} {found.config.get(key)!r}, expected {value!r}; "
+                    f"folder: {path}: layer {name} has {key} {actual.config.get(key)!r}, expected {value!r}; "
                     f"{_SUPPORTED}"
                 )
     if extra:

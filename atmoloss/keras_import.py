@@ -66,7 +66,11 @@ def load_keras_encoder(folder: str | os.PathLike[str]) -> Encoder:
             missing, left over or of another shape.
         MissingDependencyError: no h5py.
     """
-    return _load_encoder(Path(folder))[0]
+    folder = Path(folder)
+    graph, _ = read_graph(folder / "encoder.json")
+    encoder = Encoder(**encoder_architecture(graph, folder / "encoder.json"))
+    _fill(encoder, graph, folder / "encoder_weights.hdf5")
+    return encoder.eval()
 
 
 def load_keras_pretext(folder: str | os.PathLike[str]) -> PretextModel:
@@ -82,7 +86,26 @@ def load_keras_pretext(folder: str | os.PathLike[str]) -> PretextModel:
         WeightsError: as :func:`load_keras_encoder`; ``model.json`` is missing.
         MissingDependencyError: no h5py.
     """
-    return _load_pretext(Path(folder))[0]
+    folder = Path(folder)
+    path = folder / "model.json"
+    if not path.is_file() and (folder / "encoder.json").is_file():
+        raise WeightsError(f"folder: {folder} has no model.json; expected one, or use load_keras_encoder")
+    graph, nested = read_graph(path)
+    if not nested or not {"combined1_conv", "pred"} <= graph.keys():
+        raise WeightsError(f"folder: {path} has layers {some(graph)}; expected the original's pretext model")
+    encoder = Encoder(**encoder_architecture(nested, path))
+    width, n_classes = (graph[name].config.get(key) for name, key in (("combined1_conv", "filters"), ("pred", "units")))
+    compare_head(graph, width, path)
+    rows, columns, _ = input_shape(graph)
+    if not (rows and columns and width and n_classes):
+        raise WeightsError(
+            f"folder: {path} has fields of {rows}x{columns}, {width} head channels and {n_classes} classes; "
+            "expected a number for each"
+        )
+    stride = list(encoder.strides.values())[-1]
+    model = PretextModel(encoder, PublishedHead(encoder.channels, n_classes, (rows, columns), stride, width))
+    _fill(model, {**nested, **graph}, folder / "model_weights.hdf5")
+    return model.eval()
 
 
 def convert_keras(
@@ -107,16 +130,12 @@ def convert_keras(
         MissingDependencyError: no h5py.
     """
     source, destination = Path(source), Path(destination)
-    model: PretextModel | Encoder
-    head: PublishedHead | None = None
-    if (source / "model.json").is_file():
-        model, graph = _load_pretext(source)
-        encoder = model.encoder
-        assert isinstance(model.head, PublishedHead)
-        head = model.head
-    else:
-        encoder, graph = _load_encoder(source)
-        model = encoder
+    has_head = (source / "model.json").is_file()
+    model = load_keras_pretext(source) if has_head else load_keras_encoder(source)
+    encoder = model.encoder if isinstance(model, PretextModel) else model
+    head = model.head.architecture if isinstance(model, PretextModel) else None
+    graph, nested = read_graph(source / ("model.json" if has_head else "encoder.json"))
+    graph = nested or graph
     size = input_shape(graph)[:2]
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -129,8 +148,8 @@ def convert_keras(
         channels=CHANNELS,
         encoder=encoder.architecture,
         normalization=ORIGINAL_NORMALIZATION,
-        head=None if head is None else head.architecture,
-        n_lag_classes=0 if head is None else head.architecture["n_classes"],
+        head=head,
+        n_lag_classes=head["n_classes"] if head else 0,
         layer_scales=_read_scales(source, graph),
         layers={stages[-1]: 1.0},
         grid_spacings=(0.140625,),
@@ -139,51 +158,25 @@ def convert_keras(
         license="unknown: that of the converted checkpoint",
         package_version=__version__,
     )
-    prefix = "encoder." if head is None else ""
+    prefix = "" if head else "encoder."
     # Batch norm's step counter is no weight, and Keras has none.
     state = {f"{prefix}{k}": t for k, t in model.state_dict().items() if not k.endswith("num_batches_tracked")}
     info = save(destination, info, state)
-    card = _CARD.format(
-        name=info.name,
-        version=__version__,
-        source=source.resolve().name,
-        patch=" x ".join(str(n or "any") for n in size),
-        stages="-".join(map(str, encoder.architecture["stage_channels"])),
-        blocks=", ".join(map(str, encoder.architecture["blocks_per_stage"])),
-        classes=info.n_lag_classes or "no head",
-        scales=", ".join(f"{k} {v:.6g}" for k, v in info.layer_scales.items()) or 'none; use scale="none" or a number',
-    )
-    write_atomically(destination / "README.md", card.encode())
+    write_atomically(destination / "README.md", _card(info, source.resolve().name, size).encode())
     return info
 
 
-def _load_encoder(folder: Path) -> tuple[Encoder, Graph]:
-    graph, _ = read_graph(folder / "encoder.json")
-    encoder = Encoder(**encoder_architecture(graph, folder / "encoder.json"))
-    _fill(encoder, graph, folder / "encoder_weights.hdf5")
-    return encoder.eval(), graph
-
-
-def _load_pretext(folder: Path) -> tuple[PretextModel, Graph]:
-    path = folder / "model.json"
-    if not path.is_file() and (folder / "encoder.json").is_file():
-        raise WeightsError(f"folder: {folder} has no model.json; expected one, or use load_keras_encoder")
-    graph, nested = read_graph(path)
-    if not nested or not {"combined1_conv", "pred"} <= graph.keys():
-        raise WeightsError(f"folder: {path} has layers {some(graph)}; expected the original's pretext model")
-    encoder = Encoder(**encoder_architecture(nested, path))
-    width, n_classes = (graph[name].config.get(key) for name, key in (("combined1_conv", "filters"), ("pred", "units")))
-    compare_head(graph, width, path)
-    rows, columns, _ = input_shape(graph)
-    if not (rows and columns and width and n_classes):
-        raise WeightsError(
-            f"folder: {path} has fields of {rows}x{columns}, {width} head channels and {n_classes} classes; "
-            "expected a number for each"
-        )
-    stride = list(encoder.strides.values())[-1]
-    model = PretextModel(encoder, PublishedHead(encoder.channels, n_classes, (rows, columns), stride, width))
-    _fill(model, {**nested, **graph}, folder / "model_weights.hdf5")
-    return model.eval(), nested
+def _card(info: WeightsInfo, source: str, size: tuple[int | None, int | None]) -> str:
+    return _CARD.format(
+        name=info.name,
+        version=__version__,
+        source=source,
+        patch=" x ".join(str(n or "any") for n in size),
+        stages="-".join(map(str, info.encoder["stage_channels"])),
+        blocks=", ".join(map(str, info.encoder["blocks_per_stage"])),
+        classes=info.n_lag_classes or "no head",
+        scales=", ".join(f"{k} {v:.6g}" for k, v in info.layer_scales.items()) or 'none; use scale="none" or a number',
+    )
 
 
 _TENSORS = {

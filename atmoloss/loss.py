@@ -30,15 +30,15 @@ class AtmoDistLoss(nn.Module):
     .. math::
         L_n = (1 - m) \sum_l λ_l\, s_l\, \overline{(f_l(x_n) - f_l(y_n))^2} + m\, \overline{(x_n - y_n)^2}
 
-    with features f of stage l, layer weights λ, layer scales s (such that each stage equals, on average
+    with features f of stage l, layer shares λ, layer scales s (such that each stage equals, on average
     over the upper half of the lags, the mean squared error of normalised fields), and the last term on
     normalised fields. Symmetric; zero for equal fields. Hoffmann & Lessig (2023), arXiv:2202.01897.
 
     Args:
         weights: bundled name, weights folder, Hub repository, or an :class:`Extractor`.
         revision: commit, tag or branch of the Hub repository.
-        layers: ``None`` for what the weights recommend, names for equal weights that sum to 1, or a
-            mapping from name to weight.
+        layers: ``None`` for what the weights recommend, names for equal shares that sum to 1, or a
+            mapping from name to share.
         normalization: ``"bundled"``, ``None`` for fields that are normalised already, or a module with
             the interface of :class:`~atmoloss.normalization.LogNormalization`.
         transform: applied to both fields first, e.g. ``WindToVorticityDivergence``. It gets the fields alone:
@@ -95,9 +95,8 @@ class AtmoDistLoss(nn.Module):
         super().__init__()
         checks.option("reduction", reduction, functional.REDUCTIONS)
         checks.option("compute_dtype", compute_dtype, tuple(_COMPUTE_DTYPES))
-        checks.option("validate", validate, ("auto", True, False))
         extractor = weights if isinstance(weights, Extractor) else load_extractor(weights, revision)
-        self.extractor = extractor.sharing(periodic)
+        self.extractor = extractor.with_periodic(periodic)
         info = self.extractor.info
         if isinstance(normalization, str):
             checks.option("normalization", normalization, ("bundled",))
@@ -114,21 +113,25 @@ class AtmoDistLoss(nn.Module):
         if not 0.0 <= self.mse_weight <= 1.0:
             raise InputError(f"mse_weight: got {mse_weight}, expected a number between 0 and 1")
         self.factors = self._layer_factors(layers, scale)
+        self.mixture = functional.mixture(self.factors, self.mse_weight)
         self.compute_dtype = compute_dtype
-        self.validate: bool | Literal["auto"] = "auto" if validate == "auto" else bool(validate)
         if max_memory is not None and not max_memory > 0:
             raise InputError(f"max_memory: got {max_memory}, expected a positive number of bytes, or None")
         self.max_memory = max_memory
         self._compile = compile
         self._compiled: Callable[..., Tensor] | None = None
-        self._seen: set[str] = set()
-        # Taken here, where the weights are still on the CPU: later it would wait for the device.
-        parts = map(cached.fingerprint, (self.extractor.encoder, self.normalization, transform))
-        self._maker = (next(parts), int(periodic), *parts)
+        self.inputs = checks.Inputs(
+            self.extractor,
+            tuple(self.factors),
+            normalization=self.normalization,
+            transform=transform,
+            validate=validate,
+            periodic=periodic,
+        )
         self.train(False)
 
     def _layer_factors(self, layers: Layers, scale: str | float) -> dict[str, float]:
-        """Return layer weight times scale for each layer that takes part."""
+        """Return share times scale for each layer that takes part."""
         info = self.extractor.info
         if layers is None:
             layers = info.layers or self.extractor.stages[-1:]
@@ -139,7 +142,7 @@ class AtmoDistLoss(nn.Module):
         if len(chosen) != len(layers):
             raise InputError(f"layers: got {list(layers)}, expected each name once")
         if not (min(chosen.values()) >= 0 and 0 < sum(chosen.values()) < math.inf):
-            raise InputError(f"layers: got weights {chosen}, expected finite ones, none negative and some positive")
+            raise InputError(f"layers: got {chosen}, expected finite shares, none negative and some positive")
         if isinstance(scale, str):
             checks.option("scale", scale, ("mse", "none"))
             missing = [n for n in chosen if n not in info.layer_scales]
@@ -153,7 +156,7 @@ class AtmoDistLoss(nn.Module):
             if not 0 < scale < math.inf:
                 raise InputError(f"scale: got {scale}, expected 'mse', 'none' or a positive number")
             scales = dict.fromkeys(chosen, float(scale))
-        return {n: weight * scales[n] for n, weight in chosen.items() if weight > 0}
+        return {n: share * scales[n] for n, share in chosen.items() if share > 0}
 
     def extra_repr(self) -> str:
         """Return weights id, layers and precision in the repr, so that numbers stay comparable."""
@@ -183,32 +186,23 @@ class AtmoDistLoss(nn.Module):
             weight: (H,), (H, W) or (N, 1, H, W), not negative: area weights and masks. Where it is zero,
                 both fields are replaced by the climatological mean before anything is computed.
         """
-        return self._compare(prediction, target, weight, ("prediction", "target"))
+        leave_inference_mode(self)
+        weight = self.inputs.pair(prediction, target, weight)
+        return functional.reduce(self._run(prediction, target, weight), self.reduction)
 
-    def _compare(
-        self,
-        prediction: Tensor,
-        target: Tensor | Mapping[str, Tensor],
-        weight: Tensor | None,
-        names: tuple[str, str],
-    ) -> Tensor:
-        """Check what came under ``names`` and compute."""
-        checks.same_shape(prediction, target, names)
-        self._leave_inference_mode()
-        self._check(names[0], prediction, weight)
-        if weight is not None:
-            weight = self._expand_weight(weight, prediction)
-        if isinstance(target, Tensor):
-            self._check(names[1], target, weight)
-        else:
-            self._check_features(prediction, target, weight)
-        if not self._compile or torch.compiler.is_compiling():
-            return self._compute(prediction, target, weight)
-        if self._compiled is None:
-            self._compiled = torch.compile(self._compute, fullgraph=True)
-        return self._compiled(prediction, target, weight)
+    def _values(self, prediction: Tensor, target: Tensor | Mapping[str, Tensor], weight: Tensor | None) -> Tensor:
+        """Return the loss of each pair, (N,): the formula above."""
+        first, second = self._encode(prediction, weight), self._encode(target, weight)
+        difference = functools.partial(tiling.mean_squared_difference, max_memory=self.max_memory)
+        strides = {**self.extractor.encoder.strides, functional.NORMALISED: 1}
 
-    def _compute(self, prediction: Tensor, target: Tensor | Mapping[str, Tensor], weight: Tensor | None) -> Tensor:
+        def distance(factors: Mapping[str, float]) -> Tensor:
+            return functional.content_distance(first, second, factors, weight, difference, strides)
+
+        return functional.mix(distance, self.mixture)
+
+    def _in_parts(self, prediction: Tensor, target: Tensor | Mapping[str, Tensor], weight: Tensor | None) -> Tensor:
+        """Return :meth:`_values`, of as many pairs at a time as ``max_memory`` allows."""
         count = size = len(prediction)
         if self.max_memory is not None:
             dtype = _COMPUTE_DTYPES[self.compute_dtype] or torch.promote_types(prediction.dtype, torch.float32)
@@ -216,22 +210,15 @@ class AtmoDistLoss(nn.Module):
             encoder, stages = self.extractor.encoder, tuple(self.factors)
             field = tiling.working_memory(encoder, height, width, dtype.itemsize, stages)
             size = max(1, int(self.max_memory / (2 * field)))
-        values = tiling.in_chunks(self._values, size, count, prediction, target, weight)
-        return functional.reduce(values, self.reduction)
+        return tiling.in_chunks(self._values, size, count, prediction, target, weight)
 
-    def _values(self, prediction: Tensor, target: Tensor | Mapping[str, Tensor], weight: Tensor | None) -> Tensor:
-        """Return the loss of each pair, (N,)."""
-        first = self._encode(prediction, weight)
-        second = self._encode(target, weight) if isinstance(target, Tensor) else _without_inference_mode(target)
-        difference = functional.mean_squared_difference
-        if self.max_memory is not None:
-            difference = functools.partial(tiling.mean_squared_difference, max_memory=self.max_memory)
-        strides = self.extractor.encoder.strides
-        value = functional.content_distance(first, second, self.factors, weight, difference, strides)
-        if self.mse_weight:
-            pixel = difference(first["normalised"], second["normalised"], weight)
-            value = (1.0 - self.mse_weight) * value + self.mse_weight * pixel
-        return value
+    def _run(self, prediction: Tensor, target: Tensor | Mapping[str, Tensor], weight: Tensor | None) -> Tensor:
+        """Return :meth:`_in_parts`, compiled if that was asked for."""
+        if not self._compile or torch.compiler.is_compiling():
+            return self._in_parts(prediction, target, weight)
+        if self._compiled is None:
+            self._compiled = torch.compile(self._in_parts, fullgraph=True)
+        return self._compiled(prediction, target, weight)
 
     def features(self, fields: Tensor, weight: Tensor | None = None) -> Features:
         """Return what ``forward`` accepts in place of ``target``: encode a fixed target once.
@@ -243,40 +230,30 @@ class AtmoDistLoss(nn.Module):
         Returns:
             Stage features and the normalised fields; part of the graph if ``fields`` requires gradients.
         """
-        return self._features("fields", fields, weight)
+        leave_inference_mode(self)
+        weight = self.inputs.fields("fields", fields, weight)
+        return {**self._encode(fields, weight), cached.KEY: self.inputs.mark(fields, weight)}
 
-    def _features(self, argument: str, fields: Tensor, weight: Tensor | None = None) -> Features:
-        self._leave_inference_mode()
-        self._check(argument, fields, weight)
-        if weight is not None:
-            weight = self._expand_weight(weight, fields)
-        return {**self._encode(fields, weight), cached.KEY: self._mark(fields, weight)}
-
-    def spatial(self, prediction: Tensor, target: Tensor, size: tuple[int, int] | None = None) -> Tensor:
+    def spatial(
+        self, prediction: Tensor, target: Tensor | Mapping[str, Tensor], size: tuple[int, int] | None = None
+    ) -> Tensor:
         """Return where the fields differ, (N, 1, H, W) or (N, 1, *size); its mean is close to the loss.
 
         Args:
             prediction: (N, C, H, W), physical units.
-            target: the same shape.
+            target: the same, or what :meth:`features` returned for it without a weight.
             size: rows and columns of the map; ``None`` for those of the fields.
         """
-        checks.same_shape(prediction, target, ("prediction", "target"))
-        self._leave_inference_mode()
-        self._check("prediction", prediction, None)
-        self._check("target", target, None)
-        first, second = self._encode(prediction, None), self._encode(target, None)
+        leave_inference_mode(self)
+        self.inputs.pair(prediction, target, None)
+        first, second = self._encode(prediction), self._encode(target)
         size = size or (prediction.shape[-2], prediction.shape[-1])
-        value = functional.content_map(first, second, self.factors, size)
-        if self.mse_weight:
-            pixel = functional.content_map(first, second, {"normalised": 1.0}, size)
-            value = (1.0 - self.mse_weight) * value + self.mse_weight * pixel
-        return value
+        return functional.mix(lambda factors: functional.content_map(first, second, factors, size), self.mixture)
 
-    def _leave_inference_mode(self) -> None:
-        if not (torch.compiler.is_compiling() or torch.is_inference_mode_enabled()):
-            leave_inference_mode(self)
-
-    def _encode(self, fields: Tensor, weight: Tensor | None) -> Features:
+    def _encode(self, fields: Tensor | Mapping[str, Tensor], weight: Tensor | None = None) -> Mapping[str, Tensor]:
+        """Return stage features and normalised fields; features that are there already pass."""
+        if not isinstance(fields, Tensor):
+            return cached.leave_inference_mode(fields)
         covered = None if weight is None else weight == 0
         x = functional.full_precision(fields)
         if covered is not None:  # before the transform, whose stencils would spread a NaN
@@ -290,68 +267,4 @@ class AtmoDistLoss(nn.Module):
             x = x.masked_fill(covered, 0.0)
         dtype = _COMPUTE_DTYPES[self.compute_dtype]
         features = self.extractor.encode(x, tuple(self.factors), dtype, self.max_memory)
-        return {**features, "normalised": x}
-
-    # What follows only looks at the input.
-
-    def _reads_values(self, argument: str, tensor: Tensor) -> bool:
-        """Say whether the values of an argument are looked at in this call; see ``validate``."""
-        if self.validate is False or not checks.can_be_read(tensor):
-            return False
-        if self.validate == "auto" and tensor.device.type != "cpu":
-            first = argument not in self._seen
-            self._seen.add(argument)
-            return first
-        return True
-
-    def _check(self, argument: str, fields: Tensor, weight: Tensor | None) -> None:
-        if self.transform is None:
-            self.extractor.check_shape(argument, fields, tuple(self.factors))
-        elif not isinstance(fields, Tensor) or fields.ndim != 4:
-            got = tuple(fields.shape) if isinstance(fields, Tensor) else type(fields).__name__
-            raise InputError(f"{argument}: got {got}, expected a tensor (N, C, H, W)")
-        if not self._reads_values(argument, fields):
-            return
-        with torch.no_grad():
-            weight = None if weight is None else functional.expand_weight(weight, fields)
-            checks.finite(argument, fields, weight)
-            if self.transform is None and "units" not in self._seen:
-                channels = self.extractor.info.channels
-                if checks.units(argument, fields, weight, self.normalization, channels):
-                    self._seen.add("units")
-
-    def _expand_weight(self, weight: Tensor, fields: Tensor) -> Tensor:
-        given = functional.expand_weight(weight, fields)
-        weight = given.clamp_min(0.0)
-        if self._reads_values("weight", weight):
-            checks.area_weight(weight, given)
-        return weight
-
-    def _check_features(self, prediction: Tensor, target: Mapping[str, Tensor], weight: Tensor | None) -> None:
-        if not isinstance(target, Mapping):
-            raise InputError(
-                f"target: got {type(target).__name__}, expected a tensor (N, C, H, W) or what features() returned"
-            )
-        missing = [n for n in (*self.factors, "normalised", cached.KEY) if n not in target]
-        if missing:
-            raise InputError(
-                f"target: cached features lack {', '.join(missing)}; expected what features() of this loss returned"
-            )
-        shape = target["normalised"].shape
-        if shape[0] != prediction.shape[0] or shape[-2:] != prediction.shape[-2:]:
-            raise InputError(
-                f"target: cached features of fields {tuple(shape)}, expected those of {tuple(prediction.shape)}"
-            )
-        if self._reads_values("target", prediction):
-            cached.check(target, self._mark(prediction, weight), self.extractor.info.id)
-
-    def _mark(self, fields: Tensor, weight: Tensor | None) -> Tensor:
-        """Return what features of ``fields`` are marked with."""
-        return cached.mark(self._maker, fields, weight)
-
-
-def _without_inference_mode(features: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """Copy features that were made under ``torch.inference_mode()``, which no gradient may meet."""
-    if torch.compiler.is_compiling() or torch.is_inference_mode_enabled():
-        return features
-    return {name: f.clone() if f.is_inference() else f for name, f in features.items()}
+        return {**features, functional.NORMALISED: x}

@@ -16,9 +16,9 @@ try:
 except ImportError:  # the class can be looked at, and says what is missing when one is made
     Metric = torch.nn.Module  # type: ignore[assignment, misc]
 
-_OF_THE_LOSS = set(inspect.signature(AtmoDistLoss).parameters) - {"weights", "reduction"}
+_LOSS_OPTIONS = set(inspect.signature(AtmoDistLoss).parameters) - {"weights", "reduction"}
 # What torchmetrics.Metric takes since 1.4.
-_OF_TORCHMETRICS = {
+_TORCHMETRICS_OPTIONS = {
     "compute_on_cpu", "compute_with_cache", "dist_sync_fn", "dist_sync_on_step", "distributed_available_fn",
     "process_group", "sync_on_compute",
 }  # fmt: skip
@@ -50,14 +50,14 @@ class AtmoDistMetric(Metric):
 
     def __init__(self, weights: Any = "default", **options: Any) -> None:
         require("torchmetrics", "metrics")
-        unknown = sorted(options.keys() - _OF_THE_LOSS - _OF_TORCHMETRICS)
+        unknown = sorted(options.keys() - _LOSS_OPTIONS - _TORCHMETRICS_OPTIONS)
         if unknown:
             raise InputError(
                 f"{unknown[0]}: got an unknown option, expected one of AtmoDistLoss "
-                f"({', '.join(sorted(_OF_THE_LOSS))}) or of torchmetrics ({', '.join(sorted(_OF_TORCHMETRICS))})"
+                f"({', '.join(sorted(_LOSS_OPTIONS))}) or of torchmetrics ({', '.join(sorted(_TORCHMETRICS_OPTIONS))})"
             )
-        super().__init__(**{name: value for name, value in options.items() if name in _OF_TORCHMETRICS})
-        chosen = {name: value for name, value in options.items() if name in _OF_THE_LOSS}
+        super().__init__(**{name: value for name, value in options.items() if name in _TORCHMETRICS_OPTIONS})
+        chosen = {name: value for name, value in options.items() if name in _LOSS_OPTIONS}
         self.loss = AtmoDistLoss(weights, **{"mse_weight": 0.0, **chosen, "reduction": "none"})
         self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("count", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")

@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 # Numbers alive at the peak of forward and backward per number that a convolution returns: those that autograd
 # keeps, and the gradients and padded copies of the widest layer. Seen: 1.5 to 2.4.
-_ALIVE = 2.5
+_PEAK_FACTOR = 2.5
 
 
 class Step(NamedTuple):
@@ -70,7 +70,7 @@ def working_memory(encoder: Encoder, height: int, width: int, itemsize: int, sta
     for step in steps(encoder, stages):
         total += step.outputs * cells
         cells /= step.stride**2
-    return math.ceil(_ALIVE * itemsize * max(total, height * width))  # the low-pass alone has no step
+    return math.ceil(_PEAK_FACTOR * itemsize * max(total, height * width))  # the low-pass alone has no step
 
 
 def encode(encoder: Encoder, x: Tensor, stages: Sequence[str] | None, max_memory: float) -> dict[str, Tensor]:
@@ -86,7 +86,7 @@ def encode(encoder: Encoder, x: Tensor, stages: Sequence[str] | None, max_memory
     if fit >= len(x):
         return encoder(x, stages)  # type: ignore[no-any-return]
     if fit:
-        parts = [recomputed(encoder, part, stages) for part in torch.split(x, fit)]
+        parts = [checkpointed(encoder, part, stages) for part in torch.split(x, fit)]
     else:
         parts = [_encode_in_bands(encoder, field, stages, max_memory) for field in torch.split(x, 1)]
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]} if len(parts) > 1 else parts[0]
@@ -104,11 +104,13 @@ def in_chunks(function: Callable[..., Tensor], size: int, count: int, *arguments
     if size >= count:
         return function(*arguments)
     chunks = [slice(start, start + size) for start in range(0, count, size)]
-    return torch.cat([recomputed(function, *(_part(a, chunk, count) for a in arguments)) for chunk in chunks])
+    return torch.cat([checkpointed(function, *(_part(a, chunk, count) for a in arguments)) for chunk in chunks])
 
 
-def mean_squared_difference(a: Tensor, b: Tensor, weight: Tensor | None = None, *, max_memory: float) -> Tensor:
-    """Return :func:`functional.mean_squared_difference` from bands of rows, recomputed for gradients."""
+def mean_squared_difference(a: Tensor, b: Tensor, weight: Tensor | None = None, *, max_memory: float | None) -> Tensor:
+    """Return :func:`functional.mean_squared_difference`, under a bound from bands of rows, recomputed for gradients."""
+    if max_memory is None:
+        return functional.mean_squared_difference(a, b, weight)
     height = a.shape[-2]
     row = 4 * functional.full_precision(a[..., :1, :]).nbytes  # both in full precision, difference, square
     rows = max(1, int(max_memory / row))
@@ -121,7 +123,7 @@ def mean_squared_difference(a: Tensor, b: Tensor, weight: Tensor | None = None, 
     total = torch.stack(sums).sum(0).clamp_min(tiny)
     weights = [None] * len(sums) if weight is None else torch.split(weight, rows, -2)
     bands = zip(torch.split(a, rows, -2), torch.split(b, rows, -2), weights, sums, strict=True)
-    terms = [part / total * recomputed(functional.mean_squared_difference, x, y, w) for x, y, w, part in bands]
+    terms = [part / total * checkpointed(functional.mean_squared_difference, x, y, w) for x, y, w, part in bands]
     return torch.stack(terms).sum(0)
 
 
@@ -131,7 +133,7 @@ def _part(argument: Any, chunk: slice, count: int) -> Any:
     return argument if argument is None or len(argument) != count else argument[chunk]
 
 
-def recomputed(function: Callable[..., T], *arguments: Any) -> T:
+def checkpointed(function: Callable[..., T], *arguments: Any) -> T:
     """Return ``function(*arguments)``; what its gradient needs is computed again when it is asked for."""
     if not torch.is_grad_enabled():
         return function(*arguments)
@@ -171,7 +173,7 @@ def band_height(step: Step, x: Tensor, max_memory: float) -> int:
         InputError: less than the halo fits, at which most of the work would be done three times.
     """
     height, width = x.shape[-2:]
-    row = _ALIVE * x.element_size() * step.outputs * width
+    row = _PEAK_FACTOR * x.element_size() * step.outputs * width
     if height * row <= max_memory:
         return height
     rows = int((max_memory / row - 2 * step.halo) // step.stride) * step.stride
@@ -188,7 +190,7 @@ def _in_bands(encoder: Encoder, step: Step, x: Tensor, rows: int) -> Tensor:
     """Return ``encoder.step(step.name, x)`` from bands that advance by ``rows`` rows of ``x``."""
     height = x.shape[-2]
     if rows >= height:
-        return recomputed(encoder.step, step.name, x)
+        return checkpointed(encoder.step, step.name, x)
 
     def band(x: Tensor, start: int) -> Tensor:
         low = max(start - step.halo, 0)
@@ -197,4 +199,4 @@ def _in_bands(encoder: Encoder, step: Step, x: Tensor, rows: int) -> Tensor:
         skip, keep = (start - low) // step.stride, -(-min(rows, height - start) // step.stride)
         return encoder.step(step.name, x[..., low:high, :])[..., skip : skip + keep, :]
 
-    return torch.cat([recomputed(band, x, start) for start in range(0, height, rows)], -2)
+    return torch.cat([checkpointed(band, x, start) for start in range(0, height, rows)], -2)

@@ -39,7 +39,7 @@ class WeightsInfo:
         base_step_hours: hours per lag class.
         n_lag_classes: number of lag classes.
         layer_scales: stage name to the factor that makes it equal the MSE of normalised fields.
-        layers: recommended stage name to weight.
+        layers: recommended stage name to share.
         mse_weight: recommended share of the MSE of normalised fields in the loss.
         grid_spacings: degrees, of the fields trained on.
         levels: of the fields trained on.
@@ -84,9 +84,9 @@ def bundled() -> dict[str, Path]:
     package = Path(__file__).resolve().parent
     # The wheel carries them inside the package; a source checkout has them beside it.
     for root in (package / "weights", package.parent / "weights"):
-        found = {p.parent.name: p.parent for p in sorted(root.glob(f"*/{CONFIG_NAME}"))}
-        if found:
-            return found
+        folders = {p.parent.name: p.parent for p in sorted(root.glob(f"*/{CONFIG_NAME}"))}
+        if folders:
+            return folders
     return {}
 
 
@@ -163,10 +163,10 @@ def load(folder: Path) -> tuple[WeightsInfo, dict[str, Tensor]]:
         data = (folder / TENSORS_NAME).read_bytes()
     except OSError as error:
         raise WeightsError(f"weights: {folder / TENSORS_NAME} cannot be read: {error}") from error
-    found = hashlib.sha256(data).hexdigest()
-    if found != info.sha256:
+    sha256 = hashlib.sha256(data).hexdigest()
+    if sha256 != info.sha256:
         raise WeightsError(
-            f"weights: {folder / TENSORS_NAME} is truncated or altered: its sha256 is {found[:16]}…, expected "
+            f"weights: {folder / TENSORS_NAME} is truncated or altered: its sha256 is {sha256[:16]}…, expected "
             f"{info.sha256[:16]}…"
         )
     return info, load_tensors(data)

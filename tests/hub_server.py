@@ -132,14 +132,14 @@ class HubServer:
                 hub.requests.append(path)
                 owner, name, verb, revision, *rest = [*path.strip("/").split("/"), *[""] * 4]
                 file = "/".join(p for p in rest if p)
-                found = hub.resolve(f"{owner}/{name}", revision, file) if verb == "resolve" else "RepoNotFound"
-                if isinstance(found, str):
-                    headers = {"X-Error-Code": found}
-                    if found == "EntryNotFound":  # of a commit, so that a cache can remember it
+                answer = hub.resolve(f"{owner}/{name}", revision, file) if verb == "resolve" else "RepoNotFound"
+                if isinstance(answer, str):
+                    headers = {"X-Error-Code": answer}
+                    if answer == "EntryNotFound":  # of a commit, so that a cache can remember it
                         headers["X-Repo-Commit"] = hub.refs.get((f"{owner}/{name}", revision), revision)
                     self.answer(404, b"", headers)
                     return
-                commit, data = found
+                commit, data = answer
                 self.answer(200, data, {"X-Repo-Commit": commit, "ETag": f'"{hashlib.sha256(data).hexdigest()}"'})
                 if self.command == "GET" and file == "config.json" and hub.after_config:
                     hub.after_config, act = None, hub.after_config

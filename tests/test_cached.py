@@ -70,12 +70,14 @@ MASKS = {
 }
 
 
-@pytest.mark.parametrize(("made", "given", "theirs", "ours"), MASKS.values(), ids=MASKS.keys())
-def test_features_under_another_mask_are_refused(made, given, theirs, ours, extractor, fields, one_sentence) -> None:
+@pytest.mark.parametrize(("cached_mask", "given", "theirs", "ours"), MASKS.values(), ids=MASKS.keys())
+def test_features_of_another_mask_are_refused(
+    cached_mask, given, theirs, ours, extractor, fields, one_sentence
+) -> None:
     a, b = fields
     loss = AtmoDistLoss(extractor)
     with pytest.raises(InputError) as error:
-        loss(a, loss.features(b, made), given)
+        loss(a, loss.features(b, cached_mask), given)
     one_sentence(error.value, "target", theirs, ours, "weight")
 
 

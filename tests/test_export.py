@@ -42,7 +42,7 @@ def test_torch_export_of_any_number_of_fields(extractor, draw, tmp_path) -> None
 @pytest.mark.parametrize("periodic", [False, True])
 def test_torch_export_of_any_size_of_fields(periodic, extractor, draw, tmp_path) -> None:
     sizes = {0: Dim("n"), 2: 16 * Dim("h"), 3: 16 * Dim("w")}
-    assert_exports(extractor.sharing(periodic), sizes, ((1, 64, 32), (5, 32, 80)), draw, tmp_path)
+    assert_exports(extractor.with_periodic(periodic), sizes, ((1, 64, 32), (5, 32, 80)), draw, tmp_path)
 
 
 def test_torch_export_of_the_loss(extractor, draw) -> None:

@@ -37,11 +37,11 @@ def test_pool_weight_of_any_stride(height, width, stride, seed) -> None:
     weight = np.random.default_rng(seed).random((height, width))
     tensor = torch.from_numpy(weight)[None, None]
     assert_close(functional.pool_weight(tensor, size, stride)[0, 0], window_means(weight, stride), 1e-12)
-    found = functional.pool_weight(tensor, size)[0, 0]  # several strides may give one size
-    assert found.shape == size
+    pooled = functional.pool_weight(tensor, size)[0, 0]  # several strides may give one size
+    assert pooled.shape == size
     first = math.ceil(height / size[0]), math.ceil(width / size[1])
     assert any(
-        np.allclose(found, window_means(weight, s), rtol=1e-12, atol=0)
+        np.allclose(pooled, window_means(weight, s), rtol=1e-12, atol=0)
         for s in range(max(first), 2 * max(height, width) + 1)
         if (math.ceil(height / s), math.ceil(width / s)) == size
     )

@@ -10,7 +10,7 @@ from tests.tolerances import assert_close
 
 pytest.importorskip("torchmetrics", reason="the extra 'metrics' is not installed")
 from atmoloss.errors import InputError
-from atmoloss.metric import _OF_TORCHMETRICS, AtmoDistMetric
+from atmoloss.metric import _TORCHMETRICS_OPTIONS, AtmoDistMetric
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def test_every_option_of_torchmetrics_is_known() -> None:
     import torchmetrics
 
     source = inspect.getsource(torchmetrics.Metric.__init__)
-    assert set(re.findall(r'kwargs\.pop\("(\w+)"', source)) <= _OF_TORCHMETRICS
+    assert set(re.findall(r'kwargs\.pop\("(\w+)"', source)) <= _TORCHMETRICS_OPTIONS
 
 
 @pytest.mark.parametrize("option", ["reduction", "sync_on_computer"])

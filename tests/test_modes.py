@@ -107,7 +107,7 @@ def bands(extractor: Extractor, itemsize: int = 4) -> float:
     rows, columns = SIZE
     least = 0.0
     for step in tiling.steps(extractor.encoder):
-        row = tiling._ALIVE * itemsize * step.outputs * columns
+        row = tiling._PEAK_FACTOR * itemsize * step.outputs * columns
         least = max(least, min(rows, 3 * step.halo + step.align) * row)
         rows, columns = -(-rows // step.stride), -(-columns // step.stride)
     return 1.01 * least
@@ -396,5 +396,5 @@ def test_everything_moves_with_the_module(extractor) -> None:
     fields = torch.empty(2, 2, *SIZE, device="meta")
     for mode in (inner, AtmoDistLoss(extractor, max_memory=bands(extractor))):
         mode = mode.to("meta")
-        mode.validate = False
+        mode.inputs.validate = False
         assert mode(fields, fields).device.type == "meta"

@@ -156,9 +156,9 @@ def test_folded_gains_of_zero_leave_the_stages_behind_alone(channels, randomise)
     x = torch.randn(2, 2, 16, 16)
     expected = encoder(x)
     fold_gains(encoder, {"stage1": torch.tensor([0.0, 1.0, 0.0, 2.0])})
-    found = encoder(x)
-    assert found["stage1"][:, [0, 2]].abs().max() <= 1e-5 * expected["stage1"].abs().max()
-    assert_close(found["stage2"], expected["stage2"], torch.float32)
+    got = encoder(x)
+    assert got["stage1"][:, [0, 2]].abs().max() <= 1e-5 * expected["stage1"].abs().max()
+    assert_close(got["stage2"], expected["stage2"], torch.float32)
 
 
 @pytest.mark.parametrize("kernel", [3, 5])
@@ -293,15 +293,15 @@ def test_strided_convolution_of_few_channels_is_the_plain_one(size, kernel, peri
     conv = Conv(2, 5, kernel, 2, bias=True).double().requires_grad_(not frozen)
     conv.periodic = periodic
     x = torch.randn(2, 2, *size, dtype=torch.float64, requires_grad=True)
-    found = conv(x)
-    assert ("StridedFromFew" in type(found.grad_fn).__name__) == frozen
-    assert torch.equal(found, conv(x.detach()))  # a loss of equal fields is exactly zero
+    got = conv(x)
+    assert ("StridedFromFew" in type(got.grad_fn).__name__) == frozen
+    assert torch.equal(got, conv(x.detach()))  # a loss of equal fields is exactly zero
     expected = F.conv2d(pad_same(x, kernel, 2, periodic=periodic), conv.weight, conv.bias, stride=2)
-    assert_close(found, expected, torch.float64)
-    weights = torch.randn_like(found)
+    assert_close(got, expected, torch.float64)
+    weights = torch.randn_like(got)
     inputs = (x,) if frozen else (x, conv.weight, conv.bias)
     for one, other in zip(
-        torch.autograd.grad((found * weights).sum(), inputs),
+        torch.autograd.grad((got * weights).sum(), inputs),
         torch.autograd.grad((expected * weights).sum(), inputs),
         strict=True,
     ):

@@ -55,7 +55,7 @@ def test_half_the_halo_is_not_enough(network) -> None:
 @pytest.mark.parametrize("weights", ["default", "winds"])
 @pytest.mark.parametrize(("size", "periodic"), [((181, 360), True), ((181, 359), False), ((182, 361), True)])
 def test_features_of_a_globe_from_bands(weights, size, periodic, monkeypatch) -> None:
-    extractor = load_extractor(weights).sharing(periodic)
+    extractor = load_extractor(weights).with_periodic(periodic)
     scale = torch.tensor(extractor.normalization.constants()["std"]).reshape(2, 1, 1)
     fields = scale.float() * torch.randn(1, 2, *size)
     heights = count_bands(monkeypatch)

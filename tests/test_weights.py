@@ -214,9 +214,9 @@ def test_hub_then_offline(hub, expected, tmp_path, one_sentence) -> None:
 def test_a_damaged_hub_cache_is_refused(hub, tmp_path) -> None:
     cache = tmp_path / "cache"
     load_from(hub.endpoint, cache, [["owner/tiny", None]])
-    (found,) = cache.glob("hub/models--owner--tiny/snapshots/*/model.safetensors")
-    data = found.read_bytes()
-    blob = found.resolve()
+    (tensors_file,) = cache.glob("hub/models--owner--tiny/snapshots/*/model.safetensors")
+    data = tensors_file.read_bytes()
+    blob = tensors_file.resolve()
     blob.chmod(0o644)
     blob.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     # Unreachable without HF_HUB_OFFLINE, too: the cache is used, and verified.

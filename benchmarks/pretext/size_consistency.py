@@ -24,6 +24,7 @@ from atmoloss import AtmoDistLoss, load_extractor
 from atmoloss.data import open_fields
 from atmoloss.data.sources import in_periods, parse_periods, source_from_dataset
 from atmoloss.files import write_atomically
+from atmoloss.functional import content_distance, mix
 
 PATCH = 64
 MARGIN = 16  # cells that every patch keeps from the border of the whole; a multiple of the stride
@@ -34,10 +35,7 @@ FIRST_ROW = 10  # 80N: pole rows hold no derivatives
 
 def by_stage(loss: AtmoDistLoss, first: dict[str, Tensor], second: dict[str, Tensor]) -> Tensor:
     """Return the distance (N,) of features (and of the fields themselves, as far as mse_weight says)."""
-    total = loss.mse_weight * (first["normalised"] - second["normalised"]).square().mean((1, 2, 3))
-    for name, factor in loss.factors.items():
-        total = total + (1 - loss.mse_weight) * factor * (first[name] - second[name]).square().mean((1, 2, 3))
-    return total
+    return mix(lambda factors: content_distance(first, second, factors), loss.mixture)
 
 
 def crop(features: dict[str, Tensor], row: int, column: int, width: int) -> dict[str, Tensor]:

@@ -35,8 +35,8 @@ def main() -> int:
     torch.manual_seed(0)
     options = {"normalization": None, "validate": False}
     contents: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-        "none": lambda made, fine: torch.zeros(()),
-        "mse": lambda made, fine: (made - fine).square().mean(),
+        "none": lambda generated, fine: torch.zeros(()),
+        "mse": lambda generated, fine: (generated - fine).square().mean(),
         "default": FeatureLoss(AtmoDistLoss(**options)),
         "published": FeatureLoss(
             AtmoDistLoss(published(), layers=("stage4",), scale="none", mse_weight=0.0, **options)
@@ -53,8 +53,8 @@ def main() -> int:
     def step(content: Callable[[Tensor, Tensor], Tensor]) -> Callable[[], None]:
         def run() -> None:
             optimizer.zero_grad()
-            made = generator(coarse)
-            (content(made, fine) + 1e-3 * adversarial_loss(discriminator(made))).backward()
+            generated = generator(coarse)
+            (content(generated, fine) + 1e-3 * adversarial_loss(discriminator(generated))).backward()
             optimizer.step()
 
         return run

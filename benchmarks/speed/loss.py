@@ -166,29 +166,32 @@ def measure(size: int, batch: int, device: torch.device, entries: Mapping[str, M
     return rows
 
 
-def table(found: dict) -> str:
+def table(report: dict) -> str:
     """Return the Markdown of the results."""
-    lines = [f"`{found['command']}`: {described(found['machine'])}.", ""]
-    lines += ["Matrix products (the roof): " + ", ".join(f"{k} {v:.0f} GFLOP/s" for k, v in found["roof"].items()), ""]
+    lines = [f"`{report['command']}`: {described(report['machine'])}.", ""]
+    lines += [
+        "Matrix products (the roof): " + ", ".join(f"{k} {v:.0f} GFLOP/s" for k, v in report["roof"].items()),
+        "",
+    ]
     size, batch = TARGET
     lines += [f"Forward and backward, {batch} patches of {size}²:", ""]
     lines += [
         "| case | ms | spread | × naive port | GFLOP/s | share of the roof | error |",
         "|---" * 7 + "|",
     ]
-    for row in found["rows"]:
+    for row in report["rows"]:
         if (row["size"], row["batch"], row["phase"]) != (*TARGET, "forward+backward"):
             continue
         dtype = "bfloat16" if "bfloat16" in row["case"] else "float32"
         rate = row.get("gflops")
-        share = f"{100 * rate / found['roof'][dtype]:.0f} %" if rate else ""
-        error = found["errors"].get(row["case"])
+        share = f"{100 * rate / report['roof'][dtype]:.0f} %" if rate else ""
+        error = report["errors"].get(row["case"])
         lines.append(
             f"| {row['case']} | {row['ms']:.1f} | {row['spread_ms']:.1f} | {row['times_faster_than_naive']:.2f} | "
             f"{rate or ''} | {share} | {'' if error is None else f'{error:.1e}'} |"
         )
     for phase in ("forward", "forward+backward"):
-        of_phase = [r for r in found["rows"] if r["phase"] == phase]
+        of_phase = [r for r in report["rows"] if r["phase"] == phase]
         columns = sorted({(r["size"], r["batch"]) for r in of_phase})
         lines += ["", f"Times faster than the naive port, {phase}, by patch size × batch:", ""]
         lines += ["| case | " + " | ".join(f"{s}²×{b}" for s, b in columns) + " |", "|---|" + "---|" * len(columns)]
@@ -233,10 +236,10 @@ def main() -> int:
     path = HERE / "results" / f"loss-{arguments.name or device.type}.json"
     if arguments.check:
         return check(device, path)
-    found: dict = {"command": "python benchmarks/speed/loss.py", "machine": machine(device), "rows": [], "errors": {}}
+    report: dict = {"command": "python benchmarks/speed/loss.py", "machine": machine(device), "rows": [], "errors": {}}
     # Emulated, bfloat16 takes minutes and says nothing about machines that have it.
-    dtypes = ("float32",) if found["machine"]["bfloat16"] == "emulated" else ("float32", "bfloat16")
-    found["roof"] = {d: round(roof(getattr(torch, d), device), 1) for d in dtypes}
+    dtypes = ("float32",) if report["machine"]["bfloat16"] == "emulated" else ("float32", "bfloat16")
+    report["roof"] = {d: round(roof(getattr(torch, d), device), 1) for d in dtypes}
     entries = cases(device, dtypes)
     torch.manual_seed(2)
     target = torch.randn(2, 2, *(TARGET[0],) * 2, device=device)
@@ -244,15 +247,15 @@ def main() -> int:
     for family, reference in references(device).items():
         for name in entries:
             if name.startswith(family) or (family == "published" and name == "naive port"):
-                found["errors"][name] = error_of(entries[name], reference, prediction, target)
+                report["errors"][name] = error_of(entries[name], reference, prediction, target)
     for size, batch in [TARGET] if arguments.target else [(s, b) for s in SIZES for b in BATCHES]:
         chosen = {n: m for n, m in entries.items() if is_bearable(n, size, batch)}
-        found["rows"] += measure(size, batch, device, chosen, arguments.budget)
+        report["rows"] += measure(size, batch, device, chosen, arguments.budget)
         print(f"{size}² x {batch} done", flush=True)
-    print(table(found))
+    print(table(report))
     if not arguments.target:
-        write_atomically(path, (json.dumps(found, indent=1, ensure_ascii=False) + "\n").encode())
-        write_atomically(path.with_suffix(".md"), table(found).encode())
+        write_atomically(path, (json.dumps(report, indent=1, ensure_ascii=False) + "\n").encode())
+        write_atomically(path.with_suffix(".md"), table(report).encode())
     return 0
 
 

@@ -34,10 +34,10 @@ def main() -> int:
     pairs = torch.randint(n, (arguments.pairs, 2)).tolist()
     began = time.perf_counter()
     with torch.no_grad():
-        found = torch.cat([atmodist_distance(fields[i : i + 1], fields[j : j + 1]) for i, j in pairs])
+        one_by_one = torch.cat([atmodist_distance(fields[i : i + 1], fields[j : j + 1]) for i, j in pairs])
     loop = (time.perf_counter() - began) / len(pairs) * n * (n - 1) / 2
     expected = torch.stack([matrix[i, j] for i, j in pairs])
-    error = float(((found - expected).abs() / expected.abs().max()).max())
+    error = float(((one_by_one - expected).abs() / expected.abs().max()).max())
     about = described(machine(torch.device("cpu")))
     values = f"{whole:.1f} | {loop:.0f} (from {len(pairs)} pairs) | {loop / whole:.0f} | {error:.1e}"
     lines = [f"`python benchmarks/speed/matrix.py`: {about}.", ""]

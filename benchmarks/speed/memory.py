@@ -43,12 +43,12 @@ def main() -> int:
     names = [name for name in cases(torch.device("cpu"), ("float32",)) if name.startswith(encoders)]
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
         tasks = [(name, arguments.size, arguments.batch) for name in names]
-        found = dict(zip(names, pool.map(peak_of, tasks, chunksize=1), strict=True))
+        peaks = dict(zip(names, pool.map(peak_of, tasks, chunksize=1), strict=True))
     about = described(machine(torch.device("cpu")))
     lines = [f"`python benchmarks/speed/memory.py`: {arguments.batch} patches of {arguments.size}²; {about}.", ""]
     lines += ["| case | MB | MB per patch | of the naive port |", "|---|---|---|---|"]
     lines += [
-        f"| {n} | {mb:.0f} | {mb / arguments.batch:.2f} | {mb / found['naive port']:.2f} |" for n, mb in found.items()
+        f"| {n} | {mb:.0f} | {mb / arguments.batch:.2f} | {mb / peaks['naive port']:.2f} |" for n, mb in peaks.items()
     ]
     report("memory", lines)
     return 0

@@ -157,7 +157,7 @@ def test_every_baseline_answers_all_pairs_beyond_96_later_times():
 def test_stage_measures_are_the_shipped_distances(extractor, scaled):
     layers = {name: 0.1 * (i + 1) for i, name in enumerate(extractor.stages)} if scaled else {}
     scales = {name: 2.0 + i for i, name in enumerate(extractor.stages)} if scaled else {}
-    extractor = extractor.sharing(False)  # the fixture is shared
+    extractor = extractor.with_periodic(False)  # the fixture is shared
     extractor.info = dataclasses.replace(extractor.info, layers=layers, layer_scales=scales)
     fields = 3e-5 * torch.randn(5, 2, 40, 40)
     measures = stage_measures(extractor)

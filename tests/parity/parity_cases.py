@@ -51,11 +51,11 @@ class Case:
     def arrays(self) -> dict[str, np.ndarray]:
         """Arrays by name; NHWC ones come as NCHW."""
         if self.folder.parent == SHARED:
-            found = dict(np.load(SHARED / f"{self.name}_{self.size}.npz"))
+            arrays = dict(np.load(SHARED / f"{self.name}_{self.size}.npz"))
         else:
             with np.load(SMALL / f"{self.name}.npz") as file:
-                found = {k.partition("/")[2]: file[k] for k in file if k.startswith(f"{self.size}/")}
-        return {k: np.moveaxis(v, -1, 1) if v.ndim == 4 else v for k, v in found.items()}
+                arrays = {k.partition("/")[2]: file[k] for k in file if k.startswith(f"{self.size}/")}
+        return {k: np.moveaxis(v, -1, 1) if v.ndim == 4 else v for k, v in arrays.items()}
 
     def fields(self, dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor, torch.Tensor]:
         """The two normalised inputs (N, 2, H, W)."""

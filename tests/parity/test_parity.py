@@ -77,11 +77,11 @@ def test_every_array_of_the_fixtures_is_compared(case: Case) -> None:
 def test_activations(case: Case, dtype: torch.dtype) -> None:
     encoder = copy.deepcopy(case.encoder()).to(dtype)
     for which, x in zip(("x1", "x2"), case.fields(dtype), strict=True):
-        found = taps(encoder, x)
+        got = taps(encoder, x)
         expected = {k.partition(".")[2]: v for k, v in case.arrays.items() if k.startswith(f"{which}.")}
         assert len(expected) >= 3
         for name, array in expected.items():
-            assert_close_to_max(found[name], array)
+            assert_close_to_max(got[name], array)
 
 
 @DTYPES
@@ -101,14 +101,14 @@ def test_frozen_extractor_with_folded_batch_norm(case: Case, dtype: torch.dtype)
 @each_case("160x160", "64x96")
 def test_pretext_model(case: Case, dtype: torch.dtype) -> None:
     model = copy.deepcopy(case.pretext()).to(dtype)
-    found: dict[str, torch.Tensor] = {}
+    got: dict[str, torch.Tensor] = {}
     for name in ("combined1", "combined2"):
         norm = getattr(model.head, f"{name}_bn")
-        norm.register_forward_hook(lambda m, i, output, name=name: found.update({name: F.relu(output)}))
+        norm.register_forward_hook(lambda m, i, output, name=name: got.update({name: F.relu(output)}))
     with torch.no_grad():
-        found["logits"] = model(*case.fields(dtype))
-    found["probs"] = found["logits"].softmax(1)
-    for name, tensor in found.items():
+        got["logits"] = model(*case.fields(dtype))
+    got["probs"] = got["logits"].softmax(1)
+    for name, tensor in got.items():
         assert_close_to_max(tensor, case.arrays[name])
 
 
@@ -138,9 +138,9 @@ def test_content_losses(case: Case, dtype: torch.dtype) -> None:
 def test_masked_losses(case: Case) -> None:
     x1, x2 = (x[CROP] for x in case.fields())
     assert_close_to_max(functional.mean_squared_difference(x1, x2), case.arrays["masked_mse"])
-    found = taps(case.encoder(), x1)
+    got = taps(case.encoder(), x1)
     for layer in ("layer148", "layer196"):
-        assert_close_to_max(found[layer], case.arrays[f"masked_crop.{layer}.x1"])
+        assert_close_to_max(got[layer], case.arrays[f"masked_crop.{layer}.x1"])
 
 
 @DTYPES
@@ -157,12 +157,12 @@ def test_original_layer_numbers_are_the_ends_of_stages() -> None:
         pytest.skip(f"no {SHARED}: the large fixtures are not committed")
     listed = json.loads((SHARED / "resnet_small_31c_layers.json").read_text())
     encoder = case_of("160x160").encoder()
-    found = taps(encoder, torch.zeros(1, 2, 160, 160))
+    got = taps(encoder, torch.zeros(1, 2, 160, 160))
     rows = {f"layer{row['index']}": row for row in listed}
     for name in ("layer52", "layer100", "layer148", "layer196"):
         assert rows[name]["name"].endswith("_6_act2")
         shape = tuple(rows[name]["out"])
-        assert tuple(found[name].shape[1:]) == (shape[2], *shape[:2])
+        assert tuple(got[name].shape[1:]) == (shape[2], *shape[:2])
 
 
 # Normalisation, coarse fields, scale
@@ -238,9 +238,9 @@ def test_parameter_counts_of_the_presets(preset, n_classes, total, trainable) ->
     model: torch.nn.Module = build_encoder(preset)
     if n_classes:
         model = PretextModel(model, PublishedHead(model.channels, n_classes, (160, 160), model.strides["stage4"]))
-    found = _count(model)
-    assert found[0] == total
-    assert trainable in (None, found[1])
+    got = _count(model)
+    assert got[0] == total
+    assert trainable in (None, got[1])
 
 
 # Mutations: the smallest mistakes must show, or the tolerance has no teeth
@@ -248,9 +248,9 @@ def test_parameter_counts_of_the_presets(preset, n_classes, total, trainable) ->
 
 def errors(case: Case, encoder: Encoder) -> dict[str, float]:
     """Largest error of each activation, relative to its maximum."""
-    found = taps(encoder, case.fields()[0])
+    got = taps(encoder, case.fields()[0])
     expected = {k[3:]: v for k, v in case.arrays.items() if k.startswith("x1.")}
-    return {k: float(np.abs(found[k].numpy() - v).max() / np.abs(v).max()) for k, v in expected.items()}
+    return {k: float(np.abs(got[k].numpy() - v).max() / np.abs(v).max()) for k, v in expected.items()}
 
 
 @each_case()
@@ -260,10 +260,10 @@ def test_pytorch_default_epsilon_would_fail(case: Case) -> None:
         if isinstance(module, torch.nn.BatchNorm2d):
             assert module.eps == BATCH_NORM_EPSILON
             module.eps = 1e-5
-    found = errors(case, encoder)
-    found.pop("in_conv", None)  # before any batch norm
-    assert min(found.values()) > TOLERANCE, found
-    assert min(v for k, v in found.items() if k.startswith("block")) > 2 * TOLERANCE, found
+    got = errors(case, encoder)
+    got.pop("in_conv", None)  # before any batch norm
+    assert min(got.values()) > TOLERANCE, got
+    assert min(v for k, v in got.items() if k.startswith("block")) > 2 * TOLERANCE, got
 
 
 @each_case("160x160", "64x64", "64x96")
@@ -273,8 +273,8 @@ def test_symmetric_padding_would_fail(case: Case, monkeypatch) -> None:
         return F.pad(x, (side, side, side, side), value=value)
 
     monkeypatch.setattr(layers, "pad_same", symmetric)
-    found = errors(case, case.encoder())  # the pool pads by itself
-    assert min(v for k, v in found.items() if k.startswith(("block3", "block4"))) > 0.1, found
+    got = errors(case, case.encoder())  # the pool pads by itself
+    assert min(v for k, v in got.items() if k.startswith(("block3", "block4"))) > 0.1, got
 
 
 @each_case("101x83", "37x46", "33x50", "31x32")
