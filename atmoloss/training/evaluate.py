@@ -15,7 +15,8 @@ import torch
 
 from atmoloss import weights as weights_folder
 from atmoloss.data import open_fields
-from atmoloss.data.sequences import SequenceDataset, SequenceSpec
+from atmoloss.data.sequence_spec import SequenceSpec
+from atmoloss.data.sequences import SequenceDataset
 from atmoloss.data.sources import FieldSource, in_periods, parse_periods, source_from_dataset
 from atmoloss.errors import DataError
 from atmoloss.extractor import Extractor, load_extractor
@@ -29,8 +30,8 @@ from atmoloss.training.baselines import (
     stage_measures,
 )
 from atmoloss.training.config import TrainConfig
-from atmoloss.training.export import load_pretext
 from atmoloss.training.lag_2afc import Measure, bootstrap, iterate_patches, measure_source
+from atmoloss.training.weights_folder import load_pretext
 from atmoloss.weights import write_atomically
 
 _CLASS_BATCHES = 32

@@ -14,25 +14,26 @@ import torch
 from atmoloss import hub
 from atmoloss.errors import ConfigError
 from atmoloss.training import checkpoint as runs
-from atmoloss.training.config import TrainConfig, make_config, parse_overrides, read_config
-from atmoloss.training.distributed import join
-from atmoloss.training.loop import train
+from atmoloss.training.config import TrainConfig, make_config, read_config
+from atmoloss.training.config_reading import parse_overrides
+from atmoloss.training.distributed import init_process_group
+from atmoloss.training.lag import train
 from atmoloss.training.publish import publish
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Train, continue or export as the arguments of :func:`add_arguments` say; return the exit code."""
-    leads = os.environ.get("RANK", "0") == "0"
-    logging.basicConfig(level=logging.INFO if leads else logging.WARNING, format="%(message)s")
-    if arguments.push_to_hub and leads:
+    is_main = os.environ.get("RANK", "0") == "0"
+    logging.basicConfig(level=logging.INFO if is_main else logging.WARNING, format="%(message)s")
+    if arguments.push_to_hub and is_main:
         hub.check_push(arguments.push_to_hub)  # now, not after hours of training
     output = None if arguments.output is None else Path(arguments.output)
     config, only_export = _configuration(arguments, output)
     output = output or Path("runs") / config.name
     if not only_export:
-        with join(_device(arguments.device), config.timeout_minutes) as team:
-            train(config, output, resume=arguments.resume, team=team)
-    if not leads:  # the export is the work of one process, and waits for none
+        with init_process_group(_device(arguments.device), config.timeout_minutes) as group:
+            train(config, output, resume=arguments.resume, group=group)
+    if not is_main:  # the export is the work of one process, and waits for none
         return 0
     folder = Path(arguments.export) if arguments.export else output / "weights"
     publish(config, output, folder)

@@ -40,9 +40,10 @@ from atmoloss.training.baselines import (
 )
 from atmoloss.training.config import TrainConfig
 from atmoloss.training.evaluate import winds_of
-from atmoloss.training.export import build_extractor
 from atmoloss.training.lag_2afc import Measure, PatchFields, measure_source
-from atmoloss.training.loop import build_model, fit_normalization, make_optimizer, make_scheduler, open_sources
+from atmoloss.training.loop import open_sources
+from atmoloss.training.model import build_model, fit_normalization, make_optimizer, make_scheduler
+from atmoloss.training.weights_folder import build_extractor
 from atmoloss.weights import write_atomically
 
 FLOW_PATCHES = 2
