@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
     from atmoloss.data.sources import parse_periods
     from atmoloss.extractor import load_extractor
     from atmoloss.lag_2afc.evaluate import evaluate_source, format_entry, open_winds
-    from atmoloss.training.export import load_pretext
+    from atmoloss.training.weights_folder import load_pretext
 
     check_folders(json=arguments.json)
     extractor = load_extractor(arguments.weights)

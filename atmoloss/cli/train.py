@@ -40,21 +40,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def epilog() -> str:
     """Return the keys of the configuration with their meaning."""
-    from atmoloss.training import config
+    from atmoloss.training.config import keys_help
 
-    return str(config.keys_help()) if hasattr(config, "keys_help") else ""
+    return keys_help()
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Train, continue or export; publish where that is asked for."""
     from atmoloss import hub, weights
-    from atmoloss.training.distributed import join
-    from atmoloss.training.loop import train
+    from atmoloss.training.distributed import init_process_group
+    from atmoloss.training.lag import train
     from atmoloss.training.publish import publish
 
-    leads = os.environ.get("RANK", "0") == "0"
-    logging.basicConfig(level=logging.INFO if leads else logging.WARNING, format="%(message)s")
-    if arguments.push_to_hub and leads:
+    is_main = os.environ.get("RANK", "0") == "0"
+    logging.basicConfig(level=logging.INFO if is_main else logging.WARNING, format="%(message)s")
+    if arguments.push_to_hub and is_main:
         hub.check_push(arguments.push_to_hub)  # now, not after hours of training
     options = ("set", "recipe", "variables", "seed", "steps", "device", "data")
     given = {key: value for key in options if (value := getattr(arguments, key)) is not None}
@@ -66,9 +66,9 @@ def run(arguments: argparse.Namespace) -> int:
         only_export = not arguments.resume
     output = output or Path("runs") / config.name
     if not only_export:
-        with join(_device(given.get("device", "auto")), config.timeout_minutes) as team:
-            train(config, output, resume=arguments.resume, team=team)
-    if not leads:  # the export is the work of one process, and waits for none
+        with init_process_group(_device(given.get("device", "auto")), config.timeout_minutes) as group:
+            train(config, output, resume=arguments.resume, group=group)
+    if not is_main:  # the export is the work of one process, and waits for none
         return 0
     folder = arguments.export or output / "weights"
     publish(config, output, folder)
@@ -80,7 +80,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _configuration(path: str | None, given: Mapping[str, Any]) -> TrainConfig:
     """Return the configuration of a file, or of nothing, with the options given in place of its keys."""
-    from atmoloss.training.config import make_config, parse_overrides, read_config
+    from atmoloss.training.config import make_config, read_config
+    from atmoloss.training.config_reading import parse_overrides
 
     overrides = parse_overrides(given.get("set", ()))
     overrides |= {key: given[key] for key in ("recipe", "variables", "seed", "steps") if key in given}

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from atmoloss.data.sequence_spec import SequenceSpec
 from atmoloss.data.sources import FieldSource
 from atmoloss.errors import DataError
 
@@ -28,29 +29,6 @@ def mirror_sign(channel: str) -> float:
     name = channel.lower()
     northward = name[0] == "v" and (len(name) == 1 or name[1:].isdigit())  # v, v10, v100 …
     return -1.0 if northward or name in _ODD_UNDER_MIRROR else 1.0
-
-
-@dataclasses.dataclass(frozen=True)
-class SequenceSpec:
-    """How sequences are drawn.
-
-    Attributes:
-        n_times: S, times per sequence.
-        n_classes: K, lag classes; the longest lag is K base steps.
-        base_step: hours per class.
-        patch_sizes: rows and columns; each batch takes one of them in turn.
-        batch_size: sequences per batch.
-        latitude_band: degrees; the whole patch lies inside.
-        mirror: mirror half of the sequences north–south, see :func:`mirror_sign`.
-    """
-
-    n_times: int = 4
-    n_classes: int = 32
-    base_step: int = 3
-    patch_sizes: tuple[int, ...] = (64,)
-    batch_size: int = 16
-    latitude_band: tuple[float, float] = (-80.0, 80.0)
-    mirror: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,15 +71,15 @@ class SequenceDataset(Dataset[SequenceBatch]):
         if len(channels) != 1:
             raise DataError(f"sources: have channels {sorted(channels)}, expected the same in each")
         self.spec, self.seed, self.length, self.rank, self.world_size = spec, seed, length, rank, world_size
-        drawable = [(s, Lags(s, spec)) for s in sources if s.weight > 0]
-        drawable = [(s, lags) for s, lags in drawable if len(lags.anchors)]
+        drawable = [(s, PartnerIndex(s, spec)) for s in sources if s.weight > 0]
+        drawable = [(s, partners) for s, partners in drawable if len(partners.anchors)]
         if not drawable:
             raise DataError(
                 f"sources: none has {spec.n_times} times within {spec.n_classes * spec.base_step} h of each "
                 f"other at multiples of {spec.base_step} h"
             )
         self.sources = [s for s, _ in drawable]
-        self._lags = [lags for _, lags in drawable]
+        self._partners = [partners for _, partners in drawable]
         self._rows = [{size: _first_rows(s, size, spec) for size in spec.patch_sizes} for s in self.sources]
         weights = np.array([s.weight for s in self.sources])
         self._shares = weights / weights.sum()
@@ -136,9 +114,9 @@ class SequenceDataset(Dataset[SequenceBatch]):
         spec = self.spec
         which = rng.choice(len(self.sources), p=self._shares)
         source = self.sources[which]
-        lags = self._lags[which]
-        anchor = int(rng.choice(lags.anchors))
-        later = lags.partners(anchor)
+        partners = self._partners[which]
+        anchor = int(rng.choice(partners.anchors))
+        later = partners.after(anchor)
         times = np.sort(np.append(rng.choice(later, spec.n_times - 1, replace=False), anchor))
         row = int(rng.choice(self._rows[which][size]))
         width = len(source.longitude)
@@ -160,7 +138,7 @@ def read_patch(source: FieldSource, times: np.ndarray, row: int, column: int, si
     return patch
 
 
-class Lags:
+class PartnerIndex:
     """Which times of a source can stand in a sequence together; near-linear in their number.
 
     Attributes:
@@ -181,14 +159,14 @@ class Lags:
         self._end = np.searchsorted(ordered, place + longest, "right")
         self.anchors = np.flatnonzero(self._end - self._first >= spec.n_times - 1)
 
-    def partners(self, anchor: int) -> np.ndarray:
+    def after(self, anchor: int) -> np.ndarray:
         """Return the indices of the times one to K base steps after a time, in its run, ascending."""
         return np.sort(self._order[self._first[anchor] : self._end[anchor]])
 
 
 def valid_anchors(source: FieldSource, spec: SequenceSpec) -> np.ndarray:
     """Indices of the times after which enough others follow for a sequence."""
-    return Lags(source, spec).anchors
+    return PartnerIndex(source, spec).anchors
 
 
 def rows_inside(source: FieldSource, latitude_band: tuple[float, float]) -> np.ndarray:

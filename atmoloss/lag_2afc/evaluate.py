@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from atmoloss.data import open_fields
-from atmoloss.data.sequences import SequenceDataset, SequenceSpec
+from atmoloss.data.sequence_spec import SequenceSpec
+from atmoloss.data.sequences import SequenceDataset
 from atmoloss.data.sources import FieldSource, source_from_dataset
 from atmoloss.errors import DataError
 from atmoloss.extractor import Extractor

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import string
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from atmoloss.training.config import SourceConfig
 from atmoloss.verification.statistics.bootstrap import DEFAULT_BLOCK_DAYS
 from atmoloss.weights import WeightsInfo
 
+_TEMPLATE = Path(__file__).with_name("card.md")
 FIGURES = {
     "lag_2afc": "lag 2AFC",
     "distance_vs_lag": "distance against lag",
@@ -137,7 +139,7 @@ def _row(s: Mapping[str, Any]) -> str:
     return "| " + " | ".join(map(str, cells)) + " |"
 
 
-def _held_out(metrics: Mapping[str, Any], last: int) -> str:
+def _scores(metrics: Mapping[str, Any], last: int) -> str:
     """Return what the card says of dates that were held out."""
     scaled = "Validation" if metrics["config"]["validation"] else "Training"
     if not metrics["sources"]:
@@ -165,7 +167,7 @@ def _figures(folder: Path) -> str:
     return "\n".join(" ".join(links[i : i + 2]) for i in range(0, len(links), 2))
 
 
-def _again(metrics: Mapping[str, Any]) -> str:
+def _commands(metrics: Mapping[str, Any]) -> str:
     """Return how to train the same weights: one line of commands, and what it needs."""
     start, commands = metrics["config"]["initial_weights"], metrics["commands"]
     needs = ["With the files named above in the folder of `metrics.json` (which holds the whole configuration)"]
@@ -178,56 +180,34 @@ def _again(metrics: Mapping[str, Any]) -> str:
 
 def write_card(folder: Path, info: WeightsInfo, metrics: dict[str, Any]) -> None:
     """Write ``README.md``, a Hugging Face model card; :func:`write_figures` comes first."""
-    config = metrics["config"]
-    patches = " and ".join(f"{n} × {n}" for n in info.patch_sizes)
-    steps = " + ".join(f"{n:,}" for n in metrics["steps"])
-    channels = ", ".join(f"{c['name']} ({c['units'] or 'the data name no units'})" for c in info.channels)
-    layers = ", ".join(f"{n} × {w:.3g}" for n, w in info.layers.items())
-    sources = "\n".join(_data_line(s) for s in metrics["training"])
-    origin = metrics["origin"]
+    config, origin, encoder = metrics["config"], metrics["origin"], Encoder(**info.encoder)
     last = info.n_lag_classes * info.base_step_hours
-    encoder = Encoder(**info.encoder)
-    fields = ", ".join(f"{stage} {cells}" for stage, cells in encoder.receptive_fields.items())
-    smallest = max(encoder.smallest_input(stage) for stage in encoder.strides)
-    unseen = "" if LOW_PASS in info.layers else "Bias: the mean over a patch is weak in the features.\n"
-    held = {split: ", ".join(config[split]) or "none" for split in ("validation", "test")}
-    text = f"""---
-library_name: atmoloss
-{_license_header(info.license)}
-tags: [weather, perceptual-loss, representation-learning]
----
-# {info.name}
-
-Features whose distances measure how far apart two states of the atmosphere are (AtmoDist, Hoffmann & Lessig
-2023, arXiv:2202.01897), trained with atmoloss {info.package_version}. Id: `{info.id}`.
-
-- Channels, in this order: {channels}.
-- Trained on grids of {", ".join(f"{g:.3g}°" for g in info.grid_spacings)}, patches of {patches} cells,
-  lags to {last} h in steps of {info.base_step_hours} h. Other spacings: check with `atmoloss evaluate` first.
-- Receptive field: {fields} cells; outside a field it sees zeros (or wraps, `periodic=True`). Any size from {smallest}
-  rows and columns works, and is on the same scale; how much distances depend on the size of what was encoded:
-  `benchmarks/pretext/size_consistency.py`.
-- Recommended layers: {layers}; `mse_weight` {info.mse_weight:g}.
-- {steps} steps; configuration and SHA-256 of all values of the data: `metrics.json`.
-
-## Held-out dates
-{_held_out(metrics, last)}
-
-{_figures(folder)}
-
-## Data
-{sources}
-
-Held out of every source: validation {held["validation"]}; test {held["test"]}.
-The weights: {info.license or "no licence stated"}.
-
-## Train it again
-{_again(metrics)}
-
-Made with atmoloss {origin["atmoloss"]}{_commit(origin["git_commit"])} and torch {origin["torch"]}.
-
-## What it does not measure
-{unseen}Anything in channels it does not see, and differences at the edge of a
-patch as reliably as inside it.
-"""
-    write_atomically(folder / "README.md", text.encode())
+    values = {
+        "license_header": _license_header(info.license),
+        "name": info.name,
+        "package_version": info.package_version,
+        "id": info.id,
+        "channels": ", ".join(f"{c['name']} ({c['units'] or 'the data name no units'})" for c in info.channels),
+        "grids": ", ".join(f"{g:.3g}°" for g in info.grid_spacings),
+        "patches": " and ".join(f"{n} × {n}" for n in info.patch_sizes),
+        "last": last,
+        "base_step": info.base_step_hours,
+        "receptive_fields": ", ".join(f"{stage} {cells}" for stage, cells in encoder.receptive_fields.items()),
+        "smallest": max(encoder.smallest_input(stage) for stage in encoder.strides),
+        "layers": ", ".join(f"{n} × {w:.3g}" for n, w in info.layers.items()),
+        "mse_weight": f"{info.mse_weight:g}",
+        "steps": " + ".join(f"{n:,}" for n in metrics["steps"]),
+        "scores": _scores(metrics, last),
+        "figures": _figures(folder),
+        "sources": "\n".join(_data_line(s) for s in metrics["training"]),
+        "validation": ", ".join(config["validation"]) or "none",
+        "test": ", ".join(config["test"]) or "none",
+        "license": info.license or "no licence stated",
+        "commands": _commands(metrics),
+        "atmoloss": origin["atmoloss"],
+        "commit": _commit(origin["git_commit"]),
+        "torch": origin["torch"],
+        "unseen": "" if LOW_PASS in info.layers else "Bias: the mean over a patch is weak in the features.\n",
+    }
+    template = string.Template(_TEMPLATE.read_text(encoding="utf-8"))
+    write_atomically(folder / "README.md", template.substitute(values).encode())

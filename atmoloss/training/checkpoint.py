@@ -6,7 +6,7 @@ import dataclasses
 import io
 import json
 import subprocess
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,22 +16,9 @@ from atmoloss._version import __version__
 from atmoloss.data.sources import FieldSource
 from atmoloss.errors import ConfigError
 from atmoloss.files import write_atomically
-from atmoloss.training.config import TrainConfig, make_config
+from atmoloss.training.config import RunConfig, TrainConfig, build_config, make_config
 
 RECORD, CHECKPOINT, METRICS = "run.json", "checkpoint.pt", "metrics.jsonl"
-Make = Callable[[dict[str, Any]], Any]
-# These may differ between a run and its continuation: they do not change what is computed.
-FREE = (
-    "workers",
-    "threads",
-    "timeout_minutes",
-    "log_every",
-    "checkpoint_every",
-    "tensorboard",
-    "mse_weight",
-    "low_pass_share",
-    "license",
-)
 
 
 def git_commit(folder: Path) -> str:
@@ -46,7 +33,7 @@ def git_commit(folder: Path) -> str:
     return run[0].strip() + ("+" if run[1].strip() else "")
 
 
-def describe(config: Any, sources: Sequence[FieldSource]) -> dict[str, Any]:
+def describe(config: RunConfig, sources: Sequence[FieldSource]) -> dict[str, Any]:
     """Return what a run keeps of its origin: configuration, versions, commit and SHA-256 of all values of the data."""
     return {
         "config": dataclasses.asdict(config),
@@ -80,7 +67,7 @@ def _read(folder: Path) -> dict[str, Any]:
     return record
 
 
-def has_begun(folder: Path) -> bool:
+def has_steps(folder: Path) -> bool:
     """Whether the folder holds a run that took a step, as far as its files tell: one that failed before is none."""
     log = folder / METRICS
     return (folder / RECORD).is_file() and (
@@ -88,30 +75,23 @@ def has_begun(folder: Path) -> bool:
     )
 
 
-def begin(folder: Path, resume: bool) -> None:
+def create_folder(folder: Path, resume: bool) -> None:
     """Make the folder, or raise ``ConfigError`` where it holds a run that is not to be continued."""
-    if has_begun(folder) and not resume:
+    if has_steps(folder) and not resume:
         raise ConfigError(f"output: {folder} already holds a run; expected --resume or another folder")
     folder.mkdir(parents=True, exist_ok=True)
 
 
-def enter(
-    folder: Path,
-    record: dict[str, Any],
-    resume: bool,
-    make: Make = make_config,
-    free: Collection[str] = FREE,
-    lengthens: bool = False,
+def open_folder(
+    folder: Path, record: dict[str, Any], kind: type[RunConfig], resume: bool
 ) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """Write ``run.json``, or check that the run of the folder is the same.
 
     Args:
         folder: of the run.
         record: as :func:`describe` returns it.
+        kind: of the configuration in it.
         resume: whether the run may go on.
-        make: from the values in the record to the configuration that they stand for.
-        free: keys that may differ, because they do not change what is computed.
-        lengthens: whether a run that is finished may go on for more ``steps``.
 
     Returns:
         The record that ``run.json`` holds, and the last checkpoint, if any. ``"lengthened"`` of the record lists the
@@ -121,26 +101,23 @@ def enter(
         ConfigError: as :func:`check_same`.
     """
     state = load_checkpoint(folder) if resume else None
-    if not has_begun(folder):
+    if not has_steps(folder):
         write_record(folder, record)
         return record, state
     before = _read(folder)
-    last, steps = before["config"].get("steps"), record["config"].get("steps")
-    if lengthens and state is not None and state["step"] == last < steps:
-        was = {**before, "config": {**before["config"], "steps": steps}}
-        check_same(was, record, make, free)
-        before = {**was, "lengthened": [*before.get("lengthened", []), last]}
+    last, steps = before["config"]["steps"], record["config"]["steps"]
+    if kind.CAN_BE_LENGTHENED and state is not None and state["step"] == last < steps:
+        longer = {**before, "config": {**before["config"], "steps": steps}}
+        check_same(longer, record, kind)
+        before = {**longer, "lengthened": [*before.get("lengthened", []), last]}
         write_record(folder, before)
-    check_same(before, record, make, free)
+    check_same(before, record, kind)
     return before, state
 
 
-def check_same(
-    before: dict[str, Any], now: dict[str, Any], make: Make = make_config, free: Collection[str] = FREE
-) -> None:
+def check_same(before: dict[str, Any], now: dict[str, Any], kind: type[RunConfig]) -> None:
     """Raise ``ConfigError`` where a continued run would compute something else than it began."""
-    # Through make: keys added since the run began have the defaults that it was computed with.
-    was, config = (_comparable(dataclasses.asdict(make(record["config"])), free) for record in (before, now))
+    was, config = (_what_is_computed(build_config(kind, record["config"])) for record in (before, now))
     for key, value in config.items():
         if value != was[key]:
             more = " (more once the run has taken all of its steps)" if key == "steps" else ""
@@ -153,13 +130,13 @@ def check_same(
             raise ConfigError(f"resume: the data of source {name!r} changed since the run began")
 
 
-def _comparable(config: dict[str, Any], free: Collection[str]) -> dict[str, Any]:
+def _what_is_computed(config: RunConfig) -> dict[str, Any]:
     """Leave out what may differ; data may have moved, their SHA-256 tells whether they are the same."""
-    plain = json.loads(json.dumps(config))  # tuples and lists are the same there
+    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))  # tuples and lists are the same there
     for source in plain["sources"]:
         for key in ("path", "license", "attribution"):
             source.pop(key, None)
-    return {key: value for key, value in plain.items() if key not in free}
+    return {key: value for key, value in plain.items() if key not in config.MAY_DIFFER}
 
 
 def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
@@ -176,30 +153,3 @@ def load_checkpoint(folder: Path) -> dict[str, Any] | None:
         return None
     state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     return state
-
-
-class MetricsLog:
-    """``metrics.jsonl``, one object a line; lines after the step that a run continues from are dropped."""
-
-    def __init__(self, folder: Path, step: int) -> None:
-        self._path = folder / METRICS
-        lines = self._path.read_text(encoding="utf-8").splitlines() if self._path.is_file() else []
-        kept = [line for line in lines if _step_of(line) <= step]
-        write_atomically(self._path, "".join(line + "\n" for line in kept).encode())
-        self._file = self._path.open("a", encoding="utf-8")
-
-    def write(self, **values: Any) -> None:
-        """Append one line."""
-        self._file.write(json.dumps(values) + "\n")
-        self._file.flush()
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-
-
-def _step_of(line: str) -> float:
-    try:
-        return float(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):  # half a line, from a kill
-        return float("inf")

@@ -21,25 +21,25 @@ from atmoloss.errors import AtmolossError, ConfigError, DistributedError
 
 _T = TypeVar("_T")
 # What gloo and the rendezvous store say when a process is gone, and the data loader when torchrun ends the job.
-_LOST = ("gloo", "Connection closed by peer", "Connection reset by peer", "Broken pipe", "DataLoader worker")
+_LOST_WORDS = ("gloo", "Connection closed by peer", "Connection reset by peer", "Broken pipe", "DataLoader worker")
 
 
 @dataclasses.dataclass(frozen=True)
-class Team:
-    """The processes of one run; ``Team()`` is a process alone, for which every method is free.
+class ProcessGroup:
+    """The processes of one run; ``ProcessGroup()`` is a single process, for which every method is free.
 
     Attributes:
         rank: number of this process.
-        size: how many there are.
+        world_size: how many there are.
         device: of torch, for this process.
     """
 
     rank: int = 0
-    size: int = 1
+    world_size: int = 1
     device: str = "cpu"
 
     @property
-    def leads(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this process writes the files and the log."""
         return self.rank == 0
 
@@ -48,49 +48,49 @@ class Team:
 
         Only then is the mean over processes of a mean over sequences the mean over the batch.
         """
-        if batch_size % self.size:
+        if batch_size % self.world_size:
             raise ConfigError(
-                f"batch_size: got {batch_size}, expected a multiple of the {self.size} processes that share a batch"
+                f"batch_size: got {batch_size}, expected a multiple of the {self.world_size} processes that share it"
             )
 
-    def lead(self, work: Callable[[], _T]) -> _T:
+    def run_on_main(self, work: Callable[[], _T]) -> _T:
         """Let process 0 do ``work`` (with files, which only it need see) and give all its result, or its error.
 
         Raises:
             AtmolossError, OSError: what ``work`` raised, in every process.
             DistributedError: ``work`` raised anything else, which process 0 raises itself.
         """
-        if self.size == 1:
+        if self.world_size == 1:
             return work()
-        answer: list[Any] = [None, None]
+        result_and_error: list[Any] = [None, None]
         own: BaseException | None = None
-        if self.leads:
+        if self.is_main:
             try:
-                answer[0] = work()
+                result_and_error[0] = work()
             except BaseException as error:  # the others wait for an answer, whatever it is
                 own = error
                 told = isinstance(error, (AtmolossError, OSError))
                 reason = f"{type(error).__name__}: {error}".splitlines()[0]
-                answer[1] = error if told else DistributedError(f"training: process 0 failed with {reason}")
-        dist.broadcast_object_list(answer, src=0, device=torch.device(self.device))
-        if answer[1] is not None:
-            raise own or answer[1]
-        result: _T = answer[0]
+                result_and_error[1] = error if told else DistributedError(f"training: process 0 failed with {reason}")
+        dist.broadcast_object_list(result_and_error, src=0, device=torch.device(self.device))
+        if result_and_error[1] is not None:
+            raise own or result_and_error[1]
+        result: _T = result_and_error[0]
         return result
 
     def check_equal(self, what: str, mine: Any) -> None:
         """Raise ``ConfigError`` in all processes where one has another ``mine`` than process 0."""
-        if self.size == 1:
+        if self.world_size == 1:
             return
-        all_of_them: list[Any] = [None] * self.size
-        dist.all_gather_object(all_of_them, mine)
-        for rank, other in enumerate(all_of_them):
-            if other != all_of_them[0]:
+        values: list[Any] = [None] * self.world_size
+        dist.all_gather_object(values, mine)
+        for rank, other in enumerate(values):
+            if other != values[0]:
                 raise ConfigError(f"{what}: process {rank} has others than process 0; expected the same everywhere")
 
     def sum(self, values: np.ndarray) -> np.ndarray:
         """Return the element-wise sum over processes of a float64 array, in each of them."""
-        if self.size == 1:
+        if self.world_size == 1:
             return values
         total = torch.as_tensor(values, dtype=torch.float64, device=self.device).clone()
         dist.all_reduce(total)
@@ -99,7 +99,7 @@ class Team:
     def mean(self, numbers: Mapping[str, float]) -> dict[str, float]:
         """Return the mean over processes of each number; all processes must give the same names in one order."""
         total = self.sum(np.array(list(numbers.values()), np.float64))
-        return dict(zip(numbers, (total / self.size).tolist(), strict=True))
+        return dict(zip(numbers, (total / self.world_size).tolist(), strict=True))
 
     def wrap(self, objective: nn.Module) -> nn.Module:
         """Return the module that synchronises gradients in its backward pass (their mean over processes).
@@ -107,7 +107,7 @@ class Team:
         On GPUs batch norm is synchronised, too: its layers are replaced inside ``objective``. On CPUs torch
         cannot; every process normalises with the statistics of its share of the batch.
         """
-        if self.size == 1:
+        if self.world_size == 1:
             return objective
         cuda = self.device.startswith("cuda")
         if cuda:
@@ -126,19 +126,19 @@ class Team:
 
         They are exponential means of linear updates: averaging late gives what averaging each step would.
         """
-        if self.size > 1:
+        if self.world_size > 1:
             for buffer in module.buffers():
                 if buffer.is_floating_point():
                     dist.all_reduce(buffer)
-                    buffer /= self.size
+                    buffer /= self.world_size
 
 
-ALONE = Team()
+SINGLE_PROCESS = ProcessGroup()
 
 
 @contextlib.contextmanager
-def join(device: str, timeout_minutes: float = 30.0) -> Iterator[Team]:
-    """Join the processes that ``torchrun`` started; without it, be alone.
+def init_process_group(device: str, timeout_minutes: float = 30.0) -> Iterator[ProcessGroup]:
+    """Connect the processes that ``torchrun`` started; without it, there is a single one.
 
     Args:
         device: ``"cpu"`` (gloo), or ``"cuda"`` (nccl): process i of a node then takes its i-th GPU.
@@ -148,16 +148,16 @@ def join(device: str, timeout_minutes: float = 30.0) -> Iterator[Team]:
         ConfigError: a device that several processes cannot share work on, or fewer GPUs than processes.
         DistributedError: inside the block, when another process is gone or the job is terminated.
     """
-    size = int(os.environ.get("WORLD_SIZE", "1"))
-    if size == 1 or "RANK" not in os.environ:
-        yield Team(device=device)
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    if world_size == 1 or "RANK" not in os.environ:
+        yield ProcessGroup(device=device)
         return
     rank, device = int(os.environ["RANK"]), _own_device(device)
     backend = "nccl" if device.startswith("cuda") else "gloo"
-    with _termination_as_error(), _loss_as_error():
+    with _termination_as_error(), _lost_process_as_error():
         dist.init_process_group(backend, timeout=datetime.timedelta(minutes=timeout_minutes))
         try:
-            yield Team(rank, size, device)
+            yield ProcessGroup(rank, world_size, device)
         except BaseException:
             # Whatever this process does next, nobody is to wait for it. Not nccl, which would first wait itself.
             if backend == "gloo":
@@ -182,7 +182,7 @@ def _own_device(device: str) -> str:
     return f"cuda:{local}"
 
 
-def _gone(reason: str) -> DistributedError:
+def _process_lost(reason: str) -> DistributedError:
     return DistributedError(
         f"training: another process of the run is gone or the job was terminated ({reason}); continue from the "
         "last checkpoint with --resume, with any number of processes"
@@ -190,17 +190,17 @@ def _gone(reason: str) -> DistributedError:
 
 
 @contextlib.contextmanager
-def _loss_as_error() -> Iterator[None]:
+def _lost_process_as_error() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
         text = str(error).strip() or type(error).__name__
         if isinstance(error, AtmolossError) or not (
-            isinstance(error, dist.DistError) or any(word in text for word in _LOST)
+            isinstance(error, dist.DistError) or any(word in text for word in _LOST_WORDS)
         ):
             raise
-        _keep_calm()
-        raise _gone(text.splitlines()[0]) from error
+        ignore_termination_signals()
+        raise _process_lost(text.splitlines()[0]) from error
 
 
 @contextlib.contextmanager
@@ -213,15 +213,15 @@ def _termination_as_error() -> Iterator[None]:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             os.kill(os.getpid(), signal.SIGTERM)
             return
-        _keep_calm()
-        raise _gone("SIGTERM")
+        ignore_termination_signals()
+        raise _process_lost("SIGTERM")
 
     before = _set_handler("SIGTERM", terminated)
     yield
-    _set_handler("SIGTERM", before)  # not after an error, see _keep_calm
+    _set_handler("SIGTERM", before)  # not after an error, see ignore_termination_signals
 
 
-def _keep_calm() -> None:
+def ignore_termination_signals() -> None:
     """Give this process the time to say what happened; torchrun kills it after 30 s.
 
     torchrun sends SIGTERM to it and to its data workers, at whose end torch would raise an error anywhere.
@@ -235,10 +235,3 @@ def _set_handler(name: str, handler: Any) -> Any:
     if hasattr(signal, name) and threading.current_thread() is threading.main_thread():
         return signal.signal(getattr(signal, name), signal.SIG_DFL if handler is None else handler)
     return None
-
-
-def fix_batch_norm(module: nn.Module) -> None:
-    """Let batch norm use its running statistics, and keep them, until the next ``module.train()``."""
-    for norm in module.modules():
-        if isinstance(norm, (nn.BatchNorm2d, nn.SyncBatchNorm)):
-            norm.eval()

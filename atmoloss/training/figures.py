@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,24 +25,33 @@ def write_figures(folder: Path, info: WeightsInfo, metrics: dict[str, Any]) -> N
     classes = [s for s in test if s.get("classes")]
 
     if classes:
-        counts = np.sum([s["classes"]["confusion"] for s in classes], axis=0)
-        share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-        fig, axes = plt.subplots(figsize=(5.5, 4.8), layout="constrained")
-        last = info.n_lag_classes * info.base_step_hours
-        span = (info.base_step_hours / 2, last + info.base_step_hours / 2)
-        image = axes.imshow(share, origin="lower", cmap="magma_r", extent=(*span, *span))
-        fig.colorbar(image, label="share of pairs of that lag")
-        axes.set(xlabel="answered lag (h)", ylabel="true lag (h)", title="Lag classes, unseen dates")
-        _save(plt, fig, figures / "confusion.png")
+        _draw_classes(plt, figures, info, classes)
+    _draw_curves(plt, figures, info, metrics)
+    if test:
+        _draw_lag_2afc(plt, figures, test)
 
-        fig, axes = plt.subplots(figsize=(6, 3.8), layout="constrained")
-        for s in classes:
-            lags = s["classes"]["per_lag"]
-            axes.plot([p["hours"] for p in lags], [p["top3"] for p in lags], marker=".", label=s["name"])
-        axes.set(xlabel="lag (h)", ylabel="top-3 accuracy", title="Lag classes, unseen dates", ylim=(0, 1))
-        axes.legend(fontsize=8)
-        _save(plt, fig, figures / "accuracy_per_lag.png")
 
+def _draw_classes(plt: Any, figures: Path, info: WeightsInfo, classes: Sequence[dict[str, Any]]) -> None:
+    counts = np.sum([s["classes"]["confusion"] for s in classes], axis=0)
+    share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    fig, axes = plt.subplots(figsize=(5.5, 4.8), layout="constrained")
+    last = info.n_lag_classes * info.base_step_hours
+    span = (info.base_step_hours / 2, last + info.base_step_hours / 2)
+    image = axes.imshow(share, origin="lower", cmap="magma_r", extent=(*span, *span))
+    fig.colorbar(image, label="share of pairs of that lag")
+    axes.set(xlabel="answered lag (h)", ylabel="true lag (h)", title="Lag classes, unseen dates")
+    _save(plt, fig, figures / "confusion.png")
+
+    fig, axes = plt.subplots(figsize=(6, 3.8), layout="constrained")
+    for s in classes:
+        lags = s["classes"]["per_lag"]
+        axes.plot([p["hours"] for p in lags], [p["top3"] for p in lags], marker=".", label=s["name"])
+    axes.set(xlabel="lag (h)", ylabel="top-3 accuracy", title="Lag classes, unseen dates", ylim=(0, 1))
+    axes.legend(fontsize=8)
+    _save(plt, fig, figures / "accuracy_per_lag.png")
+
+
+def _draw_curves(plt: Any, figures: Path, info: WeightsInfo, metrics: dict[str, Any]) -> None:
     fig, axes = plt.subplots(figsize=(6, 3.8), layout="constrained")
     hours = np.array(metrics["lag_hours"])
     for k, (source, curves) in enumerate(metrics["lag_curves"].items()):
@@ -55,8 +65,8 @@ def write_figures(folder: Path, info: WeightsInfo, metrics: dict[str, Any]) -> N
     axes.legend(fontsize=7, ncols=2)
     _save(plt, fig, figures / "distance_vs_lag.png")
 
-    if not test:
-        return
+
+def _draw_lag_2afc(plt: Any, figures: Path, test: Sequence[dict[str, Any]]) -> None:
     fig, axes = plt.subplots(figsize=(7, 0.9 + 0.75 * len(test)), layout="constrained")
     colours = plt.get_cmap("tab10").colors
     for row, s in enumerate(test):

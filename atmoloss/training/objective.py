@@ -1,4 +1,4 @@
-"""What training minimises: the lag class of every pair of a sequence, the order of distances, and more on demand."""
+"""What training minimises: the lag class of every pair of a sequence, and ranking terms: which distance is larger."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from atmoloss.heads import MetricHead, PretextModel
-from atmoloss.training import artefacts
+from atmoloss.training import corruptions
 from atmoloss.training.config import TrainConfig
 
 _TEMPERATURE = 0.1  # of the ranking terms, in units of log d
@@ -41,28 +41,31 @@ class SequenceObjective(nn.Module):
         Args:
             normalised: fields.
             hours: (B, S), ascending.
-            generator: on the CPU, of the artefact and detail terms.
+            generator: on the CPU, of the corruptions.
 
         Returns:
-            ``"loss"`` to minimise, and ``"cross_entropy"``, ``"accuracy"``, ``"ranking"`` (share of triples in
-            the right order; metric head) and what else has a weight, for the log.
+            ``"loss"`` to minimise, and for the log ``"cross_entropy"``, ``"accuracy"``, and of each ranking term the
+            share of pairs of distances in the right order: ``"ranking"`` (metric head), and ``"artefacts"`` and
+            ``"detail"`` where they have a weight.
         """
-        config = self.config
         count = len(normalised)
-        teaches = bool(config.artefact_weight or config.detail_weight)
-        if teaches:
-            truth = self._for_teachers(normalised)
-            smooth, pattern = artefacts.degrade(truth, generator)
-            made = {"smooth": smooth}
-            if config.artefact_weight:
-                made["pattern"] = pattern
-            if config.detail_weight:
-                made["detail"] = artefacts.misplace(truth, smooth, config.detail_coherence, generator)
-            normalised = torch.cat((normalised, *made.values())).contiguous(memory_format=_format_of(normalised))
-        every = self.model.encoder(normalised)
-        features = {name: f[:count] for name, f in every.items()}
-        classes = (hours[:, self.second] - hours[:, self.first]) // config.base_step - 1
+        corrupted = self._corrupted(self._every_fourth(normalised), generator)
+        if corrupted:
+            memory_format = _memory_format(normalised)
+            normalised = torch.cat((normalised, *corrupted.values())).contiguous(memory_format=memory_format)
+        encoded = self.model.encoder(normalised)
+        features = {name: f[:count] for name, f in encoded.items()}
+        out = self._lag_terms(features, hours)
+        if corrupted:
+            parts = {name: f[count:].chunk(len(corrupted)) for name, f in encoded.items()}
+            of_kind = {kind: {n: f[i] for n, f in parts.items()} for i, kind in enumerate(corrupted)}
+            self._add_auxiliary_terms(out, features, of_kind)
+        return out
+
+    def _lag_terms(self, features: Mapping[str, Tensor], hours: Tensor) -> dict[str, Tensor]:
+        """Return cross-entropy of the lag classes and the ranking term of the sequence."""
         head = self.model.head
+        classes = (hours[:, self.second] - hours[:, self.first]) // self.config.base_step - 1
         out: dict[str, Tensor] = {}
         ranking: Tensor | None = None
         if isinstance(head, MetricHead):
@@ -70,9 +73,7 @@ class SequenceObjective(nn.Module):
             logits = head.logits(distances)
             if len(self.near):
                 log_d = distances.clamp_min(1e-12).log()
-                gap = log_d[:, self.far] - log_d[:, self.near]
-                out["ranking"] = (gap > 0).float().mean().detach()
-                ranking = F.softplus(-gap / _TEMPERATURE).mean()
+                out["ranking"], ranking = _ranking(log_d[:, self.far] - log_d[:, self.near])
         else:
             logits = head(*(self._pairs(features, index) for index in (self.first, self.second)))
             logits = logits.unflatten(0, classes.shape)
@@ -80,26 +81,47 @@ class SequenceObjective(nn.Module):
         out["cross_entropy"] = F.cross_entropy(flat, target)
         out["accuracy"] = (flat.argmax(1) == target).float().mean().detach()
         out["loss"] = out["cross_entropy"]
-        if ranking is not None and config.ranking_weight:
-            out["loss"] = out["loss"] + config.ranking_weight * ranking
-        if teaches and isinstance(head, MetricHead):
-            truth_features = {name: self._for_teachers(f) for name, f in features.items()}
-            parts = {name: f[count:].chunk(len(made)) for name, f in every.items()}
-            to_truth = {
-                kind: head.distance(truth_features, {n: f[i] for n, f in parts.items()}).clamp_min(1e-12).log()
-                for i, kind in enumerate(made)
-            }
-            gaps = {}
-            if config.artefact_weight:
-                gaps["artefacts"] = config.artefact_weight, to_truth["pattern"] - to_truth["smooth"]
-            if config.detail_weight:
-                gaps["detail"] = config.detail_weight, to_truth["smooth"] - to_truth["detail"]
-            for name, (weight, gap) in gaps.items():
-                out[name] = (gap > 0).float().mean().detach()
-                out["loss"] = out["loss"] + weight * F.softplus(-gap / _TEMPERATURE).mean()
+        if ranking is not None and self.config.ranking_weight:
+            out["loss"] = out["loss"] + self.config.ranking_weight * ranking
         return out
 
-    def _for_teachers(self, x: Tensor) -> Tensor:
+    def _corrupted(self, truth: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """Return the fields that auxiliary ranking terms compare with the truth, by kind."""
+        config = self.config
+        if not (config.artefact_weight or config.detail_weight):
+            return {}
+        smooth, patterned = corruptions.smooth_and_patterned(truth, generator)
+        out = {"smooth": smooth}
+        if config.artefact_weight:
+            out["patterned"] = patterned
+        if config.detail_weight:
+            out["misplaced"] = corruptions.misplaced_detail(truth, smooth, config.detail_coherence, generator)
+        return out
+
+    def _add_auxiliary_terms(
+        self, out: dict[str, Tensor], features: Mapping[str, Tensor], corrupted: Mapping[str, Mapping[str, Tensor]]
+    ) -> None:
+        """Add to the loss what asks that a pattern is farther from the truth than nothing, and misplaced detail nearer.
+
+        Args:
+            out: of :meth:`_lag_terms`, changed in place.
+            features: of all fields.
+            corrupted: features of every kind of :meth:`_corrupted`.
+        """
+        head, config = self.model.head, self.config
+        assert isinstance(head, MetricHead)  # a configuration with another head and such a weight is refused
+        truth = {name: self._every_fourth(f) for name, f in features.items()}
+        log_d = {kind: head.distance(truth, f).clamp_min(1e-12).log() for kind, f in corrupted.items()}
+        gaps = {}
+        if config.artefact_weight:
+            gaps["artefacts"] = config.artefact_weight, log_d["patterned"] - log_d["smooth"]
+        if config.detail_weight:
+            gaps["detail"] = config.detail_weight, log_d["smooth"] - log_d["misplaced"]
+        for name, (weight, gap) in gaps.items():
+            out[name], cost = _ranking(gap)
+            out["loss"] = out["loss"] + weight * cost
+
+    def _every_fourth(self, x: Tensor) -> Tensor:
         """Return the first field of every fourth sequence: enough to learn from, at an eighth of the cost of a step."""
         return x[:: 4 * self.n_times]
 
@@ -107,6 +129,11 @@ class SequenceObjective(nn.Module):
         return {name: f.reshape(-1, self.n_times, *f.shape[1:])[:, index].flatten(0, 1) for name, f in features.items()}
 
 
-def _format_of(x: Tensor) -> torch.memory_format:
+def _ranking(gap: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the share of gaps (log of the distance that is to be larger, minus the other's) above zero, and a cost."""
+    return (gap > 0).float().mean().detach(), F.softplus(-gap / _TEMPERATURE).mean()
+
+
+def _memory_format(x: Tensor) -> torch.memory_format:
     channels_last = x.is_contiguous(memory_format=torch.channels_last)
     return torch.channels_last if channels_last else torch.contiguous_format

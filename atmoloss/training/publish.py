@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,63 +11,18 @@ import numpy as np
 import torch
 
 from atmoloss import weights as weights_folder
-from atmoloss.data.sources import FieldSource, split_by_date
-from atmoloss.errors import ConfigError
+from atmoloss.data.sources import split_by_date
 from atmoloss.extractor import load_extractor
 from atmoloss.files import write_atomically
-from atmoloss.heads import PretextModel
 from atmoloss.lag_2afc.evaluate import evaluate_source, winds_of
-from atmoloss.normalization import LogNormalization
 from atmoloss.training import checkpoint as runs
 from atmoloss.training.card import describe_data, public_path, write_card
 from atmoloss.training.config import TrainConfig
-from atmoloss.training.export import Curves, build_extractor, build_info, curves_of, scales_and_layers, tensors_of
 from atmoloss.training.figures import write_figures
-from atmoloss.training.loop import build_model, open_sources
-from atmoloss.weights import WeightsInfo
+from atmoloss.training.loop import open_sources
+from atmoloss.training.weights_folder import load_model, write_weights
 
 log = logging.getLogger("atmoloss")
-
-
-def load_model(config: TrainConfig, run: Path) -> tuple[PretextModel, LogNormalization, int]:
-    """Return the model of a run's last checkpoint, its normalisation, and its step.
-
-    Raises:
-        ConfigError: the run has no checkpoint yet.
-    """
-    state = runs.load_checkpoint(run)
-    if state is None:
-        raise ConfigError(f"export: {run} has no checkpoint yet")
-    model = build_model(config)
-    model.load_state_dict(state["model"])
-    return model.eval(), LogNormalization(**state["normalization"]), state["step"]
-
-
-def write_weights(
-    config: TrainConfig,
-    model: PretextModel,
-    normalization: LogNormalization,
-    sources: Sequence[FieldSource],
-    held_out: Sequence[FieldSource],
-    folder: Path,
-) -> tuple[WeightsInfo, Curves]:
-    """Write ``config.json`` and ``model.safetensors``; return what describes them and the curves of the scales.
-
-    Args:
-        config, model, normalization: of the run.
-        sources: all, for the description.
-        held_out: what layer scales are fitted to.
-        folder: to write to.
-
-    Raises:
-        ConfigError: no held-out source has a sequence.
-    """
-    curves = curves_of(build_extractor(config, model, normalization), held_out, config.sequences)
-    info = build_info(config, model, normalization, sources)
-    info = dataclasses.replace(info, **scales_and_layers(model, curves, config.low_pass_share))
-    info = weights_folder.save(folder, info, tensors_of(model))
-    log.info("%s written to %s", info.id, folder)
-    return info, curves
 
 
 def publish(config: TrainConfig, run: Path, folder: Path) -> None:
@@ -85,7 +38,7 @@ def publish(config: TrainConfig, run: Path, folder: Path) -> None:
     model, normalization, step = load_model(config, run)
     torch.set_flush_denormal(True)
     sources = open_sources(config)
-    runs.check_same(record, runs.describe(config, sources))
+    runs.check_same(record, runs.describe(config, sources), TrainConfig)
     splits = split_by_date(sources, config.validation, config.test)
     held_out = splits["validation"] or splits["train"]
 
@@ -102,15 +55,15 @@ def publish(config: TrainConfig, run: Path, folder: Path) -> None:
     metrics: dict[str, Any] = {
         "weights": info.id,
         "step": step,
-        "steps": steps_of(config, record, step),
+        "steps": training_steps(config, record, step),
         "processes": record.get("processes", 1),
-        "commands": commands_of(config, record),
+        "commands": training_commands(config, record),
         "training": describe_data(config.sources, splits["train"], record["data"]),
         "sources": entries,
         "lag_hours": [(k + 1) * config.base_step for k in range(config.n_classes)],
         "lag_curves": {
-            source: {n: [None if np.isnan(v) else float(v) for v in c] for n, c in of_source.items()}
-            for source, of_source in curves.items()
+            source: {n: [None if np.isnan(v) else float(v) for v in c] for n, c in by_stage.items()}
+            for source, by_stage in curves.items()
         },
         "origin": {key: record[key] for key in ("atmoloss", "torch", "git_commit", "data")},
         "config": {**record["config"], "sources": [_without_folder(s) for s in record["config"]["sources"]]},
@@ -121,7 +74,7 @@ def publish(config: TrainConfig, run: Path, folder: Path) -> None:
     write_card(folder, info, metrics)
 
 
-def steps_of(config: TrainConfig, record: dict[str, Any], step: int) -> list[int]:
+def training_steps(config: TrainConfig, record: dict[str, Any], step: int) -> list[int]:
     """Return the steps of each part of a training: of the weights it starts from, and whenever it was lengthened."""
     before: list[int] = []
     if config.initial_weights:
@@ -130,7 +83,7 @@ def steps_of(config: TrainConfig, record: dict[str, Any], step: int) -> list[int
     return [*before, *np.diff([0, *record.get("lengthened", []), step]).tolist()]
 
 
-def commands_of(config: TrainConfig, record: dict[str, Any]) -> list[str]:
+def training_commands(config: TrainConfig, record: dict[str, Any]) -> list[str]:
     """Return the commands that train the same weights with ``metrics.json``, one after the other."""
     processes = record.get("processes", 1)
     start = "atmoloss train" if processes == 1 else f"torchrun --nproc-per-node {processes} -m atmoloss.train"

@@ -24,7 +24,8 @@ import zarr
 from numcodecs import Blosc
 
 from atmoloss.data import open_fields
-from atmoloss.data.sequences import Lags, SequenceSpec
+from atmoloss.data.sequence_spec import SequenceSpec
+from atmoloss.data.sequences import PartnerIndex
 from atmoloss.data.sources import FieldSource, source_from_dataset
 from atmoloss.data.store import Layout, StoredFields, choose_layout, shard_path
 
@@ -36,12 +37,12 @@ Draw = tuple[np.ndarray, int, int]
 def draw(source: FieldSource, count: int, size: int = 64) -> list[Draw]:
     """Return times, row and column of random sequences, as training draws them but without wrapping."""
     spec, rng = SequenceSpec(), np.random.default_rng(0)
-    lags = Lags(source, spec)
+    lags = PartnerIndex(source, spec)
     h, w = source.values.shape[2:]
     out = []
     for _ in range(count):
         anchor = int(rng.choice(lags.anchors))
-        later = rng.choice(lags.partners(anchor), spec.n_times - 1, replace=False)
+        later = rng.choice(lags.after(anchor), spec.n_times - 1, replace=False)
         times = np.sort(np.append(later, anchor))
         out.append((times, int(rng.integers(h - size + 1)), int(rng.integers(w - size + 1))))
     return out

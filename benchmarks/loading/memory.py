@@ -29,7 +29,7 @@ from atmoloss.data import store
 from atmoloss.data.sequences import SequenceDataset
 from atmoloss.data.sources import open_source, split_by_date
 from atmoloss.training.config import TrainConfig, make_config, read_config
-from atmoloss.training.loop import build_model, fit_normalization, make_optimizer
+from atmoloss.training.model import build_model, fit_normalization, make_optimizer
 from atmoloss.training.objective import SequenceObjective
 
 NAMES = ("divergence", "vorticity")

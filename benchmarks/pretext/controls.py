@@ -41,8 +41,9 @@ from atmoloss.lag_2afc.triples import Measure, PatchFields, measure_source
 from atmoloss.networks import Encoder
 from atmoloss.normalization import LogNormalization
 from atmoloss.training.config import TrainConfig
-from atmoloss.training.export import build_extractor
-from atmoloss.training.loop import build_model, fit_normalization, make_optimizer, make_scheduler, open_sources
+from atmoloss.training.loop import open_sources
+from atmoloss.training.model import build_model, fit_normalization, make_optimizer, make_scheduler
+from atmoloss.training.weights_folder import build_extractor
 
 FLOW_PATCHES = 2
 FLOW = f"length of optical flow (vorticity, {FLOW_PATCHES} patches)"

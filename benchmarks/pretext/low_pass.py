@@ -29,9 +29,9 @@ from atmoloss.lag_2afc.triples import Measure, measure_source
 from atmoloss.networks import Encoder
 from atmoloss.training.checkpoint import read_record
 from atmoloss.training.config import TrainConfig
-from atmoloss.training.export import build_extractor, lag_curves, scales_and_layers
+from atmoloss.training.layer_scales import fit_layers, lag_curves
 from atmoloss.training.loop import open_sources
-from atmoloss.training.publish import load_model
+from atmoloss.training.weights_folder import build_extractor, load_model
 
 SHARES = (0.0, 0.1, 0.2, 0.33, 0.5, 0.7, 1.0)
 STRIDE = 16
@@ -53,7 +53,7 @@ def measures_of(
     curves = {s.name: lag_curves(extractor, s, config.sequences) for s in held_out}
     factors = {}
     for share in SHARES:
-        fitted = scales_and_layers(model, curves, share)
+        fitted = fit_layers(model, curves, share)
         factors[f"{share:g}"] = {n: weight * fitted["layer_scales"][n] for n, weight in fitted["layers"].items()}
     return mixtures(extractor, factors)
 

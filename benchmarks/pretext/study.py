@@ -27,9 +27,9 @@ from atmoloss.data.sources import FieldSource, split_by_date
 from atmoloss.files import write_atomically
 from atmoloss.lag_2afc.evaluate import lag_2afc
 from atmoloss.training.config import TrainConfig, make_config, read_config
-from atmoloss.training.export import build_extractor
-from atmoloss.training.loop import open_sources, train
-from atmoloss.training.publish import load_model, write_weights
+from atmoloss.training.lag import train
+from atmoloss.training.loop import open_sources
+from atmoloss.training.weights_folder import build_extractor, load_model, write_weights
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
@@ -70,8 +70,8 @@ def run_arm(arm: str, seed: int, runs: Path, sources: Sequence[FieldSource]) -> 
     write_weights(config, model, normalization, sources, held_out, folder / "weights")
     for source in held_out:
         size = min(64, len(source.latitude), len(source.longitude))
-        found = lag_2afc(extractor, source, size=size, baselines=False)
-        scores[source.name] = {name: round(entry["value"], 4) for name, entry in found.items()}
+        accuracies = lag_2afc(extractor, source, size=size, baselines=False)
+        scores[source.name] = {name: round(entry["value"], 4) for name, entry in accuracies.items()}
     encoder = model.encoder
     return {
         "arm": arm,

@@ -21,7 +21,7 @@ import torch
 from timing import described, machine, report
 
 from atmoloss.training.config import make_config
-from atmoloss.training.loop import build_model, make_optimizer
+from atmoloss.training.model import build_model, make_optimizer
 from atmoloss.training.objective import SequenceObjective
 
 HERE = Path(__file__).resolve().parent

@@ -7,21 +7,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from srgan.config import RunConfig
+from srgan.config import ContentConfig
 
 from atmoloss.errors import ConfigError
-from atmoloss.training.config import build, read_values
+from atmoloss.training.config import build_config
+from atmoloss.training.config_reading import check_choice, check_lowest, read_values
 
 
 @dataclasses.dataclass(frozen=True)
-class InpaintingConfig(RunConfig):
+class InpaintingConfig(ContentConfig):
     """Everything that decides what an inpainting run computes. The defaults are the published values.
 
     Attributes:
         box_size: rows and columns of the box in the centre of the patch.
         compare: what the content loss sees: ``"box"``, the box alone (published); ``"field"``, the box pasted into
             the truth, so that the encoder sees what is around it, times patch area over box area.
-        stage_channels, blocks: of the autoencoder; patches must be a multiple of 2 ** (stages + 1).
+        stage_channels: of the autoencoder; patches must be a multiple of 2 ** (stages + 1).
+        blocks: residual blocks of the autoencoder.
         l2: of the sum of all squared kernels, added to the loss.
         gradient_clip: largest norm of the gradient of each tensor on its own.
         epoch_steps: steps after which the plateau rule looks at their mean loss; 0: there is no such rule.
@@ -47,8 +49,8 @@ class InpaintingConfig(RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check_choice("compare", ("box", "field"))
-        self._check_lowest(box_size=1, blocks=1, l2=0, epoch_steps=0, plateau_patience=1, lowest_rate=0)
+        check_choice(self, compare=("box", "field"))
+        check_lowest(self, box_size=1, blocks=1, l2=0, epoch_steps=0, plateau_patience=1, lowest_rate=0)
         stride = 2 ** (len(self.stage_channels) + 1)
         if len(self.stage_channels) < 2 or self.patch_size % stride:
             raise ConfigError(
@@ -81,4 +83,4 @@ def make_config(raw: Mapping[str, Any]) -> InpaintingConfig:
     Raises:
         ConfigError: an unknown key or a value of the wrong kind.
     """
-    return build(InpaintingConfig, raw)
+    return build_config(InpaintingConfig, raw)

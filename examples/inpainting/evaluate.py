@@ -130,7 +130,7 @@ def evaluate_source(
             times.append(source.times[index])
             for name, filler in fills.items():
                 filling = filler(fields)
-                parts[name].append(statistics(filling, fields, lambda made, true=fields: distance(made, true)))
+                parts[name].append(statistics(filling, fields, lambda x, true=fields: distance(x, true)))
     draws = BlockBootstrap(np.concatenate(times), block_days)
     return {
         name: scores({key: np.concatenate([p[key] for p in some]) for key in some[0]}, draws)
@@ -161,14 +161,14 @@ def load_networks(folders: Sequence[Path]) -> tuple[dict[str, StoredGenerator], 
         out[f"{name} {stored.id}" if name in out else name] = stored
     first = configs[0]
     constants = [stored.normalization.constants() for stored in out.values()]
-    for folder, config, found in zip(folders, configs, constants, strict=True):
+    for folder, config, mine in zip(folders, configs, constants, strict=True):
         for key in ("variables", "patch_size", "box_size", "sources", "validation", "test"):
             if getattr(config, key) != getattr(first, key):
                 raise ConfigError(
                     f"generators: {folder} has {key} {getattr(config, key)}, expected that of {folders[0]}, "
                     f"{getattr(first, key)}"
                 )
-        if found != constants[0]:
+        if mine != constants[0]:
             raise ConfigError(f"generators: {folder} has another normalization than {folders[0]}, expected the same")
     return out, first
 

@@ -19,15 +19,16 @@ import torch
 from srgan import measures
 from srgan.content import ContentLoss
 from srgan.data import PatchBatch
-from srgan.loop import command, means, train
+from srgan.trainer import ContentTrainer, command, means, prepare
 from torch import Tensor, nn
 
 from atmoloss.data.sources import FieldSource
 from atmoloss.normalization import LogNormalization
-from atmoloss.training.distributed import ALONE, Team
+from atmoloss.training.distributed import SINGLE_PROCESS, ProcessGroup
+from atmoloss.training.loop import Run, open_run, train
 
 from . import box
-from .config import InpaintingConfig, make_config, read_config
+from .config import InpaintingConfig
 from .model import Autoencoder
 
 
@@ -36,37 +37,36 @@ def run(
     folder: Path,
     *,
     resume: bool = False,
-    team: Team = ALONE,
+    group: ProcessGroup = SINGLE_PROCESS,
     sources: Sequence[FieldSource] | None = None,
 ) -> Path:
-    """Train, or continue to train, into a run folder; see :func:`srgan.loop.train`."""
-    return train(config, folder, make_config, Inpainter, resume=resume, team=team, sources=sources)
-
-
-class Inpainter:
-    """The autoencoder, its optimizer and its loss, as a :class:`srgan.loop.Trainer`.
+    """Train, or continue to train, into a run folder; return the folder of the network.
 
     Args:
-        config: of the run.
-        normalization: of the fields.
-        content: loss of normalised fields.
-        team: the processes that share every batch.
+        config, folder, resume, group, sources: see :func:`atmoloss.training.loop.open_run`.
     """
+    opened = open_run(config, folder, resume=resume, group=group, sources=sources)
+    trainer = Inpainter(opened, *prepare(opened))
+    train(opened, trainer)
+    return trainer.trained
+
+
+class Inpainter(ContentTrainer[InpaintingConfig]):
+    """The autoencoder, its optimizer and its loss."""
 
     shown = ("content", "mse", "l2")
 
-    def __init__(
-        self, config: InpaintingConfig, normalization: LogNormalization, content: ContentLoss, team: Team = ALONE
-    ) -> None:
-        self.config, self.normalization, self.content, self.team = config, normalization, content, team
+    def __init__(self, run: Run[InpaintingConfig], normalization: LogNormalization, content: ContentLoss) -> None:
+        config = run.config
         torch.manual_seed(config.seed)
-        self.generator = Autoencoder(
+        generator = Autoencoder(
             config.patch_size,
             in_channels=len(config.variables),
             stage_channels=config.stage_channels,
             blocks=config.blocks,
-        ).to(team.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._wrapped = team.wrap(self.generator)
+        ).to(run.group.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        super().__init__(run, normalization, content, generator, {config.steps: "generator"})
+        self._wrapped = self.group.wrap(self.generator)
         self._kernels = [m.weight for m in self.generator.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
         self.optimizer = torch.optim.Adam(self.generator.parameters(), config.learning_rate, eps=1e-7)  # Keras' epsilon
         self.plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
@@ -78,7 +78,6 @@ class Inpainter:
             min_lr=config.lowest_rate,
         )
         self._epoch = [0.0, 0.0]
-        self.stored = {config.steps: "generator"}
 
     def step(self, batch: PatchBatch, step: int) -> dict[str, float]:
         """Lower content loss in the box plus L2 by one step; each tensor's gradient is clipped on its own."""
@@ -87,11 +86,11 @@ class Inpainter:
             self.optimizer.param_groups[0]["lr"] = config.rate_at(step)
         self.generator.train()
         fields = self._normalised(batch)
-        made = box.cut(self._wrapped(box.hide(fields, config.box_size)), config.box_size)
-        content = self.loss(made, fields, step).mean()
+        filling = box.cut(self._wrapped(box.hide(fields, config.box_size)), config.box_size)
+        content = self.loss(filling, fields, step).mean()
         penalty = config.l2 * torch.stack([k.square().sum() for k in self._kernels]).sum()
-        error = measures.mse(made.detach(), box.cut(fields, config.box_size)).mean()
-        numbers = means(self.team, content=content, mse=error, l2=penalty)
+        error = measures.mse(filling.detach(), box.cut(fields, config.box_size)).mean()
+        numbers = means(self.group, content=content, mse=error, l2=penalty)
         self.optimizer.zero_grad(set_to_none=True)
         (content + penalty).backward()  # type: ignore[no-untyped-call]
         for parameter in self.generator.parameters():
@@ -103,30 +102,30 @@ class Inpainter:
             self._epoch = [0.0, 0.0]
         return {**numbers, "learning_rate": self.optimizer.param_groups[0]["lr"]}
 
-    def loss(self, made: Tensor, fields: Tensor, step: int | None = None) -> Tensor:
+    def loss(self, filling: Tensor, fields: Tensor, step: int | None = None) -> Tensor:
         """Return the content loss of fillings (N, C, box, box) of the true normalised ``fields``, (N,)."""
         if self.config.compare == "box":
-            return self.content(made, box.cut(fields, made.shape[-1]), step)
+            return self.content(filling, box.cut(fields, filling.shape[-1]), step)
         # Outside the box both fields are equal: the factor brings a mean over all cells back to one over the box.
-        factor = (fields.shape[-1] / made.shape[-1]) ** 2
-        return factor * self.content(box.paste(made, fields), fields, step)
+        factor = (fields.shape[-1] / filling.shape[-1]) ** 2
+        return factor * self.content(box.paste(filling, fields), fields, step)
 
     def examine(self, batch: PatchBatch) -> dict[str, Tensor]:
         """Return MSE and log-spectral difference in the box, and the content loss, of each patch."""
         self.generator.eval()
         fields = self._normalised(batch)
-        made = fill(self.generator, fields, self.config.box_size)
+        filling = fill(self.generator, fields, self.config.box_size)
         truth = box.cut(fields, self.config.box_size)
         return {
-            "validation_mse": measures.mse(made, truth),
-            "validation_log_spectral": measures.log_spectral(made, truth),
-            "validation_content": self.loss(made, fields),
+            "validation_mse": measures.mse(filling, truth),
+            "validation_log_spectral": measures.log_spectral(filling, truth),
+            "validation_content": self.loss(filling, fields),
         }
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a run continues from."""
         parts = {"generator": self.generator, "optimizer": self.optimizer, "plateau": self.plateau}
-        return {**{name: part.state_dict() for name, part in parts.items()}, "epoch": self._epoch}
+        return {**super().state_dict(), **{name: p.state_dict() for name, p in parts.items()}, "epoch": self._epoch}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from what :meth:`state_dict` returned."""
@@ -136,7 +135,7 @@ class Inpainter:
         self._epoch = state["epoch"]
 
     def _normalised(self, batch: PatchBatch) -> Tensor:
-        fields = self.normalization(batch.fields.to(self.team.device, non_blocking=True))
+        fields = self.normalization(batch.fields.to(self.group.device, non_blocking=True))
         return fields.contiguous(memory_format=torch.channels_last)
 
 
@@ -148,7 +147,7 @@ def fill(generator: nn.Module, fields: Tensor, size: int) -> Tensor:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train as the command line says; return the exit code."""
-    return command(arguments, __doc__, read_config, run)
+    return command(arguments, __doc__, InpaintingConfig, run)
 
 
 if __name__ == "__main__":

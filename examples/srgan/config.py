@@ -8,23 +8,36 @@ from pathlib import Path
 from typing import Any
 
 from atmoloss.errors import ConfigError
-from atmoloss.training.config import SourceConfig, build, read_values
+from atmoloss.training.config import RunConfig, build_config
+from atmoloss.training.config_reading import check_choice, check_lowest, read_values
 
-from .content import CONTENTS
 from .data import PatchSpec
 from .models import FACTOR
 
+CONTENTS: dict[str, float] = {
+    "mse": 0.0,
+    "l1": 0.0,
+    "gradient": 0.5,
+    "log-spectral": 0.5,
+    "amse": 0.0,
+    "facl": 0.0,
+    "vgg-random": 0.15,
+    "random-encoder": 0.15,
+    "atmodist": 0.15,
+}
+"""Content losses and their own ``mse_weight``.
+
+Half for the two that are blind to something that the MSE sees (the mean; all phases). Little for networks, the same for
+all three, so that random ones are a fair control: what weights recommend is for a loss without an adversary.
+"""
+
 
 @dataclasses.dataclass(frozen=True)
-class RunConfig(PatchSpec):
-    """What decides a run of :func:`srgan.loop.train`, whatever it trains.
+class ContentConfig(PatchSpec, RunConfig):
+    """What trainings with a content loss have, whatever they train.
 
     Attributes:
-        name: of the run.
-        sources: data sources, see :class:`atmoloss.training.config.SourceConfig`.
-        variables: channels, any names that ``open_fields`` finds in every source.
-        validation, test: periods ``"YYYY-MM-DD/YYYY-MM-DD"`` held out of all sources.
-        content: content loss, see :data:`srgan.content.CONTENTS`.
+        content: content loss, see :data:`CONTENTS`.
         weights: bundled name, weights folder or Hub repository: of the loss ``atmodist`` and of the architecture of
             ``random-encoder``.
         layers: stages of the encoder (or blocks of ``vgg-random``), equally weighted; empty: what the weights
@@ -35,22 +48,10 @@ class RunConfig(PatchSpec):
         content_scale: factor of the content loss; 0: fitted on training data, see :func:`srgan.content.calibrate`.
         normalization: ``"weights"``: that of ``weights``; ``"fit"``: fitted on training data. All losses see the
             same normalised fields.
-        steps: with the content loss.
-        final_steps: how many of these, the last, are at a tenth of the learning rate.
-        learning_rate: of Adam.
-        seed: of weights and batches.
-        workers, threads: data processes and torch threads; neither changes the batches.
-        timeout_minutes: how long one process of a distributed run waits for another.
-        log_every, validate_every, checkpoint_every: in steps.
+        final_steps: how many of the steps with the content loss, the last, are at a tenth of the learning rate.
         validation_batches: in a validation.
-        tensorboard: also write TensorBoard events (extra ``tensorboard``).
     """
 
-    name: str = "run"
-    sources: tuple[SourceConfig, ...] = ()
-    variables: tuple[str, ...] = ("divergence", "vorticity")
-    validation: tuple[str, ...] = ()
-    test: tuple[str, ...] = ()
     content: str = "atmodist"
     weights: str = "default"
     layers: tuple[str, ...] = ()
@@ -58,44 +59,18 @@ class RunConfig(PatchSpec):
     companion: str = "mse"
     content_scale: float = 0.0
     normalization: str = "weights"
-    steps: int = 1000
     final_steps: int = 0
-    learning_rate: float = 1e-4
-    seed: int = 0
-    workers: int = 1
-    threads: int = 0
-    timeout_minutes: int = 30
-    log_every: int = 50
     validate_every: int = 500
-    checkpoint_every: int = 200
     validation_batches: int = 4
-    tensorboard: bool = False
 
     def __post_init__(self) -> None:
-        for key, values in {
-            "content": tuple(CONTENTS),
-            "companion": ("mse", "amse"),
-            "normalization": ("weights", "fit"),
-        }.items():
-            self._check_choice(key, values)
-        lowest = {"batch_size": 1, "steps": 1, "final_steps": 0, "seed": 0, "workers": 0, "validation_batches": 1}
-        lowest |= {"log_every": 1, "validate_every": 1, "checkpoint_every": 1, "threads": 0, "timeout_minutes": 1}
-        self._check_lowest(**lowest, content_scale=0, patch_size=8)
-        if not self.variables:
-            raise ConfigError("variables: got none, expected at least one name")
+        super().__post_init__()
+        check_choice(self, content=CONTENTS, companion=("mse", "amse"), normalization=("weights", "fit"))
+        check_lowest(self, final_steps=0, validation_batches=1, content_scale=0, patch_size=8)
         if self.mse_weight > 1 or (self.mse_weight < 0 and self.mse_weight != -1):
             raise ConfigError(f"mse_weight: got {self.mse_weight}, expected a number between 0 and 1, or -1")
         if self.final_steps > self.steps:
             raise ConfigError(f"final_steps: got {self.final_steps}, expected at most the {self.steps} steps")
-
-    def _check_choice(self, key: str, values: tuple[str, ...]) -> None:
-        if getattr(self, key) not in values:
-            raise ConfigError(f"{key}: got {getattr(self, key)!r}, expected one of {', '.join(values)}")
-
-    def _check_lowest(self, **lowest: float) -> None:
-        for key, low in lowest.items():
-            if getattr(self, key) < low:
-                raise ConfigError(f"{key}: got {getattr(self, key)}, expected at least {low}")
 
     @property
     def content_size(self) -> int:
@@ -108,12 +83,14 @@ class RunConfig(PatchSpec):
 
 
 @dataclasses.dataclass(frozen=True)
-class SrganConfig(RunConfig):
+class SrganConfig(ContentConfig):
     """Everything that decides what a super-resolution run computes.
 
     Attributes:
-        generator_channels, generator_blocks: of the generator.
-        discriminator_channels, discriminator_dense: of the discriminator.
+        generator_channels: of every layer but the last.
+        generator_blocks: residual blocks of the generator.
+        discriminator_channels: of its stages.
+        discriminator_dense: units of its dense layer.
         initial_generator: folder of a generator to start from, e.g. ``generator`` in another run folder; there is no
             pretraining then.
         pretrain_steps: first steps, which lower the MSE alone; the optimizer starts afresh after them.
@@ -131,8 +108,8 @@ class SrganConfig(RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check_lowest(pretrain_steps=0, generator_channels=1, generator_blocks=1, discriminator_dense=1)
-        self._check_lowest(adversarial_weight=0)
+        check_lowest(self, pretrain_steps=0, generator_channels=1, generator_blocks=1, discriminator_dense=1)
+        check_lowest(self, adversarial_weight=0)
         if self.patch_size % FACTOR:
             raise ConfigError(f"patch_size: got {self.patch_size}, expected a multiple of {FACTOR}")
 
@@ -161,4 +138,4 @@ def make_config(raw: Mapping[str, Any]) -> SrganConfig:
     Raises:
         ConfigError: an unknown key or a value of the wrong kind.
     """
-    return build(SrganConfig, raw)
+    return build_config(SrganConfig, raw)

@@ -12,35 +12,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from atmoloss import AtmoDistLoss
-from atmoloss.data.sequences import Lags, SequenceDataset, SequenceSpec
+from atmoloss.data.sequence_spec import SequenceSpec
+from atmoloss.data.sequences import PartnerIndex, SequenceDataset
 from atmoloss.data.sources import FieldSource
 from atmoloss.errors import ConfigError, DataError
 from atmoloss.extractor import Extractor, load_extractor
 from atmoloss.lag_2afc.baselines import random_extractor
 from atmoloss.normalization import LogNormalization
-from atmoloss.training.scale import fit_layer_scale
+from atmoloss.training.layer_scales import fit_layer_scale
 
 from . import measures
+from .config import CONTENTS, ContentConfig
 
 Measure = Callable[[Tensor, Tensor], Tensor]
 """Two normalised (N, C, H, W) to (N,)."""
 
-CONTENTS: dict[str, float] = {
-    "mse": 0.0,
-    "l1": 0.0,
-    "gradient": 0.5,
-    "log-spectral": 0.5,
-    "amse": 0.0,
-    "facl": 0.0,
-    "vgg-random": 0.15,
-    "random-encoder": 0.15,
-    "atmodist": 0.15,
-}
-"""Content losses and their own ``mse_weight``.
-
-Half for the two that are blind to something that the MSE sees (the mean; all phases). Little for networks, the same for
-all three, so that random ones are a fair control: what weights recommend is for a loss without an adversary.
-"""
 _NEEDS_WEIGHTS = ("random-encoder", "atmodist")
 
 _PLAIN: dict[str, Measure] = {
@@ -184,18 +170,18 @@ class ContentLoss:
         return value
 
 
-def make_normalization(config: Any, sample: Tensor) -> LogNormalization:
+def make_normalization(config: ContentConfig, sample: Tensor) -> LogNormalization:
     """Return the normalisation of a run: that of its weights, or fitted to ``sample`` in physical units."""
     if config.normalization == "fit":
         return LogNormalization.fit(sample)
     return LogNormalization(**load_weights(config).info.normalization)
 
 
-def make_content(config: Any, normalization: LogNormalization, sample: Tensor) -> ContentLoss:
+def make_content(config: ContentConfig, normalization: LogNormalization, sample: Tensor) -> ContentLoss:
     """Build the content loss of a configuration, with scale 1.
 
     Args:
-        config: a :class:`srgan.config.RunConfig`.
+        config: a :class:`srgan.config.ContentConfig`.
         normalization: of the fields that it will get.
         sample: patches in physical units (N, C, H, W): random networks get their statistics from it.
 
@@ -225,7 +211,7 @@ def make_content(config: Any, normalization: LogNormalization, sample: Tensor) -
     return ContentLoss(name, measure, mse_weight, companion=_PLAIN[config.companion])
 
 
-def load_weights(config: Any) -> Extractor:
+def load_weights(config: ContentConfig) -> Extractor:
     """Load the weights of a configuration, which must be for its variables.
 
     Raises:
@@ -254,8 +240,8 @@ def calibrate(
 ) -> float:
     """Return the factor that makes a measure equal the MSE of normalised fields at lags of 51 to 96 h.
 
-    As the layer scales of the weights (:func:`atmoloss.training.scale.fit_layer_scale`): pairs of one patch at two
-    times, mean per lag, least squares over the upper half of the lags. Every source with a weight and a sequence
+    As the layer scales of the weights (:func:`atmoloss.training.layer_scales.fit_layer_scale`): pairs of one patch at
+    two times, mean per lag, least squares over the upper half of the lags. Every source with a weight and a sequence
     counts equally.
 
     Raises:
@@ -264,7 +250,7 @@ def calibrate(
     spec = SequenceSpec(2, _CLASSES, _BASE_STEP, (patch_size,), _PAIRS, latitude_band)
     scales = []
     for source in sources:
-        if source.weight == 0 or not len(Lags(source, spec).anchors):  # not trained on, or snapshots
+        if source.weight == 0 or not len(PartnerIndex(source, spec).anchors):  # not trained on, or snapshots
             continue
         data = SequenceDataset([source], spec, seed=0, length=_BATCHES)
         batches = [data[i] for i in range(_BATCHES)]

@@ -7,13 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from atmoloss.training.distributed import ALONE, Team
+from atmoloss.training.distributed import SINGLE_PROCESS, ProcessGroup
 
 from . import measures
 from .config import SrganConfig
 from .content import ContentLoss
-from .loop import means
 from .models import Discriminator, Generator, adversarial_loss, discriminator_loss
+from .trainer import means
 
 # Of the discriminator's loss (ln 2 is a coin): below the first the generator, above the second the discriminator
 # takes one more step. From Stengel et al.'s code, kept by Hoffmann & Lessig.
@@ -26,15 +26,15 @@ class Gan:
     Args:
         config: of the run.
         content: its content loss.
-        team: the processes that share every batch.
+        group: the processes that share every batch.
     """
 
-    def __init__(self, config: SrganConfig, content: ContentLoss, team: Team = ALONE) -> None:
-        self.config, self.content, self.team = config, content, team
+    def __init__(self, config: SrganConfig, content: ContentLoss, group: ProcessGroup = SINGLE_PROCESS) -> None:
+        self.config, self.content, self.group = config, content, group
         torch.manual_seed(config.seed)
         channels = len(config.variables)
         self.generator = _place(
-            Generator(in_channels=channels, channels=config.generator_channels, blocks=config.generator_blocks), team
+            Generator(in_channels=channels, channels=config.generator_channels, blocks=config.generator_blocks), group
         )
         self.discriminator = None
         if config.adversarial_weight:
@@ -45,10 +45,10 @@ class Gan:
                     channels=config.discriminator_channels,
                     dense=config.discriminator_dense,
                 ),
-                team,
+                group,
             )
-        self._wrapped_generator = team.wrap(self.generator)
-        self._wrapped_discriminator = None if self.discriminator is None else team.wrap(self.discriminator)
+        self._wrapped_generator = group.wrap(self.generator)
+        self._wrapped_discriminator = None if self.discriminator is None else group.wrap(self.discriminator)
         self.start_optimizers()
 
     def start_optimizers(self) -> None:
@@ -79,9 +79,9 @@ class Gan:
 
     def pretrain(self, coarse: Tensor, fine: Tensor) -> dict[str, float]:
         """Lower the MSE of normalised fields by one step."""
-        made = self._wrapped_generator(coarse)
-        error = measures.mse(made, fine).mean()
-        numbers = means(self.team, mse=error)
+        generated = self._wrapped_generator(coarse)
+        error = measures.mse(generated, fine).mean()
+        numbers = means(self.group, mse=error)
         self._descend("generator", error)
         return numbers
 
@@ -96,39 +96,39 @@ class Gan:
         """
         for optimizer in self.optimizers.values():
             optimizer.param_groups[0]["lr"] = self.config.rate_at(step)
-        made = self._wrapped_generator(coarse)
+        generated = self._wrapped_generator(coarse)
         if self.discriminator is None:
-            return self._generator_step(made, fine, step)
-        loss = self._discriminator_step(made.detach(), fine)
-        numbers = self._generator_step(made, fine, step)
+            return self._generator_step(generated, fine, step)
+        loss = self._discriminator_step(generated.detach(), fine)
+        numbers = self._generator_step(generated, fine, step)
         if loss < TOO_GOOD:
             self._generator_step(self._wrapped_generator(coarse), fine, step)
         elif loss > TOO_BAD:
             with torch.no_grad():
-                made = self.generator(coarse)
-            self._discriminator_step(made, fine)
+                generated = self.generator(coarse)
+            self._discriminator_step(generated, fine)
         more = {"generator_again": float(loss < TOO_GOOD), "discriminator_again": float(loss > TOO_BAD)}
         return {**numbers, "discriminator": loss, **more}
 
-    def _generator_step(self, made: Tensor, fine: Tensor, step: int) -> dict[str, float]:
-        content = self.content(made, fine, step).mean()
-        parts = {"content": content, "mse": measures.mse(made.detach(), fine).mean()}
+    def _generator_step(self, generated: Tensor, fine: Tensor, step: int) -> dict[str, float]:
+        content = self.content(generated, fine, step).mean()
+        parts = {"content": content, "mse": measures.mse(generated.detach(), fine).mean()}
         loss = content
         if self.discriminator is not None:
             self.discriminator.requires_grad_(False)
-            parts["adversarial"] = adversarial_loss(self.discriminator(made))
+            parts["adversarial"] = adversarial_loss(self.discriminator(generated))
             loss = loss + self.config.adversarial_weight * parts["adversarial"]
-        numbers = means(self.team, **parts)
+        numbers = means(self.group, **parts)
         self._descend("generator", loss)
         if self.discriminator is not None:
             self.discriminator.requires_grad_(True)
         return numbers
 
-    def _discriminator_step(self, made: Tensor, fine: Tensor) -> float:
+    def _discriminator_step(self, generated: Tensor, fine: Tensor) -> float:
         assert self._wrapped_discriminator is not None
-        true_logits, made_logits = self._wrapped_discriminator(torch.cat((fine, made))).chunk(2)
+        true_logits, made_logits = self._wrapped_discriminator(torch.cat((fine, generated))).chunk(2)
         loss = discriminator_loss(true_logits, made_logits)
-        number = means(self.team, discriminator=loss)["discriminator"]
+        number = means(self.group, discriminator=loss)["discriminator"]
         self._descend("discriminator", loss)
         return number
 
@@ -138,5 +138,5 @@ class Gan:
         self.optimizers[name].step()
 
 
-def _place(network: Any, team: Team) -> Any:
-    return network.to(team.device, memory_format=torch.channels_last)
+def _place(network: Any, group: ProcessGroup) -> Any:
+    return network.to(group.device, memory_format=torch.channels_last)

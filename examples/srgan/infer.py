@@ -70,9 +70,9 @@ def super_resolve(
     for start in range(0, height, rows):
         end = min(start + rows, height)
         low, high = max(0, first + start - reach), min(x.shape[-2], first + end + reach)
-        made = stored.generator(x[..., low:high, :].contiguous(memory_format=torch.channels_last))
+        generated = stored.generator(x[..., low:high, :].contiguous(memory_format=torch.channels_last))
         top, left = FACTOR * (first + start - low), FACTOR * halo
-        parts.append(made[..., top : top + FACTOR * (end - start), left : left + width])
+        parts.append(generated[..., top : top + FACTOR * (end - start), left : left + width])
     return stored.normalization.inverse(torch.cat(parts, -2).cpu())
 
 
@@ -139,8 +139,8 @@ def fields_of(stored: StoredGenerator, source: FieldSource, coarsened: bool) -> 
             fields = torch.from_numpy(np.array(source.values[t], np.float32))[None, :, :height, :width]
             if coarsened:
                 fields = coarsen(fields, torch.from_numpy(source.latitude[:height].copy()), FACTOR)
-            made = super_resolve(stored, fields, lat, lon)[0, :, rows]
-            yield torch.where(pole, made.mean(-1, keepdim=True), made).numpy()
+            generated = super_resolve(stored, fields, lat, lon)[0, :, rows]
+            yield torch.where(pole, generated.mean(-1, keepdim=True), generated).numpy()
 
     return fine_lat, fine_lon, each()
 

@@ -77,11 +77,11 @@ def load_generator(folder: Path, kind: Callable[..., nn.Module] = Generator) -> 
         variables, origin, expected = tuple(config["variables"]), config["origin"], config["sha256"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise WeightsError(f"generator: {folder} holds no generator that can be read: {error!r}") from error
-    found = hashlib.sha256(data).hexdigest()
-    if found != expected:
+    actual = hashlib.sha256(data).hexdigest()
+    if actual != expected:
         raise WeightsError(
-            f"generator: {folder / TENSORS} is truncated or altered: its sha256 is {found[:16]}…, expected "
+            f"generator: {folder / TENSORS} is truncated or altered: its sha256 is {actual[:16]}…, expected "
             f"{expected[:16]}…"
         )
     load_strictly(generator, load(data), "", str(folder))
-    return StoredGenerator(generator.eval(), normalization, variables, origin, found[:8])
+    return StoredGenerator(generator.eval(), normalization, variables, origin, actual[:8])

@@ -20,8 +20,8 @@ import torch
 
 from atmoloss.training.loop import open_sources
 
-from .config import read_config
-from .content import CONTENTS, make_content, make_normalization
+from .config import CONTENTS, read_config
+from .content import make_content, make_normalization
 from .data import PatchDataset
 from .gan import Gan
 from .train import pair
@@ -43,7 +43,7 @@ def main() -> int:
         of_name = dataclasses.replace(config, content=name, adversarial_weight=0.0)
         gans[name] = Gan(of_name, make_content(of_name, normalization, batch.fields))
     adversary = Gan(config, gans["mse"].content)
-    made = adversary.generator(coarse).detach()
+    generated = adversary.generator(coarse).detach()
     times: dict[str, list[float]] = {}
     for step in range(1, args.steps + 3):
         for name, gan in gans.items():
@@ -51,7 +51,7 @@ def main() -> int:
             gan.train(coarse, fine, step)
             times.setdefault(name, []).append(time.perf_counter() - began)
         began = time.perf_counter()
-        adversary._discriminator_step(made, fine)
+        adversary._discriminator_step(generated, fine)
         times.setdefault("(discriminator)", []).append(time.perf_counter() - began)
     medians = {name: statistics.median(values[2:]) for name, values in times.items()}
     print("| content loss | seconds per step | relative to mse |\n|---|---|---|")

@@ -21,16 +21,17 @@ from torch import Tensor
 from atmoloss.data.sources import FieldSource
 from atmoloss.errors import ConfigError
 from atmoloss.normalization import LogNormalization
-from atmoloss.training.distributed import ALONE, Team
+from atmoloss.training.distributed import SINGLE_PROCESS, ProcessGroup
+from atmoloss.training.loop import Run, open_run, train
 
 from . import measures
-from .config import SrganConfig, make_config, read_config
+from .config import SrganConfig
 from .content import ContentLoss
 from .data import PatchBatch, coarsen
 from .gan import Gan
-from .loop import command, train
 from .models import FACTOR
 from .store import load_generator
+from .trainer import ContentTrainer, command, prepare
 
 
 def run(
@@ -38,15 +39,21 @@ def run(
     folder: Path,
     *,
     resume: bool = False,
-    team: Team = ALONE,
+    group: ProcessGroup = SINGLE_PROCESS,
     sources: Sequence[FieldSource] | None = None,
 ) -> Path:
-    """Train, or continue to train, into a run folder; see :func:`srgan.loop.train`.
+    """Train, or continue to train, into a run folder; return the folder of the generator.
+
+    Args:
+        config, folder, resume, group, sources: see :func:`atmoloss.training.loop.open_run`.
 
     Raises:
         ConfigError: as there, or the initial generator is of other sizes.
     """
-    return train(config, folder, make_config, SrganTrainer, resume=resume, team=team, sources=sources)
+    opened = open_run(config, folder, resume=resume, group=group, sources=sources)
+    trainer = SrganTrainer(opened, *prepare(opened))
+    train(opened, trainer)
+    return trainer.trained
 
 
 def pair(batch: PatchBatch, normalization: LogNormalization, device: str = "cpu") -> tuple[Tensor, Tensor]:
@@ -57,45 +64,42 @@ def pair(batch: PatchBatch, normalization: LogNormalization, device: str = "cpu"
     return first, second
 
 
-class SrganTrainer:
-    """A :class:`Gan` in its two stages, as a :class:`srgan.loop.Trainer`."""
+class SrganTrainer(ContentTrainer[SrganConfig]):
+    """A :class:`Gan` in its two stages."""
 
     shown = ("mse", "content", "adversarial", "discriminator")
 
-    def __init__(
-        self, config: SrganConfig, normalization: LogNormalization, content: ContentLoss, team: Team = ALONE
-    ) -> None:
-        self.pretraining = config.pretraining
-        self.normalization, self.content = normalization, content
-        self.gan = Gan(config, content, team)
-        self.generator = self.gan.generator
+    def __init__(self, run: Run[SrganConfig], normalization: LogNormalization, content: ContentLoss) -> None:
+        config = run.config
+        self.gan = Gan(config, content, run.group)
         if config.initial_generator:
             _start_from(config, self.gan, normalization)
-        self.stored = {config.pretraining: "pretrained"} if config.pretraining else {}
-        self.stored[config.pretraining + config.steps] = "generator"
+        folders = {config.pretraining: "pretrained"} if config.pretraining else {}
+        folders[config.pretraining + config.steps] = "generator"
+        super().__init__(run, normalization, content, self.gan.generator, folders)
 
     def step(self, batch: PatchBatch, step: int) -> dict[str, float]:
         """Take a step of the stage that step belongs to; Adam starts afresh with the second."""
-        coarse, fine = pair(batch, self.normalization, self.gan.team.device)
-        if step <= self.pretraining:
+        coarse, fine = pair(batch, self.normalization, self.group.device)
+        if step <= self.config.pretraining:
             return self.gan.pretrain(coarse, fine)
-        if step == self.pretraining + 1:
+        if step == self.config.pretraining + 1:
             self.gan.start_optimizers()
-        return self.gan.train(coarse, fine, step - self.pretraining)
+        return self.gan.train(coarse, fine, step - self.config.pretraining)
 
     def examine(self, batch: PatchBatch) -> dict[str, Tensor]:
         """Return MSE, log-spectral difference and content loss of each patch."""
-        coarse, fine = pair(batch, self.normalization, self.gan.team.device)
-        made = self.generator(coarse)
+        coarse, fine = pair(batch, self.normalization, self.group.device)
+        generated = self.generator(coarse)
         return {
-            "validation_mse": measures.mse(made, fine),
-            "validation_log_spectral": measures.log_spectral(made, fine),
-            "validation_content": self.content(made, fine),
+            "validation_mse": measures.mse(generated, fine),
+            "validation_log_spectral": measures.log_spectral(generated, fine),
+            "validation_content": self.content(generated, fine),
         }
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a run continues from."""
-        return {"gan": self.gan.state_dict()}
+        return {**super().state_dict(), "gan": self.gan.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from what :meth:`state_dict` returned."""
@@ -105,19 +109,21 @@ class SrganTrainer:
 def _start_from(config: SrganConfig, gan: Gan, normalization: LogNormalization) -> None:
     """Load the initial generator, which must be of the same sizes and see the same normalised fields."""
     stored = load_generator(Path(config.initial_generator))
-    found = {"sizes": stored.generator.architecture, "variables": stored.variables}
-    expected: dict[str, Any] = {"sizes": gan.generator.architecture, "variables": config.variables}
-    found["normalization"], expected["normalization"] = stored.normalization.constants(), normalization.constants()
-    for key, value in expected.items():
-        if found[key] != value:
-            raise ConfigError(f"initial_generator: {config.initial_generator} has {key} {found[key]}, expected {value}")
+    pairs: dict[str, tuple[Any, Any]] = {
+        "sizes": (stored.generator.architecture, gan.generator.architecture),
+        "variables": (stored.variables, config.variables),
+        "normalization": (stored.normalization.constants(), normalization.constants()),
+    }
+    for key, (value, expected) in pairs.items():
+        if value != expected:
+            raise ConfigError(f"initial_generator: {config.initial_generator} has {key} {value}, expected {expected}")
     gan.generator.load_state_dict(stored.generator.state_dict())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train as the command line says; return the exit code."""
     options = {"initial_generator": "start from this generator, without pretraining"}
-    return command(arguments, __doc__, read_config, run, options)
+    return command(arguments, __doc__, SrganConfig, run, options)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ import pytest
 from atmoloss.data import open_fields
 from atmoloss.data.calendars import STANDARD, calendar_of, date_texts, dates, exact_times
 from atmoloss.data.prepare import PrepareOptions, prepare
-from atmoloss.data.sequences import Lags, SequenceSpec
+from atmoloss.data.sequence_spec import SequenceSpec
+from atmoloss.data.sequences import PartnerIndex
 from atmoloss.data.sources import in_periods, open_source, parse_periods, source_from_dataset, split_by_date
 from atmoloss.errors import DataError
 from tests.data.test_reading import assert_same, winds
@@ -61,9 +62,9 @@ def test_files_of_any_calendar(tmp_path, calendar):
     assert calendar_of(again) == calendar_of(fields)
     source = source_from_dataset(fields, "model")
     assert source.hours[-1] - source.hours[0] == 31 * 6
-    lags = Lags(source, SequenceSpec(n_times=2, n_classes=4, base_step=6))
+    lags = PartnerIndex(source, SequenceSpec(n_times=2, n_classes=4, base_step=6))
     assert len(lags.anchors) == 31
-    np.testing.assert_array_equal(lags.partners(10), [11, 12, 13, 14])
+    np.testing.assert_array_equal(lags.after(10), [11, 12, 13, 14])
 
 
 def test_splits_go_by_the_calendars_own_dates():

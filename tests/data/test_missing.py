@@ -8,12 +8,14 @@ import torch
 
 from atmoloss.cli import main
 from atmoloss.data import open_fields
-from atmoloss.data.sequences import SequenceDataset, SequenceSpec
+from atmoloss.data.sequence_spec import SequenceSpec
+from atmoloss.data.sequences import SequenceDataset
 from atmoloss.data.sources import open_source
 from atmoloss.data.store import read_store
 from atmoloss.errors import ConfigError, DataError
 from atmoloss.training.config import make_config
-from atmoloss.training.loop import open_sources, train
+from atmoloss.training.lag import train
+from atmoloss.training.loop import open_sources
 from tests.training.conftest import drifting_winds
 
 xr = pytest.importorskip("xarray")

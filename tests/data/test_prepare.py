@@ -14,7 +14,8 @@ import torch
 from atmoloss.cli import main
 from atmoloss.data import open_fields
 from atmoloss.data.prepare import PrepareOptions, prepare
-from atmoloss.data.sequences import SequenceDataset, SequenceSpec
+from atmoloss.data.sequence_spec import SequenceSpec
+from atmoloss.data.sequences import SequenceDataset
 from atmoloss.data.sources import open_source, source_from_dataset, split_by_date
 from atmoloss.data.store import PROGRESS, is_store, read_store
 from atmoloss.errors import DataError
@@ -317,7 +318,7 @@ def test_the_command(source, tmp_path, capsys):
 def test_train_from_a_store(source, made, tmp_path):
     pytest.importorskip("tqdm")
     from atmoloss.training.config import make_config
-    from atmoloss.training.loop import train
+    from atmoloss.training.lag import train
 
     losses = {}
     for name, path in (("memory", source), ("store", made.path)):

@@ -9,14 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atmoloss.data.sequences import (
-    Lags,
-    SequenceDataset,
-    SequenceSpec,
-    mirror_sign,
-    read_patch,
-    valid_anchors,
-)
+from atmoloss.data.sequence_spec import SequenceSpec
+from atmoloss.data.sequences import PartnerIndex, SequenceDataset, mirror_sign, read_patch, valid_anchors
 from atmoloss.data.sources import FieldSource, parse_periods, split_by_date
 from atmoloss.errors import DataError
 
@@ -81,12 +75,12 @@ def test_partners_and_anchors_are_those_of_the_definition(seed, count, n_runs, n
     )
     source = make_source(hours, run=run, shape=(5, 6))
     spec = SequenceSpec(n_times=n_times, n_classes=n_classes, base_step=base_step)
-    lags = Lags(source, spec)
+    lags = PartnerIndex(source, spec)
     enough = []
     for anchor in range(count):
         lag = source.hours - source.hours[anchor]
         fits = (lag > 0) & (lag <= n_classes * base_step) & (lag % base_step == 0) & (run == run[anchor])
-        np.testing.assert_array_equal(lags.partners(anchor), np.flatnonzero(fits))
+        np.testing.assert_array_equal(lags.after(anchor), np.flatnonzero(fits))
         if fits.sum() >= n_times - 1:
             enough.append(anchor)
     np.testing.assert_array_equal(lags.anchors, enough)
@@ -102,9 +96,9 @@ def test_forty_years_are_searched_at_once():
         run=np.zeros(n, int),
     )
     start = time.process_time()
-    lags = Lags(source, SequenceSpec())
+    lags = PartnerIndex(source, SequenceSpec())
     for anchor in range(0, n - 100, 97):
-        assert len(lags.partners(anchor)) == 16
+        assert len(lags.after(anchor)) == 16
     assert len(lags.anchors) == n - 3
     # 0.05 s on a quiet core; comparing all times with all takes a minute.
     assert time.process_time() - start < 5

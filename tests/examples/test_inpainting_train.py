@@ -19,7 +19,8 @@ from atmoloss.data.sources import split_by_date
 from atmoloss.errors import ConfigError, InputError, WeightsError
 from atmoloss.normalization import LogNormalization
 from atmoloss.training import checkpoint as runs
-from atmoloss.training.loop import open_sources
+from atmoloss.training.distributed import SINGLE_PROCESS
+from atmoloss.training.loop import Run, open_sources
 from tests.tolerances import assert_close
 
 PRESETS = Path(__file__).parents[2] / "examples" / "inpainting" / "presets"
@@ -36,6 +37,11 @@ def parts(raw_inpainting):
         return config, batch, LogNormalization.fit(batch.fields)
 
     return build
+
+
+def opened(config) -> Run:
+    """A run without data: for single steps."""
+    return Run(config, Path(), SINGLE_PROCESS, {}, {}, None)
 
 
 def log_of(folder: Path) -> list[dict]:
@@ -82,7 +88,7 @@ def test_loss_in_the_box_alone_is_the_published_mixture(parts):
     content = make_content(config, normalization, batch.fields)
     content.scale = 3.0
     assert content.mse_weight == 0.1
-    inpainter = Inpainter(config, normalization, content)
+    inpainter = Inpainter(opened(config), normalization, content)
     fields = normalization(batch.fields)
     made = torch.randn(len(fields), 2, 8, 8, generator=torch.Generator().manual_seed(0))
     crop = box.cut(fields, 8)
@@ -94,10 +100,10 @@ def test_loss_of_pasted_boxes_is_of_the_size_of_that_in_the_box_and_sees_what_is
     config, batch, normalization = parts(compare="field")
     fields = normalization(batch.fields)
     made = torch.randn(len(fields), 2, 8, 8, generator=torch.Generator().manual_seed(0))
-    plain = Inpainter(config, normalization, ContentLoss("mse", mse, 0.1))
+    plain = Inpainter(opened(config), normalization, ContentLoss("mse", mse, 0.1))
     assert_close(plain.loss(made, fields), mse(made, box.cut(fields, 8)), torch.float32)
     content = make_content(dataclasses.replace(config, content="atmodist"), normalization, batch.fields)
-    seeing = Inpainter(config, normalization, content)
+    seeing = Inpainter(opened(config), normalization, content)
     other = box.paste(box.cut(fields, 8), fields + 1)
     assert not torch.allclose(seeing.loss(made, fields), seeing.loss(made, other), rtol=1e-3)
     assert seeing.loss(box.cut(fields, 8), fields).abs().max() == 0
@@ -105,7 +111,7 @@ def test_loss_of_pasted_boxes_is_of_the_size_of_that_in_the_box_and_sees_what_is
 
 def test_the_network_does_not_see_the_box(parts):
     config, batch, normalization = parts()
-    network = Inpainter(config, normalization, ContentLoss("mse", mse, 0.1)).generator.eval()
+    network = Inpainter(opened(config), normalization, ContentLoss("mse", mse, 0.1)).generator.eval()
     fields = normalization(batch.fields)
     other = box.paste(torch.full((len(fields), 2, 8, 8), 7.0), fields)
     with torch.no_grad():
@@ -115,7 +121,7 @@ def test_the_network_does_not_see_the_box(parts):
 
 def test_a_step_is_adam_on_gradients_clipped_one_by_one_with_the_l2_term(parts):
     config, batch, normalization = parts(l2=0.01, gradient_clip=0.05, learning_rate=1e-3)
-    trainer, twin = (Inpainter(config, normalization, ContentLoss("l1", l1, 0.1)) for _ in range(2))
+    trainer, twin = (Inpainter(opened(config), normalization, ContentLoss("l1", l1, 0.1)) for _ in range(2))
     numbers = trainer.step(batch, 1)
     network = twin.generator.train()
     fields = normalization(batch.fields).contiguous(memory_format=torch.channels_last)
@@ -145,7 +151,7 @@ def test_a_step_is_adam_on_gradients_clipped_one_by_one_with_the_l2_term(parts):
 
 def test_the_rate_falls_after_as_many_bad_epochs_as_keras_waits(parts):
     config, batch, normalization = parts(epoch_steps=2, plateau_patience=3, plateau_threshold=1e3, learning_rate=1e-4)
-    trainer = Inpainter(config, normalization, ContentLoss("mse", mse, 0.1))
+    trainer = Inpainter(opened(config), normalization, ContentLoss("mse", mse, 0.1))
     rates = [trainer.step(batch, step)["learning_rate"] for step in range(1, 19)]
     # The first epoch is the best so far; three bad ones later the rate is a tenth, which is the lowest.
     assert rates == pytest.approx([1e-4] * 7 + [1e-5] * 11)
@@ -153,7 +159,7 @@ def test_the_rate_falls_after_as_many_bad_epochs_as_keras_waits(parts):
 
 def test_training_lowers_the_error_of_the_filling(parts):
     config, batch, normalization = parts(learning_rate=3e-3, l2=0.0)
-    trainer = Inpainter(config, normalization, ContentLoss("mse", mse, 0.1))
+    trainer = Inpainter(opened(config), normalization, ContentLoss("mse", mse, 0.1))
     errors = [trainer.step(batch, step)["mse"] for step in range(1, 41)]
     assert sum(errors[-5:]) < 0.6 * sum(errors[:5])
 

@@ -16,7 +16,7 @@ from atmoloss.keras_import import CHANNELS
 from atmoloss.layers import BATCH_NORM_EPSILON
 from atmoloss.networks import Encoder, build_encoder
 from atmoloss.normalization import ORIGINAL_NORMALIZATION, LogNormalization
-from atmoloss.training.scale import fit_layer_scale
+from atmoloss.training.layer_scales import fit_layer_scale
 from atmoloss.weights import WeightsInfo
 
 from .parity_cases import SHARED, SMALL, TOLERANCE, Case, assert_close_to_max, case_of, each_case

@@ -17,8 +17,8 @@ from atmoloss.errors import ConfigError
 from atmoloss.networks import Encoder
 from atmoloss.training import checkpoint as runs
 from atmoloss.training.card import _license_header, describe_data, public_path
-from atmoloss.training.config import SourceConfig, make_config, read_config
-from atmoloss.training.loop import train
+from atmoloss.training.config import SourceConfig, TrainConfig, make_config, read_config
+from atmoloss.training.lag import train
 from atmoloss.training.publish import publish
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -136,7 +136,7 @@ def commands_of(card: Path) -> list[list[str]]:
 
 
 # What changes how a run is watched, or how fast it goes, but not its weights.
-WATCHING = (*runs.FREE, "validate_every", "validation_patches")
+WATCHING = TrainConfig.MAY_DIFFER
 
 
 @pytest.mark.parametrize("name", sorted(p.name for p in (ROOT / "weights").iterdir()))

@@ -9,7 +9,8 @@ from atmoloss.cli import main
 from atmoloss.data.sources import describe_channels, open_source
 from atmoloss.errors import DataError
 from atmoloss.training.config import make_config
-from atmoloss.training.loop import open_sources, train
+from atmoloss.training.lag import train
+from atmoloss.training.loop import open_sources
 from tests.training.conftest import drifting_winds
 
 xr = pytest.importorskip("xarray")

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import dataclasses
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from atmoloss.errors import ConfigError
-from atmoloss.training.config import TrainConfig, make_config, parse_overrides, read_config
+from atmoloss.training.config import MachineConfig, TrainConfig, keys_help, make_config, read_config
+from atmoloss.training.config_reading import describe_keys, keys_as_markdown, parse_overrides
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -29,7 +33,8 @@ def test_recipe_then_file_then_overrides(tmp_path):
 @pytest.mark.parametrize(
     ("raw", "message"),
     [
-        ({"stepz": 3}, "stepz: is no key"),
+        ({"stepz": 3}, r"stepz: is no key of the configuration; did you mean steps\?"),
+        ({"qqq": 3}, "qqq: is no key of the configuration; expected one of .*steps"),
         ({"steps": "many"}, "steps: got 'many', expected a whole number"),
         ({"steps": True}, "steps"),
         ({"steps": 0}, "steps: got 0, expected at least 1"),
@@ -40,8 +45,11 @@ def test_recipe_then_file_then_overrides(tmp_path):
         ({"patch_sizes": 64}, "patch_sizes: got 64, expected a list"),
         ({"latitude_band": [1.0]}, "latitude_band: got .* expected 2 values"),
         ({"sources": [{"name": "a"}]}, r"sources\.path: is missing"),
-        ({"sources": [{"name": "a", "path": "b", "lvl": 1}]}, r"sources\.lvl: is no key"),
-        ({"sources": ["a.nc"]}, "sources"),
+        ({"sources": [{"name": "a", "path": "b", "lvl": 1}]}, r"sources\.lvl: is no key .*; did you mean level\?"),
+        ({"sources": ["a.nc"]}, "sources: got 'a.nc', expected a table"),
+        ({"sources": [{"name": "a", "path": "b", "missing": "drop"}]}, "expected 'error', 'ignore' or a number"),
+        ({"sources": [{"name": "a", "path": "b", "level": "high"}]}, "sources.level: got 'high', expected a number"),
+        ({"log_every": 0}, "log_every: got 0"),
         ({"variables": []}, "variables"),
         ({"head": "published", "patch_sizes": [64, 96]}, "one size"),
         *(
@@ -89,3 +97,37 @@ def test_not_toml(tmp_path):
 
 def test_defaults_stand():
     assert make_config({}) == TrainConfig()
+
+
+def test_every_key_is_described_once_and_in_the_documentation():
+    keys = {key.name: key for key in describe_keys(TrainConfig)}
+    assert {name for name in keys if "." not in name} == {field.name for field in dataclasses.fields(TrainConfig)}
+    assert all(key.meaning for key in keys.values())
+    # Type, default and meaning of one of each kind.
+    assert (keys["patch_sizes"].type, keys["patch_sizes"].default) == ("a list of whole numbers", "[64]")
+    assert (keys["sources.level"].type, keys["sources.level"].default) == ("a number", "none")
+    assert keys["sources.path"].default == "must be given"
+    assert keys["sources.path"].meaning.startswith("what `open_fields` reads, or a prepared store")
+    assert keys["steps"].default == "2000"  # of the class itself, though a base describes it
+    text = keys_help()
+    assert all(f"  {name} ({key.type}; {key.default})\n" in text for name, key in keys.items())
+    assert keys_as_markdown(TrainConfig) in (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+
+
+def test_help_is_made_without_torch():
+    code = """
+import sys
+from atmoloss.training import config
+print(config.keys_help())
+assert "torch" not in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "learning_rate" in done.stdout
+
+
+def test_what_a_machine_decides_may_differ():
+    machine = {field.name for field in dataclasses.fields(MachineConfig)}
+    assert machine < set(TrainConfig.MAY_DIFFER)
+    recommended = {"mse_weight", "low_pass_share", "license"}
+    assert set(TrainConfig.MAY_DIFFER) - machine == {"validation_patches", *recommended}

@@ -21,8 +21,10 @@ from atmoloss.networks import Encoder
 from atmoloss.normalization import LogNormalization
 from atmoloss.training import checkpoint as runs
 from atmoloss.training.config import make_config
-from atmoloss.training.distributed import Team, fix_batch_norm, join
-from atmoloss.training.loop import _Stream, open_sources, train
+from atmoloss.training.distributed import ProcessGroup, init_process_group
+from atmoloss.training.lag import BatchStream, train
+from atmoloss.training.loop import open_sources
+from atmoloss.training.model import freeze_batch_norm
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKER = Path(__file__).with_name("worker.py")
@@ -72,7 +74,7 @@ def log_of(folder: Path) -> list[dict[str, float]]:
     """Lines of the log as flat numbers, without the speed."""
     lines = [json.loads(line) for line in (folder / runs.METRICS).read_text().splitlines()]
     flat = [{**line.pop("validation_2afc", {}), **line} for line in lines]
-    return [{k: v for k, v in line.items() if k != "patches_per_second"} for line in flat]
+    return [{k: v for k, v in line.items() if k != "seconds_per_step"} for line in flat]
 
 
 def test_two_processes_give_what_one_gives(exact, tmp_path):
@@ -174,8 +176,8 @@ def test_processes_share_every_batch_without_duplicates(size, raw_config):
     config = make_config({**raw_config, "subset_steps": 2, "subset_batches": 1})
     sources = open_sources(config)
     for step in (0, 1, 2, 5):
-        fields, hours = _Stream(config, sources)[step]
-        shares = [_Stream(config, sources, Team(rank, size))[step] for rank in range(size)]
+        fields, hours = BatchStream(config, sources)[step]
+        shares = [BatchStream(config, sources, ProcessGroup(rank, size))[step] for rank in range(size)]
         assert all(len(h) == config.batch_size // size for _, h in shares)
         # Together they are the batch of one process, each row once.
         rows = torch.cat([f for f, _ in shares])
@@ -187,7 +189,7 @@ def test_processes_share_every_batch_without_duplicates(size, raw_config):
 
 def test_a_batch_that_cannot_be_shared_equally_is_refused(raw_config, tmp_path, one_sentence):
     with pytest.raises(ConfigError) as error:
-        train(make_config(raw_config), tmp_path / "run", team=Team(0, 3))
+        train(make_config(raw_config), tmp_path / "run", group=ProcessGroup(0, 3))
     one_sentence(error.value, "batch_size", "4", "multiple of the 3 processes")
     assert not (tmp_path / "run").exists()
 
@@ -217,7 +219,7 @@ def test_synchronised_batch_norm_is_exported_like_any(randomise, info, draw):
     assert not any(isinstance(m, torch.nn.SyncBatchNorm) for m in extractor.modules())
     for name, f in plain(draw()).items():
         assert torch.equal(extractor(draw())[name], f)
-    fix_batch_norm(synchronised.train())
+    freeze_batch_norm(synchronised.train())
     assert not any(m.training for m in synchronised.modules() if isinstance(m, torch.nn.SyncBatchNorm))
 
 
@@ -230,7 +232,7 @@ def test_fixed_batch_norm_keeps_its_statistics(raw_config, tmp_path):
     assert free["encoder.stem_bn.num_batches_tracked"] == 4
     encoder = Encoder(stage_channels=(4, 6), blocks_per_stage=1)
     model = PretextModel(encoder, MetricHead(encoder.channels, 8)).train()
-    fix_batch_norm(model)
+    freeze_batch_norm(model)
     model.train()  # until then
     assert all(m.training for m in model.modules())
 
@@ -241,12 +243,12 @@ def test_devices_that_cannot_be_shared(device, words, monkeypatch):
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("LOCAL_RANK", "1")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    with pytest.raises(ConfigError, match=words), join(device):
+    with pytest.raises(ConfigError, match=words), init_process_group(device):
         pass
 
 
 def test_alone_without_torchrun(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    with join("cpu") as team:
-        assert team == Team(0, 1, "cpu")
-        assert team.leads
+    with init_process_group("cpu") as group:
+        assert group == ProcessGroup(0, 1, "cpu")
+        assert group.is_main

@@ -21,20 +21,14 @@ from atmoloss.lag_2afc.baselines import stage_measures
 from atmoloss.lag_2afc.triples import measure_source
 from atmoloss.networks import Encoder
 from atmoloss.training import checkpoint as runs
-from atmoloss.training.artefacts import degrade, misplace
 from atmoloss.training.config import TrainConfig, make_config
-from atmoloss.training.export import gains_of, scales_and_layers
-from atmoloss.training.loop import (
-    build_model,
-    clip_gradients,
-    load_initial,
-    make_optimizer,
-    make_scheduler,
-    open_sources,
-    train,
-)
+from atmoloss.training.corruptions import misplaced_detail, smooth_and_patterned
+from atmoloss.training.lag import train
+from atmoloss.training.layer_scales import fit_layers
+from atmoloss.training.loop import open_sources
+from atmoloss.training.model import build_model, clip_gradients, load_initial, make_optimizer, make_scheduler
 from atmoloss.training.objective import SequenceObjective
-from atmoloss.training.publish import load_model, write_weights
+from atmoloss.training.weights_folder import head_gains, load_model, write_weights
 
 
 def weights_of(folder: Path) -> dict[str, torch.Tensor]:
@@ -102,7 +96,7 @@ def test_starts_from_weights_of_the_same_architecture_only(raw_config, tmp_path)
 def test_kill_loses_at_most_one_interval(raw_config, tmp_path):
     raw = {**raw_config, "steps": 400, "validate_every": 400, "checkpoint_every": 5}
     script = (
-        "import json, sys; from pathlib import Path; from atmoloss.training.loop import train;"
+        "import json, sys; from pathlib import Path; from atmoloss.training.lag import train;"
         "from atmoloss.training.config import make_config; from tests.training.worker import die_after;"
         "die_after(8); train(make_config(json.loads(sys.argv[1])), Path(sys.argv[2]))"
     )
@@ -182,13 +176,13 @@ def test_a_run_that_failed_before_its_first_step_blocks_nothing(raw_config, tmp_
         raise MemoryError
 
     other = make_config({**raw_config, "variables": ["u10"]})
-    monkeypatch.setattr("atmoloss.training.loop.build_model", fail)
+    monkeypatch.setattr("atmoloss.training.lag.build_model", fail)
     for resume in (False, True):
         with pytest.raises(MemoryError):
             train(other, tmp_path / "run", resume=resume)
     assert runs.read_record(tmp_path / "run")[0] == other
     monkeypatch.undo()
-    monkeypatch.setattr("atmoloss.training.loop.clip_gradients", fail)  # in the first step
+    monkeypatch.setattr("atmoloss.training.lag.clip_gradients", fail)  # in the first step
     with pytest.raises(MemoryError):
         train(config, tmp_path / "run")
     monkeypatch.undo()
@@ -351,14 +345,14 @@ def test_ranking_term_is_zero_for_ordered_and_large_for_reversed_sequences():
 def test_artefacts_are_waves_in_place_of_small_scales():
     generator = torch.Generator().manual_seed(3)
     truth = torch.randn(64, 2, 32, 32)
-    smooth, pattern = degrade(truth, generator)
+    smooth, pattern = smooth_and_patterned(truth, generator)
     removed = (truth - smooth).square().mean((-2, -1))
     added = (pattern - smooth).square().mean((-2, -1))
     assert ((added > 0.05 * removed) & (added < 1.2 * removed)).all()
     # A wave, or a product of two, is at most four lines of the spectrum: nearly all power in few wavenumbers.
     power = torch.fft.fft2(pattern - smooth).abs().square().flatten(2).sort(-1, descending=True).values
     assert (power[..., :40].sum(-1) > 0.8 * power.sum(-1)).float().mean() > 0.9
-    again = degrade(truth, torch.Generator().manual_seed(3))
+    again = smooth_and_patterned(truth, torch.Generator().manual_seed(3))
     assert torch.equal(pattern, again[1])
 
 
@@ -386,16 +380,16 @@ def test_artefact_term_asks_that_patterns_are_farther_than_smooth_fields():
 def test_misplaced_detail_has_the_truths_power_and_the_coherence_asked_for():
     truth = torch.randn(64, 2, 32, 32, generator=torch.Generator().manual_seed(1))
     smooth = torch.zeros_like(truth)
-    made = misplace(truth, smooth, 0.6, torch.Generator().manual_seed(0))
+    made = misplaced_detail(truth, smooth, 0.6, torch.Generator().manual_seed(0))
     power = made.square().mean((1, 2, 3)) / truth.square().mean((1, 2, 3))
     coherence = (made * truth).mean((1, 2, 3)) / truth.square().mean((1, 2, 3))
     assert power.mean() == pytest.approx(1.0, abs=0.02)
     # Uniform between the lowest and 1, each within the noise of 2048 values.
     assert coherence.min() > 0.5
     assert coherence.mean() == pytest.approx(0.8, abs=0.05)
-    assert torch.equal(made, misplace(truth, smooth, 0.6, torch.Generator().manual_seed(0)))
+    assert torch.equal(made, misplaced_detail(truth, smooth, 0.6, torch.Generator().manual_seed(0)))
     assert torch.equal(
-        misplace(truth, truth, 0.6, torch.Generator().manual_seed(0)), truth
+        misplaced_detail(truth, truth, 0.6, torch.Generator().manual_seed(0)), truth
     )  # no detail, none to misplace
 
 
@@ -437,7 +431,7 @@ def test_gains_make_plain_differences_the_trained_distance():
         for p in model.head.log_weights.values():
             p.normal_()
     a, b = encoder(torch.randn(3, 2, 16, 16)), encoder(torch.randn(3, 2, 16, 16))
-    gains = gains_of(model)
+    gains = head_gains(model)
     plain = sum(((a[n] - b[n]) * gains[n][:, None, None]).square().mean((1, 2, 3)) for n in a)
     torch.testing.assert_close(plain, model.head.distance(a, b))
 
@@ -449,25 +443,25 @@ def test_scales_make_stages_and_their_sum_equal_the_mse():
     gap = {n: c.copy() for n, c in curves.items()}
     for c in gap.values():
         c[::2] = np.nan  # a source with every other lag
-    chosen = scales_and_layers(PretextModel(encoder, MetricHead(encoder.channels, 8)), {"a": curves, "b": gap})
+    chosen = fit_layers(PretextModel(encoder, MetricHead(encoder.channels, 8)), {"a": curves, "b": gap})
     assert chosen["layer_scales"] == pytest.approx({"stage1": 5.0, "stage2": 1 / 3})
     total = sum(chosen["layers"][n] * chosen["layer_scales"][n] * curves[n] for n in chosen["layers"])
     np.testing.assert_allclose(total, mse)
     head = PublishedHead(encoder.channels, 8, (16, 16), encoder.strides["stage2"])
-    assert scales_and_layers(PretextModel(encoder, head), {"a": curves})["layers"] == {"stage2": 1.0}
+    assert fit_layers(PretextModel(encoder, head), {"a": curves})["layers"] == {"stage2": 1.0}
 
 
 def test_low_pass_takes_its_share_of_the_distance_and_nothing_of_the_head():
     encoder = Encoder(stage_channels=(4, 6), blocks_per_stage=1, stem_pool=False, low_pass=4)
     model = PretextModel(encoder, build_head({"kind": "metric", "n_classes": 8}, encoder))
-    assert list(gains_of(model)) == ["stage1", "stage2"]
+    assert list(head_gains(model)) == ["stage1", "stage2"]
     mse = np.linspace(0.5, 1.5, 16)
     curves = {"low_pass": 0.7 * mse, "stage1": 0.2 * mse, "stage2": 3.0 * mse, "mse": mse}
-    chosen = scales_and_layers(model, {"a": curves}, 0.3)
+    chosen = fit_layers(model, {"a": curves}, 0.3)
     parts = {n: chosen["layers"][n] * chosen["layer_scales"][n] * curves[n] for n in chosen["layers"]}
     np.testing.assert_allclose(parts["low_pass"], 0.3 * mse)
     np.testing.assert_allclose(sum(parts.values()), mse)
-    without = scales_and_layers(model, {"a": curves})
+    without = fit_layers(model, {"a": curves})
     assert list(without["layers"]) == ["stage1", "stage2"]
     assert without["layer_scales"] == chosen["layer_scales"]
 

@@ -32,9 +32,9 @@ def die_after(step: int) -> None:
 
 
 def train(config: str, folder: str, *options: str) -> int:
-    from atmoloss.training import checkpoint, loop
+    from atmoloss.training import checkpoint, lag
     from atmoloss.training.config import make_config
-    from atmoloss.training.distributed import join
+    from atmoloss.training.distributed import init_process_group
 
     if "--stop-after" in options:
         last, save = int(options[options.index("--stop-after") + 1]), checkpoint.save_checkpoint
@@ -47,35 +47,35 @@ def train(config: str, folder: str, *options: str) -> int:
         checkpoint.save_checkpoint = save_and_stop
     # Another folder for each process: only that of process 0 may come to be.
     where = Path(folder) / f"as-seen-by-{os.environ.get('RANK', '0')}"
-    with join("cpu", timeout_minutes=60) as team:
-        loop.train(make_config(json.loads(Path(config).read_text())), where, resume="--resume" in options, team=team)
+    with init_process_group("cpu", timeout_minutes=60) as group:
+        lag.train(make_config(json.loads(Path(config).read_text())), where, resume="--resume" in options, group=group)
     return 0
 
 
 def fail(config: str, folder: str, kind: str, place: str) -> int:
     """Train until process 0 fails in ``place``, where it alone is, or all are; it stays until the others have ended."""
     from atmoloss import errors
-    from atmoloss.training import checkpoint, loop
+    from atmoloss.training import checkpoint, lag, loop
     from atmoloss.training.config import make_config
-    from atmoloss.training.distributed import join
+    from atmoloss.training.distributed import init_process_group
 
-    leads = os.environ["RANK"] == "0"
+    is_main = os.environ["RANK"] == "0"
 
     def raises(*_, **__):
         raise {**vars(errors), **vars(builtins)}[kind]("no luck")
 
-    if leads:
+    if is_main:
         module, name = {"record": (checkpoint, "write_record"), "open": (loop, "open_sources")}[place]
         setattr(module, name, raises)
     ended = Path(folder) / "ended"
     try:
-        with join("cpu", timeout_minutes=60) as team:
-            loop.train(make_config(json.loads(Path(config).read_text())), Path(folder) / "run", team=team)
+        with init_process_group("cpu", timeout_minutes=60) as group:
+            lag.train(make_config(json.loads(Path(config).read_text())), Path(folder) / "run", group=group)
     except BaseException as error:
         print(f"process {os.environ['RANK']}: {type(error).__name__}: {str(error).splitlines()[0]}", flush=True)
-    if not leads:
+    if not is_main:
         ended.write_text("")
-    while leads and not ended.exists():  # for ever, where the other one waits for this one
+    while is_main and not ended.exists():  # for ever, where the other one waits for this one
         time.sleep(0.05)
     return 0
 

@@ -1,4 +1,4 @@
-"""A second teacher: fields with regular patterns, as generators make them when a loss does not see these.
+"""What generators do to small scales, made on purpose: fields for auxiliary ranking terms of the objective.
 
 A network trained on real fields alone has never met a pattern on a lattice; its features may tell that there is
 energy at small scales, and not of which wavelength. A generator trained with it then puts all of that energy
@@ -20,7 +20,7 @@ _BLOCKS = (2, 4, 8)
 _LATTICES = (2, 4, 8, 16)
 
 
-def degrade(truth: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def smooth_and_patterned(truth: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Return (N, C, H, W) without small scales, and the same with a regular pattern in their place.
 
     The first is block means of 2, 4 or 8 cells, interpolated back. To the second a wave is added, or the product
@@ -57,7 +57,7 @@ def degrade(truth: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     return smooth, smooth + amplitude * pattern.to(truth)
 
 
-def misplace(truth: Tensor, smooth: Tensor, lowest: float, generator: torch.Generator) -> Tensor:
+def misplaced_detail(truth: Tensor, smooth: Tensor, lowest: float, generator: torch.Generator) -> Tensor:
     """Return (N, C, H, W) with detail of the truth's power and texture, but only partly where it belongs.
 
     What ``smooth`` lacks comes back as ρ of itself and √(1 − ρ²) of itself shifted by at least a quarter of the

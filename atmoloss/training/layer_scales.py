@@ -1,0 +1,140 @@
+r"""Layer scales: the factors that bring feature distances to the size of the squared error they replace."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from atmoloss import functional
+from atmoloss.data.sequence_spec import SequenceSpec
+from atmoloss.data.sequences import SequenceDataset, valid_anchors
+from atmoloss.data.sources import FieldSource
+from atmoloss.errors import ConfigError, InputError
+from atmoloss.extractor import Extractor
+from atmoloss.heads import MetricHead, PretextModel
+from atmoloss.networks import LOW_PASS
+
+_SCALE_BATCHES = 32
+Curves = dict[str, dict[str, np.ndarray]]
+
+
+def fit_layer_scale(content: NDArray[Any], mse: NDArray[Any]) -> float:
+    r"""Fit the scale of a layer by least squares through zero, on the upper half of the lags.
+
+    .. math:: s = \frac{\sum_i c_i m_i}{\sum_i c_i^2}, \qquad i ≥ \lfloor K/2 \rfloor
+
+    At short lags feature distance and squared error grow differently; at long ones both level off, and
+    there their ratio says something (Hoffmann & Lessig 2023, and their code).
+
+    Args:
+        content: (K,), mean feature distance of pairs per lag, shortest lag first.
+        mse: (K,), mean squared error of the same pairs; of which fields (log-normalised as the network
+            gets them, or only standardised as in the original code's last version) is the caller's choice.
+
+    Returns:
+        The scale, such that scale × content is near mse.
+
+    Raises:
+        InputError: curves of other shapes, missing values, or content that is zero where it is fitted.
+    """
+    c, m = np.asarray(content, np.float64), np.asarray(mse, np.float64)
+    if c.ndim != 1 or c.shape != m.shape or not len(c):
+        raise InputError(f"content, mse: got shapes {c.shape} and {m.shape}, expected two equal shapes (K,)")
+    c, m = c[len(c) // 2 :], m[len(m) // 2 :]
+    if not (np.isfinite(c).all() and np.isfinite(m).all() and (c * c).sum() > 0):
+        raise InputError(
+            f"content, mse: got {c.tolist()} and {m.tolist()} in the upper half of the lags, expected finite "
+            "means that are not all zero"
+        )
+    return float((c * m).sum() / (c * c).sum())
+
+
+@torch.no_grad()
+def lag_curves(extractor: Extractor, source: FieldSource, spec: SequenceSpec, seed: int = 0) -> dict[str, np.ndarray]:
+    """Return, per lag class, the mean squared difference of each stage and (``"mse"``) of normalised fields.
+
+    Args:
+        extractor: to measure.
+        source: held-out data; sources of different steps are not mixed, each has lags of its own.
+        spec: of the sequences whose pairs are averaged.
+        seed: of the draw.
+
+    Returns:
+        (K,) float64 per name; NaN for lags that no pair has.
+    """
+    data = SequenceDataset([source], spec, seed=seed, length=_SCALE_BATCHES)
+    first, second = torch.triu_indices(spec.n_times, spec.n_times, 1)
+    sums: dict[str, np.ndarray] = {}
+    count = np.zeros(spec.n_classes)
+    for i in range(len(data)):
+        batch = data[i]
+        x = extractor.normalization(batch.fields.flatten(0, 1))
+        features = {**extractor.encode(x), "mse": x}
+        classes = ((batch.hours[:, second] - batch.hours[:, first]) // spec.base_step - 1).flatten().numpy()
+        count += np.bincount(classes, minlength=spec.n_classes)
+        for name, f in features.items():
+            f = f.unflatten(0, (-1, spec.n_times))
+            d = functional.mean_squared_difference(f[:, first].flatten(0, 1), f[:, second].flatten(0, 1))
+            total = np.bincount(classes, d.double().numpy(), spec.n_classes)
+            sums[name] = sums.get(name, np.zeros(spec.n_classes)) + total
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return {name: total / count for name, total in sums.items()}
+
+
+def source_curves(extractor: Extractor, sources: Sequence[FieldSource], spec: SequenceSpec) -> Curves:
+    """Return :func:`lag_curves` per held-out source: what layer scales are fitted to.
+
+    A source of weight 0 is not trained on: it is measured, and sets no scale.
+
+    Raises:
+        ConfigError: no source has a sequence.
+    """
+    used = [s for s in sources if s.weight > 0 and len(valid_anchors(s, spec))]
+    if not used:
+        raise ConfigError(
+            "validation: no held-out source has a sequence to fit the layer scales on; expected more days"
+        )
+    return {s.name: lag_curves(extractor, s, spec) for s in used}
+
+
+def fit_layers(
+    model: PretextModel, curves: Mapping[str, Mapping[str, np.ndarray]], low_pass_share: float = 0.0
+) -> dict[str, Any]:
+    """Fit the scale of each stage, and of the distance as a whole, to the MSE over the upper half of lags.
+
+    Every source counts equally, with the upper half of the lags that it has.
+
+    The recommended layers make scale × weight equal for all stages: their sum is then the distance that
+    the metric head was trained on, times the one factor that makes it equal the MSE; the low-pass, if it has a
+    share, takes it from all of them. For the published head the deepest stage is recommended, as published.
+
+    Args:
+        model: whose head decides the layers.
+        curves: per source, what :func:`lag_curves` returned.
+        low_pass_share: see ``TrainConfig``.
+
+    Returns:
+        ``layer_scales`` and ``layers``.
+    """
+    stages = list(model.encoder.stages)
+
+    def fit(names: Sequence[str]) -> float:
+        scales = []
+        for source in curves.values():
+            used = np.isfinite(source["mse"])
+            content = np.sum([source[n][used] for n in names], axis=0)
+            scales.append(fit_layer_scale(content, source["mse"][used]))
+        return float(np.mean(scales))
+
+    fitted = {layer: fit([layer]) for layer in model.encoder.strides}
+    if not isinstance(model.head, MetricHead):
+        return {"layer_scales": fitted, "layers": {stages[-1]: 1.0}}
+    whole = fit(stages)
+    layers = {n: (1 - low_pass_share) * whole / fitted[n] for n in stages}
+    if low_pass_share:
+        layers = {LOW_PASS: low_pass_share, **layers}
+    return {"layer_scales": fitted, "layers": layers}

@@ -1,0 +1,129 @@
+"""From a trained model to a weights folder, and back: gains, layer scales, recommended layers, metadata."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import Tensor
+
+from atmoloss import weights as weights_folder
+from atmoloss._version import __version__
+from atmoloss.data.sources import FieldSource, describe_channels
+from atmoloss.errors import ConfigError
+from atmoloss.extractor import Extractor, load_strictly
+from atmoloss.heads import MetricHead, PretextModel, build_head
+from atmoloss.networks import Encoder
+from atmoloss.normalization import LogNormalization
+from atmoloss.training import checkpoint as runs
+from atmoloss.training.config import TrainConfig
+from atmoloss.training.layer_scales import Curves, fit_layers, source_curves
+from atmoloss.training.model import build_model
+from atmoloss.weights import WeightsInfo
+
+log = logging.getLogger("atmoloss")
+
+
+def build_info(
+    config: TrainConfig, model: PretextModel, normalization: LogNormalization, sources: Sequence[FieldSource] = ()
+) -> WeightsInfo:
+    """Describe a model; scales and layers come from :func:`atmoloss.training.layer_scales.fit_layers`."""
+    return WeightsInfo(
+        name=config.name,
+        channels=describe_channels(config.variables, sources),
+        encoder=model.encoder.architecture,
+        head=model.head.architecture,
+        normalization=normalization.constants(),
+        base_step_hours=config.base_step,
+        n_lag_classes=config.n_classes,
+        mse_weight=config.mse_weight,
+        grid_spacings=tuple(sorted({round(s.grid_spacing, 4) for s in sources})),
+        levels=tuple(dict.fromkeys(s.level or s.name for s in sources)),
+        patch_sizes=config.patch_sizes,
+        license=config.license,
+        package_version=__version__,
+    )
+
+
+def head_gains(model: PretextModel) -> dict[str, Tensor]:
+    """Return the factors that make plain mean squared differences the metric head's distance.
+
+    With w per channel and C channels a gain √(w C) turns the mean over channels into the weighted sum.
+    The published head has no weights: no gains.
+    """
+    if not isinstance(model.head, MetricHead):
+        return {}
+    return {name: (w.detach() * len(w)).sqrt() for name, w in model.head.weights().items()}
+
+
+def build_extractor(config: TrainConfig, model: PretextModel, normalization: LogNormalization) -> Extractor:
+    """Return the model as it would ship, without scales; evaluation mode, on the model's device."""
+    info = build_info(config, model, normalization)
+    device = next(model.parameters()).device
+    # A copy of the constants: the extractor freezes what it is given.
+    return Extractor(model.encoder, LogNormalization(**normalization.constants()), info, head_gains(model)).to(device)
+
+
+def model_tensors(model: PretextModel) -> dict[str, Tensor]:
+    """Return what ``model.safetensors`` holds: ``encoder.…``, ``head.…`` and ``gain.<stage>``."""
+    state = {name: tensor for name, tensor in model.state_dict().items() if tensor.is_floating_point()}
+    return {**state, **{f"gain.{name}": gain for name, gain in head_gains(model).items()}}
+
+
+def load_pretext(folder: Path) -> PretextModel | None:
+    """Read encoder and head of a weights folder; ``None`` where it has no head.
+
+    Raises:
+        WeightsError: as :func:`atmoloss.load_extractor`.
+    """
+    info, tensors = weights_folder.load(folder)
+    if info.head is None:
+        return None
+    encoder = Encoder(**info.encoder)
+    model = PretextModel(encoder, build_head(info.head, encoder))
+    load_strictly(model.encoder, tensors, "encoder.", info.id)
+    load_strictly(model.head, tensors, "head.", info.id)
+    return model.eval()
+
+
+def load_model(config: TrainConfig, run: Path) -> tuple[PretextModel, LogNormalization, int]:
+    """Return the model of a run's last checkpoint, its normalisation, and its step.
+
+    Raises:
+        ConfigError: the run has no checkpoint yet.
+    """
+    state = runs.load_checkpoint(run)
+    if state is None:
+        raise ConfigError(f"output: {run} has no checkpoint yet")
+    model = build_model(config)
+    model.load_state_dict(state["model"])
+    return model.eval(), LogNormalization(**state["normalization"]), state["step"]
+
+
+def write_weights(
+    config: TrainConfig,
+    model: PretextModel,
+    normalization: LogNormalization,
+    sources: Sequence[FieldSource],
+    held_out: Sequence[FieldSource],
+    folder: Path,
+) -> tuple[WeightsInfo, Curves]:
+    """Write ``config.json`` and ``model.safetensors``; return what describes them and the curves of the scales.
+
+    Args:
+        config, model, normalization: of the run.
+        sources: all, for the description.
+        held_out: what layer scales are fitted to.
+        folder: to write to.
+
+    Raises:
+        ConfigError: no held-out source has a sequence.
+    """
+    curves = source_curves(build_extractor(config, model, normalization), held_out, config.sequences)
+    info = build_info(config, model, normalization, sources)
+    info = dataclasses.replace(info, **fit_layers(model, curves, config.low_pass_share))
+    info = weights_folder.save(folder, info, model_tensors(model))
+    log.info("%s written to %s", info.id, folder)
+    return info, curves
