@@ -1,4 +1,4 @@
-"""What a set of weights is worth on held-out data: lag 2AFC beside its baselines, lag classes, curves."""
+"""What a set of weights is worth on held-out data: its lag 2AFC (two-alternative forced choice) beside baselines."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from atmoloss.data import open_fields
 from atmoloss.data.sequences import SequenceDataset, SequenceSpec
 from atmoloss.data.sources import FieldSource, in_periods, parse_periods, source_from_dataset
 from atmoloss.errors import DataError
-from atmoloss.extractor import Extractor, load_extractor
-from atmoloss.heads import PretextModel
+from atmoloss.extractor import Extractor, load_extractor, load_strictly
+from atmoloss.heads import PretextModel, build_head
 from atmoloss.lag_2afc.baselines import (
     extractor_measure,
     pixel_measures,
@@ -28,9 +28,8 @@ from atmoloss.lag_2afc.baselines import (
     stage_measures,
 )
 from atmoloss.lag_2afc.triples import Measure, bootstrap, iterate_patches, measure_source
+from atmoloss.networks import Encoder
 from atmoloss.normalization import LogNormalization
-from atmoloss.training.config import TrainConfig
-from atmoloss.training.export import load_pretext
 from atmoloss.weights import write_atomically
 
 _CLASS_BATCHES = 32
@@ -45,12 +44,6 @@ def open_winds(path: str, level: float | None, fields: FieldSource, missing: Any
     winds = source_from_dataset(dataset, fields.name)
     keep = np.isin(winds.times, fields.times)
     return winds.select(keep) if keep.sum() == len(fields.times) else None
-
-
-def winds_of(config: TrainConfig, fields: FieldSource) -> FieldSource | None:
-    """Open the winds that belong to ``fields``, one of the sources of ``config``, see :func:`open_winds`."""
-    (source,) = (s for s in config.sources if s.name == fields.name)
-    return open_winds(source.path, source.level, fields, source.missing)
 
 
 def lag_2afc(
@@ -101,6 +94,22 @@ def lag_2afc(
         if name != "distance":
             out[name]["gap"] = gap and list(gap)
     return out
+
+
+def load_pretext(folder: Path) -> PretextModel | None:
+    """Read encoder and head of a weights folder; ``None`` where it has no head.
+
+    Raises:
+        WeightsError: as :func:`atmoloss.load_extractor`.
+    """
+    info, tensors = weights_folder.load(folder)
+    if info.head is None:
+        return None
+    encoder = Encoder(**info.encoder)
+    model = PretextModel(encoder, build_head(info.head, encoder))
+    load_strictly(model.encoder, tensors, "encoder.", info.id)
+    load_strictly(model.head, tensors, "head.", info.id)
+    return model.eval()
 
 
 @torch.no_grad()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,13 +13,13 @@ from atmoloss import __version__, functional
 from atmoloss.data.sequences import SequenceDataset, SequenceSpec, valid_anchors
 from atmoloss.data.sources import FieldSource, describe_channels
 from atmoloss.errors import ConfigError
-from atmoloss.extractor import Extractor, load_strictly
-from atmoloss.heads import MetricHead, PretextModel, build_head
-from atmoloss.networks import LOW_PASS, Encoder
+from atmoloss.extractor import Extractor
+from atmoloss.heads import MetricHead, PretextModel
+from atmoloss.networks import LOW_PASS
 from atmoloss.normalization import LogNormalization
 from atmoloss.training.config import TrainConfig
 from atmoloss.training.scale import fit_layer_scale
-from atmoloss.weights import WeightsInfo, load
+from atmoloss.weights import WeightsInfo
 
 _SCALE_BATCHES = 32
 Curves = dict[str, dict[str, np.ndarray]]
@@ -157,19 +156,3 @@ def tensors_of(model: PretextModel) -> dict[str, Tensor]:
     """Return what ``model.safetensors`` holds: ``encoder.…``, ``head.…`` and ``gain.<stage>``."""
     state = {name: tensor for name, tensor in model.state_dict().items() if tensor.is_floating_point()}
     return {**state, **{f"gain.{name}": gain for name, gain in gains_of(model).items()}}
-
-
-def load_pretext(folder: Path) -> PretextModel | None:
-    """Read encoder and head of a weights folder; ``None`` where it has no head.
-
-    Raises:
-        WeightsError: as :func:`atmoloss.load_extractor`.
-    """
-    info, tensors = load(folder)
-    if info.head is None:
-        return None
-    encoder = Encoder(**info.encoder)
-    model = PretextModel(encoder, build_head(info.head, encoder))
-    load_strictly(model.encoder, tensors, "encoder.", info.id)
-    load_strictly(model.head, tensors, "head.", info.id)
-    return model.eval()

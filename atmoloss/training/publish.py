@@ -17,7 +17,7 @@ from atmoloss.data.sources import FieldSource, split_by_date
 from atmoloss.errors import ConfigError
 from atmoloss.extractor import load_extractor
 from atmoloss.heads import PretextModel
-from atmoloss.lag_2afc.evaluate import evaluate_source, winds_of
+from atmoloss.lag_2afc.evaluate import evaluate_source, open_winds
 from atmoloss.normalization import LogNormalization
 from atmoloss.training import checkpoint as runs
 from atmoloss.training.card import describe_data, public_path, write_card
@@ -28,6 +28,12 @@ from atmoloss.training.loop import build_model, open_sources
 from atmoloss.weights import WeightsInfo
 
 log = logging.getLogger("atmoloss")
+
+
+def winds_of(config: TrainConfig, fields: FieldSource) -> FieldSource | None:
+    """Open the winds that belong to ``fields``, one of the sources of ``config``, see :func:`open_winds`."""
+    (source,) = (s for s in config.sources if s.name == fields.name)
+    return open_winds(source.path, source.level, fields, source.missing)
 
 
 def load_model(config: TrainConfig, run: Path) -> tuple[PretextModel, LogNormalization, int]:

@@ -35,14 +35,14 @@ from atmoloss.lag_2afc.baselines import (
     squared_distances,
     ssim_measure,
 )
-from atmoloss.lag_2afc.evaluate import winds_of
-from atmoloss.lag_2afc.triples import Measure, PatchFields, measure_source
+from atmoloss.lag_2afc.triples import Measure, PatchFields, measure_source, patch_size
 from atmoloss.layers import Context
 from atmoloss.networks import Encoder
 from atmoloss.normalization import LogNormalization
 from atmoloss.training.config import TrainConfig
 from atmoloss.training.export import build_extractor
 from atmoloss.training.loop import build_model, fit_normalization, make_optimizer, make_scheduler, open_sources
+from atmoloss.training.publish import winds_of
 from atmoloss.weights import write_atomically
 
 FLOW_PATCHES = 2
@@ -183,7 +183,7 @@ def main() -> int:
     flow = None if arguments.no_flow else flow_measure(normalization)
     rows: dict[str, dict[str, float]] = {}
     for source in splits["validation"]:
-        size = min(64, len(source.latitude), len(source.longitude))
+        size = patch_size(source)
         middle = (len(source.latitude) - size) // 2
         sample = torch.from_numpy(read_patch(source, np.arange(min(16, len(source.times))), middle, 0, size))
         measures: dict[str, Measure] = {
