@@ -208,7 +208,7 @@ class _ArtefactAt4Steps(_ArtefactAt2Steps):
 
 
 METRICS: dict[str, Metric] = {
-    metric.name: metric()  # type: ignore[abstract]
+    metric.name: metric()
     for metric in (
         _RootMeanSquaredError, _MeanAbsoluteError, _StructuralSimilarity, _LogSpectralDistance, _UnresolvedPower,
         _SemivariogramError, _LowerTailError, _UpperTailError, _CityWasserstein, _MeanMapError,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
-from compare import EVALUATED, PRESETS, RESULTS, Arm, held_out, made_by, name_of, truth_like
+from arms import EVALUATED, PRESETS, RESULTS, Arm, held_out, made_by, name_of, truth_like
 from srgan.config import read_config
 from srgan.store import load_generator
 
@@ -50,17 +50,17 @@ def label(arm: Arm) -> str:
 
 def write(evaluation: Evaluation, source: FieldSource) -> None:
     """Write the scores of one source."""
-    found: dict[str, Any] = {"settings": dict(evaluation.settings), "notes": list(evaluation.notes)}
-    found["scores"] = [
+    record: dict[str, Any] = {"settings": dict(evaluation.settings), "notes": list(evaluation.notes)}
+    record["scores"] = [
         [s.variable, s.metric, s.model, *(float(f"{x:.5g}") for x in (s.value, s.low, s.high))]
         for s in evaluation.scores
     ]
-    found["differences"] = [
+    record["differences"] = [
         [d.variable, d.metric, d.model, d.other, *(float(f"{x:.5g}") for x in (d.value, d.low, d.high))]
         for d in evaluation.differences
         if d.model == "atmodist" or d.other == "atmodist"
     ]
-    text = json.dumps(found, ensure_ascii=False).replace("], [", "],\n[") + "\n"
+    text = json.dumps(record, ensure_ascii=False).replace("], [", "],\n[") + "\n"
     write_atomically(RESULTS / f"test-{source.name}.json", text.replace("NaN", "null").encode())
     write_atomically(RESULTS / f"test-{source.name}.md", table(evaluation).encode())
 
