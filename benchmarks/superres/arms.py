@@ -60,14 +60,14 @@ def dataset(values: np.ndarray, source: FieldSource, latitude: np.ndarray, longi
     return xr.Dataset(variables, coords)
 
 
-def truth_like(made: xr.Dataset, source: FieldSource) -> xr.Dataset:
+def truth_like(example: xr.Dataset, source: FieldSource) -> xr.Dataset:
     """Return the source on the rows and columns that were made of it."""
-    rows = [int(np.abs(source.latitude - x).argmin()) for x in made["latitude"].values]
-    columns = [int(np.abs(source.longitude - x).argmin()) for x in made["longitude"].values]
+    rows = [int(np.abs(source.latitude - x).argmin()) for x in example["latitude"].values]
+    columns = [int(np.abs(source.longitude - x).argmin()) for x in example["longitude"].values]
     values = np.stack(
         [np.asarray(source.values[t], np.float32)[:, rows][..., columns] for t in range(len(source.times))]
     )
-    return dataset(values, source, made["latitude"].values, made["longitude"].values)
+    return dataset(values, source, example["latitude"].values, example["longitude"].values)
 
 
 def thinned(source: FieldSource, every: int) -> FieldSource:

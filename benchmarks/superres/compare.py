@@ -52,8 +52,8 @@ def scores_of(stored: StoredGenerator, sources: Iterable[FieldSource]) -> dict[s
     """Return source → variable → metric → value on held-out fields, for choosing: without intervals."""
     out: dict[str, dict[str, dict[str, float]]] = {}
     for source in sources:
-        made = made_by(stored, source)
-        evaluation = evaluate_fields(truth_like(made, source), {"made": made}, n_bootstrap=10, n_samples=500)
+        fields = made_by(stored, source)
+        evaluation = evaluate_fields(truth_like(fields, source), {"generator": fields}, n_bootstrap=10, n_samples=500)
         per_variable = out.setdefault(source.name, {})
         for score in evaluation.scores:
             per_variable.setdefault(score.variable, {})[score.metric] = float(f"{score.value:.5g}")

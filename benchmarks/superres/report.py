@@ -29,17 +29,17 @@ def report(arms: list[Arm], runs: Path) -> None:
     sources = open_sources(read_config(PRESETS / "quick.toml"))  # type: ignore[arg-type]
     torch.set_num_threads(2)
     for source in held_out(sources, "test", every=1):
-        made = {"start": made_by(load_generator(runs / "pretrain" / "pretrained"), source)}
+        models = {"start": made_by(load_generator(runs / "pretrain" / "pretrained"), source)}
         for arm in arms:
             folder = runs / name_of(arm) / "generator"
             if folder.is_dir():
-                made[label(arm)] = made_by(load_generator(folder), source)
+                models[label(arm)] = made_by(load_generator(folder), source)
                 print(source.name, label(arm), flush=True)
-        truth = truth_like(made["start"], source)
-        evaluation = evaluate_fields(truth, made)
+        truth = truth_like(models["start"], source)
+        evaluation = evaluate_fields(truth, models)
         write(evaluation, source)
         if source.name == EVALUATED[0]:
-            draw(truth, {n: made[n] for n in SHOWN if n in made}, source)
+            draw(truth, {n: models[n] for n in SHOWN if n in models}, source)
 
 
 def label(arm: Arm) -> str:
@@ -99,9 +99,9 @@ def table(evaluation: Evaluation) -> str:
     return "\n".join(lines)
 
 
-def draw(truth: xr.Dataset, made: dict[str, xr.Dataset], source: FieldSource) -> None:
+def draw(truth: xr.Dataset, models: dict[str, xr.Dataset], source: FieldSource) -> None:
     """Write the figures of docs/figures that begin with `superres`."""
-    evaluation = evaluate_fields(truth, made)
+    evaluation = evaluate_fields(truth, models)
     folder = RESULTS.parents[2] / "docs" / "figures"
     for draw_one in (figures.spectrum, figures.distances_and_tails, maps.cities, maps.example):
         plot = draw_one(evaluation, "vorticity")

@@ -34,10 +34,10 @@ def pixel_errors(field: xr.DataArray, truth: xr.DataArray) -> xr.Dataset:
     Raises:
         InputError: missing values, or grids or times that differ.
     """
-    true, made = aligned(truth, field, ("truth", "field"))
-    if not np.array_equal(made.times, true.times):
-        raise InputError(f"field, truth: got {made.times.size} and {true.times.size} times, expected the same ones")
-    errors = errors_of_times(made.values, true.values, true.grid)
+    true, model = aligned(truth, field, ("truth", "field"))
+    if not np.array_equal(model.times, true.times):
+        raise InputError(f"field, truth: got {model.times.size} and {true.times.size} times, expected the same ones")
+    errors = errors_of_times(model.values, true.values, true.grid)
     text = {"mse": "mean squared error", "mae": "mean absolute error", "ssim": "structural similarity"}
     units = {"mse": true.units(2), "mae": true.units(), "ssim": "1"}
     out: xr.Dataset = require("xarray", "eval").Dataset(
@@ -46,12 +46,12 @@ def pixel_errors(field: xr.DataArray, truth: xr.DataArray) -> xr.Dataset:
     return out
 
 
-def errors_of_times(made: np.ndarray, truth: np.ndarray, grid: Grid) -> dict[str, np.ndarray]:
+def errors_of_times(model: np.ndarray, truth: np.ndarray, grid: Grid) -> dict[str, np.ndarray]:
     """Return ``mse``, ``mae`` and ``ssim`` (T,) of values (T, H, W), see :func:`pixel_errors`."""
     weights = grid.row_weights[:, None] / truth.shape[2]
-    difference = made - truth
+    difference = model - truth
     inner, similarity = grid.row_weights[SSIM_RADIUS:-SSIM_RADIUS], np.full(len(truth), np.nan)
-    for i, (x, y) in enumerate(zip(made, truth, strict=True)):
+    for i, (x, y) in enumerate(zip(model, truth, strict=True)):
         if min(x.shape) > 2 * SSIM_RADIUS and np.ptp(y) > 0:
             similarity[i] = np.average(structural_similarity(x, y, grid.periodic), weights=inner)
     return {
