@@ -20,7 +20,6 @@ from atmoloss.verification import (
     tails,
     time_moment_errors,
 )
-from atmoloss.verification.comparison import wind_pair
 from atmoloss.verification.metrics import METRICS
 from tests.verification.conftest import TIMES, axes, band_limited, field, xarray
 
@@ -154,22 +153,6 @@ def test_winds_give_the_kinetic_energy(truth):
     found = evaluate_fields(winds, {"m": 2 * winds}, **FEW)
     assert found.settings["energy_from"] == {"u": "u10", "v": "v10"}
     assert found.score("kinetic_energy", "unresolved_power", "m").value == pytest.approx(4)
-
-
-@pytest.mark.parametrize(
-    ("names", "pair"),
-    [
-        (("u850", "v850"), {"u": "u850", "v": "v850"}),
-        (("v_80m", "t2m", "u_80m"), {"u": "u_80m", "v": "v_80m"}),
-        (("uas", "vas"), {"u": "uas", "v": "vas"}),
-        (("u850", "v500", "u500"), {"u": "u500", "v": "v500"}),
-        (("u", "v", "vorticity500", "divergence500"), {"vorticity": "vorticity500", "divergence": "divergence500"}),
-        (("u10", "v"), None),
-        (("t", "sst"), None),
-    ],
-)
-def test_the_two_winds_of_a_place_are_found(names, pair):
-    assert wind_pair(names) == pair
 
 
 def test_a_region_and_a_band_without_spectra(truth, models):
