@@ -207,8 +207,6 @@ VARIABLES: dict[str, Quantity] = {
 }
 """Canonical name → quantity; any of a quantity's names may be asked for, with or without a place."""
 
-WIND_PAIRS = (("u", "v"), ("u10", "v10"), ("u100", "v100"))
-
 
 def plain_units(units: str) -> str:
     """Return units in the one spelling that comparisons use: ``m s**-1`` and ``m.s^-1`` are ``ms-1``."""

@@ -6,17 +6,18 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from atmoloss.distance import distance_matrix
-from atmoloss.errors import require
 from atmoloss.extractor import Extractor
 from atmoloss.lag_2afc.triples import Measure, PatchFields
 from atmoloss.loss import AtmoDistLoss
 from atmoloss.networks import Encoder
 from atmoloss.normalization import LogNormalization
+from atmoloss.verification.statistics.pixel import SSIM_RADIUS, structural_similarity
 from atmoloss.weights import WeightsInfo
 
 _ENCODED_AT_A_TIME = 64
@@ -86,18 +87,22 @@ def pixel_measures(normalise: Callable[[Tensor], Tensor]) -> dict[str, Measure]:
 
 
 def ssim_measure(normalise: Callable[[Tensor], Tensor]) -> Measure:
-    """1 − SSIM of the normalised fields (torchmetrics, Gaussian window σ 1.5, range of the patch)."""
-    ssim = require("torchmetrics.functional.image", "metrics").structural_similarity_index_measure
+    """Return 1 − SSIM (structural similarity) of the normalised fields, with the range of the patch; needs scipy.
+
+    As in torchmetrics, windows that leave the patch count, with what is reflected at its edges.
+    """
+    edges = ((0, 0), (0, 0), (SSIM_RADIUS, SSIM_RADIUS), (SSIM_RADIUS, SSIM_RADIUS))
 
     def measure(patch: PatchFields) -> Tensor:
-        x = normalise(patch["fields"])
-        span = float(x.max() - x.min())
+        x = np.pad(normalise(patch["fields"]).double().numpy(), edges, mode="reflect")
+        span = float(np.ptp(x))
         out = torch.zeros(len(x), len(x))
         every = torch.ones(len(x), len(x), dtype=torch.bool).triu(1)
         for t, asked in enumerate(patch.get("pairs", every)):  # the others would cost as much, and stay 0
             for later in filter(len, asked.nonzero()[:, 0].split(_ENCODED_AT_A_TIME)):
-                fields = x[later]
-                out[t, later] = 1 - ssim(fields, x[t : t + 1].expand_as(fields), data_range=span, reduction="none")
+                fields = x[later.numpy()]
+                similarity = structural_similarity(fields, np.broadcast_to(x[t], fields.shape), dynamic_range=span)
+                out[t, later] = 1 - torch.from_numpy(similarity.mean((1, 2))).float()
         return out
 
     return measure
@@ -141,10 +146,10 @@ def mixtures(extractor: Extractor, factors: Mapping[str, Mapping[str, float]]) -
         out: dict[str, Tensor] = last[1]
         return out
 
-    def mixture(of_stage: Mapping[str, float]) -> Measure:
-        return lambda patch: torch.stack([factor * stages(patch)[n] for n, factor in of_stage.items()]).sum(0)
+    def mixture(per_stage: Mapping[str, float]) -> Measure:
+        return lambda patch: torch.stack([factor * stages(patch)[n] for n, factor in per_stage.items()]).sum(0)
 
-    return {name: mixture(of_stage) for name, of_stage in factors.items()}
+    return {name: mixture(per_stage) for name, per_stage in factors.items()}
 
 
 def random_extractor(info: WeightsInfo, normalization: LogNormalization, fields: Tensor, seed: int = 0) -> Extractor:

@@ -1,4 +1,4 @@
-"""What a set of weights is worth on held-out data: lag 2AFC beside its baselines, lag classes, curves."""
+"""What a set of weights is worth on held-out data: its lag 2AFC (two-alternative forced choice) beside baselines."""
 
 from __future__ import annotations
 
@@ -25,7 +25,6 @@ from atmoloss.lag_2afc.baselines import (
 )
 from atmoloss.lag_2afc.triples import Measure, bootstrap, iterate_patches, measure_source
 from atmoloss.normalization import LogNormalization
-from atmoloss.training.config import TrainConfig
 
 _CLASS_BATCHES = 32
 
@@ -41,12 +40,6 @@ def open_winds(
     winds = source_from_dataset(dataset, fields.name)
     keep = np.isin(winds.times, fields.times)
     return winds.select(keep) if keep.sum() == len(fields.times) else None
-
-
-def winds_of(config: TrainConfig, fields: FieldSource) -> FieldSource | None:
-    """Open the winds that belong to ``fields``, one of the sources of ``config``, see :func:`open_winds`."""
-    (source,) = (s for s in config.sources if s.name == fields.name)
-    return open_winds(source.path, source.level, fields, source.missing)
 
 
 def lag_2afc(

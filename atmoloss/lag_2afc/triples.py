@@ -1,4 +1,4 @@
-"""Lag 2AFC: how often a distance puts the earlier of two later fields nearer (DESIGN §2.5).
+"""Lag 2AFC (two-alternative forced choice): how often a distance puts the earlier of two later fields nearer.
 
 For an anchor field x(t) and two later ones x(t + a), x(t + b) of the same patch with a < b, a distance
 is right when d(x(t), x(t + a)) < d(x(t), x(t + b)); a tie counts one half, chance is 0.5.
@@ -103,6 +103,11 @@ def bootstrap(
     _, low, high = draws.bounds(np.concatenate((shares, shares[:, :1] - shares[:, 1:]), 1), level)
     pairs: list[Interval | None] = list(zip(low.tolist(), high.tolist(), strict=True))
     return pairs[: len(tallies)], pairs[len(tallies) :]
+
+
+def patch_size(source: FieldSource, largest: int = 64) -> int:
+    """Return the rows and columns of the patches of a source: ``largest``, or what its grid has."""
+    return min(largest, len(source.latitude), len(source.longitude))
 
 
 def tiles(source: FieldSource, size: int, latitude_band: tuple[float, float] = (-80.0, 80.0)) -> list[tuple[int, int]]:

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 
 from atmoloss import weights as weights_folder
-from atmoloss.data.sources import split_by_date
+from atmoloss.data.sources import FieldSource, split_by_date
 from atmoloss.extractor import load_extractor
 from atmoloss.files import write_atomically
-from atmoloss.lag_2afc.evaluate import evaluate_source, winds_of
+from atmoloss.lag_2afc.evaluate import evaluate_source, open_winds
 from atmoloss.training import checkpoint as runs
 from atmoloss.training.card import describe_data, public_path, write_card
 from atmoloss.training.config import TrainConfig
@@ -23,6 +23,12 @@ from atmoloss.training.loop import open_sources
 from atmoloss.training.weights_folder import load_model, write_weights
 
 log = logging.getLogger("atmoloss")
+
+
+def winds_of(config: TrainConfig, fields: FieldSource) -> FieldSource | None:
+    """Open the winds that belong to ``fields``, one of the sources of ``config``, see :func:`open_winds`."""
+    (source,) = (s for s in config.sources if s.name == fields.name)
+    return open_winds(source.path, source.level, fields, source.missing)
 
 
 def publish(config: TrainConfig, run: Path, folder: Path) -> None:

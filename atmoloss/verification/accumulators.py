@@ -7,28 +7,24 @@ ask for its key.
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from atmoloss.errors import require
 from atmoloss.verification.comparison import Comparison
-from atmoloss.verification.results import KINETIC_ENERGY, TRUTH
+from atmoloss.verification.results import TRUTH
 from atmoloss.verification.statistics.bootstrap import BOUNDS
 from atmoloss.verification.statistics.cities import wasserstein
 from atmoloss.verification.statistics.distributions import area_shares
-from atmoloss.verification.statistics.grid import Field
 from atmoloss.verification.statistics.grid_artefacts import band_power
 from atmoloss.verification.statistics.pixel import errors_of_times
-from atmoloss.verification.statistics.spectra import energy_of_derivatives, energy_of_winds, power_of_degrees
+from atmoloss.verification.statistics.spectra import power_of_degrees
 from atmoloss.verification.statistics.variogram import pair_semivariance
 
 if TYPE_CHECKING:
     import xarray as xr
-
-_CHUNK_CELLS = 2**22
-"""Cells of one variable that are held at a time in float64, 32 MB."""
 
 Sums = dict[str, np.ndarray]
 """Key → sum per block (n_blocks, …); of what is not summed, all times (T, …)."""
@@ -104,31 +100,27 @@ class Accumulator(abc.ABC):
         return {}, {}
 
 
-class PixelErrors(Accumulator):
+class _PixelErrors(Accumulator):
     """Mean squared and absolute error, and structural similarity; of models only."""
 
     keys = ("mse", "mae", "ssim")
 
     def per_time(self, chunk: Chunk, comparison: Comparison) -> dict[str, np.ndarray]:
-        """Return ``mse``, ``mae``, ``ssim``."""
         return {} if chunk.truth is None else errors_of_times(chunk.values, chunk.truth, comparison.grid)
 
 
-class Spectrum(Accumulator):
+class _Spectrum(Accumulator):
     """Power, or kinetic energy, at each degree."""
 
     keys = ("spectrum",)
 
     def applies(self, comparison: Comparison) -> bool:
-        """Say whether the grid has degrees."""
         return comparison.degree is not None
 
     def per_time(self, chunk: Chunk, comparison: Comparison) -> dict[str, np.ndarray]:
-        """Return ``spectrum``."""
         return {"spectrum": power_of_degrees(chunk.values, comparison.grid)[1]}
 
     def curves(self, draws: Sequence[Draws]) -> tuple[Curves, Coordinates]:
-        """Return the spectra, and their ratios to the truth with intervals."""
         comparison, ratios = draws[0].comparison, []
         for d in draws:
             truth, model = d.means("spectrum")
@@ -141,17 +133,15 @@ class Spectrum(Accumulator):
         }, {"degree": comparison.degree}
 
 
-class Semivariance(Accumulator):
+class _Semivariance(Accumulator):
     """Half of the mean squared difference of two points, by their distance."""
 
     keys = ("semivariance", "mean", "square")
 
     def applies(self, comparison: Comparison) -> bool:
-        """Say whether the grid has any of the distances."""
         return bool(comparison.lags.size)
 
     def per_time(self, chunk: Chunk, comparison: Comparison) -> dict[str, np.ndarray]:
-        """Return ``semivariance``, and ``mean`` and ``square`` for the variance that it is divided by."""
         options, weights = comparison.options, comparison.grid.row_weights
         gamma = pair_semivariance(
             chunk.values, chunk.times, comparison.grid, comparison.lags, options.n_samples, options.seed
@@ -160,24 +150,21 @@ class Semivariance(Accumulator):
         return {"semivariance": gamma, "mean": mean, "square": square}
 
     def curves(self, draws: Sequence[Draws]) -> tuple[Curves, Coordinates]:
-        """Return the semivariograms, divided by the variance of the truth."""
         variance = _all_means(draws, "square")[0] - _all_means(draws, "mean")[0] ** 2
         gamma = _all_means(draws, "semivariance") / variance
         curves: Curves = {"semivariogram": (("dataset", "lag"), gamma, {"units": "1"})}
         return curves, {"lag": ("lag", draws[0].comparison.lags, {"units": "km"})}
 
 
-class Histogram(Accumulator):
+class _Histogram(Accumulator):
     """Share of area in bins of values."""
 
     keys = ("histogram",)
 
     def per_time(self, chunk: Chunk, comparison: Comparison) -> dict[str, np.ndarray]:
-        """Return ``histogram``."""
         return {"histogram": area_shares(chunk.values, comparison.edges[chunk.variable], comparison.grid)}
 
     def curves(self, draws: Sequence[Draws]) -> tuple[Curves, Coordinates]:
-        """Return the density."""
         comparison, variable = draws[0].comparison, draws[0].variable
         edges, unit = comparison.edges[variable], comparison.units(variable)
         density = _all_means(draws, "histogram") / (edges[1] - edges[0])
@@ -185,23 +172,20 @@ class Histogram(Accumulator):
         return curves, {"bin": ("bin", (edges[1:] + edges[:-1]) / 2, {"units": unit})}
 
 
-class Cities(Accumulator):
+class _Cities(Accumulator):
     """Values at cities, of which the distributions over time are compared."""
 
     keys = ("cities",)
     summed = False
 
     def applies(self, comparison: Comparison) -> bool:
-        """Say whether a city lies on the grid."""
         return bool(comparison.cities[0].sizes["city"])
 
     def per_time(self, chunk: Chunk, comparison: Comparison) -> dict[str, np.ndarray]:
-        """Return ``cities``, all times."""
         _, rows, columns = comparison.cities
         return {"cities": chunk.values[:, rows, columns]}
 
     def curves(self, draws: Sequence[Draws]) -> tuple[Curves, Coordinates]:
-        """Return the distance at each city."""
         comparison = draws[0].comparison
         places = comparison.cities[0]
         distances = np.stack([d.once(city_distances)[:, 0] for d in draws])
@@ -219,17 +203,15 @@ def city_distances(draws: Draws) -> np.ndarray:
     return np.stack([wasserstein(m[:, None], t[:, None], weights, weights) for t, m in series])
 
 
-class Maps(Accumulator):
+class _Maps(Accumulator):
     """The field and its square, of which the maps of mean and standard deviation follow."""
 
     keys = ("map", "map_square")
 
     def per_time(self, chunk: Chunk, comparison: Comparison) -> dict[str, np.ndarray]:
-        """Return ``map`` and ``map_square``."""
         return {"map": chunk.values, "map_square": chunk.values**2}
 
     def curves(self, draws: Sequence[Draws]) -> tuple[Curves, Coordinates]:
-        """Return the maps of mean and standard deviation, and the fields at the time in the middle."""
         comparison, variable = draws[0].comparison, draws[0].variable
         mean, square = _all_means(draws, "map"), _all_means(draws, "map_square")
         fields = {name: data[variable] for name, data in comparison.data.items()}
@@ -243,78 +225,18 @@ class Maps(Accumulator):
         return {name: (dims, x, units) for name, x in maps.items()}, coords
 
 
-class GridScale(Accumulator):
+class _GridScale(Accumulator):
     """Power near the grid scale, along rows and columns."""
 
     keys = ("grid_scale",)
 
     def per_time(self, chunk: Chunk, comparison: Comparison) -> dict[str, np.ndarray]:
-        """Return ``grid_scale``."""
         return {"grid_scale": band_power(chunk.values, comparison.grid)}
 
 
 ACCUMULATORS: tuple[Accumulator, ...] = (
-    PixelErrors(), Spectrum(), Semivariance(), Histogram(), Cities(), Maps(), GridScale(),
+    _PixelErrors(), _Spectrum(), _Semivariance(), _Histogram(), _Cities(), _Maps(), _GridScale(),
 )  # fmt: skip
-
-
-def accumulate(comparison: Comparison, progress: Callable[[str], None] | None = None) -> dict[str, dict[str, Sums]]:
-    """Return variable → data set → sums; the kinetic energy, where there are winds, is a variable of its own.
-
-    Args:
-        comparison: whose data, if they are lazy, are read some times at a time.
-        progress: called with a line for every part of the times.
-    """
-    used = [a for a in ACCUMULATORS if a.applies(comparison)]
-    names = [*comparison.variables, *([KINETIC_ENERGY] if comparison.winds else [])]
-    sums: dict[str, dict[str, Sums]] = {name: {dataset: {} for dataset in comparison.data} for name in names}
-    n_times, blocks = comparison.times.size, comparison.blocks
-    for part in _time_chunks(comparison):
-        loaded = {name: data.isel(time=part).load() for name, data in comparison.data.items()}
-        for dataset, chunk in _chunks(loaded, comparison.times[part]):
-            into = sums[chunk.variable][dataset]
-            for accumulator in used:
-                for key, values in accumulator.per_time(chunk, comparison).items():
-                    if accumulator.summed:
-                        _add(into, key, values, blocks.block[part], blocks.n_blocks)
-                    else:
-                        _add(into, key, values, np.arange(n_times)[part], n_times)
-        for dataset, data in loaded.items() if comparison.winds else ():
-            energy = _kinetic_energy(data, comparison)
-            _add(sums[KINETIC_ENERGY][dataset], "spectrum", energy, blocks.block[part], blocks.n_blocks)
-        if progress is not None:
-            progress(f"{min(part.stop, n_times)} of {n_times} times")
-    return sums
-
-
-def _time_chunks(comparison: Comparison) -> Iterator[slice]:
-    """Yield slices of time that bound the memory of one variable."""
-    size = max(1, _CHUNK_CELLS // (comparison.grid.latitude.size * comparison.grid.longitude.size))
-    return (slice(start, start + size) for start in range(0, comparison.times.size, size))
-
-
-def _chunks(loaded: Mapping[str, xr.Dataset], times: np.ndarray) -> Iterator[tuple[str, Chunk]]:
-    """Yield every variable of every data set."""
-    for variable in map(str, loaded[TRUTH].data_vars):
-        truth = Field(loaded[TRUTH][variable], TRUTH).values
-        for dataset, data in loaded.items():
-            if dataset == TRUTH:
-                yield dataset, Chunk(variable, truth, None, times)
-            else:
-                yield dataset, Chunk(variable, Field(data[variable], dataset).values, truth, times)
-
-
-def _kinetic_energy(data: xr.Dataset, comparison: Comparison) -> np.ndarray:
-    assert comparison.winds is not None
-    core = energy_of_winds if "u" in comparison.winds else energy_of_derivatives
-    a, b = (Field(data[name], name).values for name in comparison.winds.values())
-    return core(a, b, comparison.grid)[1]
-
-
-def _add(sums: Sums, key: str, values: np.ndarray, index: np.ndarray, size: int) -> None:
-    if key not in sums:
-        sums[key] = np.zeros((size, *values.shape[1:]))
-    np.add.at(sums[key], index, values)
 
 
 def curves_of(draws: Sequence[Draws]) -> xr.Dataset:

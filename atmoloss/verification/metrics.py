@@ -58,9 +58,7 @@ class Metric(abc.ABC):
         return np.abs(logarithm) if self.scale == "ratio" else np.maximum(logarithm, 0.0)
 
 
-class RootMeanSquaredError(Metric):
-    """Root of the mean squared error of all times."""
-
+class _RootMeanSquaredError(Metric):
     name, label, keys = "rmse", "RMSE", ("mse",)
     meaning = "root of the area-weighted mean squared difference at each pixel and time"
 
@@ -68,9 +66,7 @@ class RootMeanSquaredError(Metric):
         return np.asarray(np.sqrt(draws.model_means("mse")))
 
 
-class MeanAbsoluteError(Metric):
-    """Mean absolute error of all times."""
-
+class _MeanAbsoluteError(Metric):
     name, label, keys = "mae", "MAE", ("mae",)
     meaning = "area-weighted mean absolute difference"
 
@@ -78,9 +74,7 @@ class MeanAbsoluteError(Metric):
         return draws.model_means("mae")
 
 
-class StructuralSimilarity(Metric):
-    """Mean structural similarity of all times."""
-
+class _StructuralSimilarity(Metric):
     name, label, units, ideal, keys = "ssim", "SSIM", "1", 1.0, ("ssim",)
     meaning = "structural similarity, Gaussian window of 1.5 pixels, mean over area and times"
 
@@ -97,9 +91,7 @@ def _unresolved(draws: Draws) -> tuple[np.ndarray, np.ndarray]:
     return truth[:, use], model[:, use]
 
 
-class LogSpectralDistance(Metric):
-    """Root mean square over degrees of the ratio of the spectra in decibels."""
-
+class _LogSpectralDistance(Metric):
     name, label, units, keys = "log_spectral_distance", "Log-spectral distance", "dB", ("spectrum",)
     meaning = "root mean square over unresolved degrees of 10 log10 of the ratio of the time-mean power spectra"
 
@@ -108,9 +100,7 @@ class LogSpectralDistance(Metric):
         return np.asarray(np.sqrt(((10 * np.log10(model / truth)) ** 2).mean(1)))
 
 
-class UnresolvedPower(Metric):
-    """Ratio of the power at the degrees that the models' input did not resolve."""
-
+class _UnresolvedPower(Metric):
     name, label, units, ideal, keys = "unresolved_power", "Unresolved power / truth", "1", 1.0, ("spectrum",)
     meaning = "power summed over the unresolved degrees, those that the models' input does not hold, over the truth's"
     scale = "ratio"
@@ -120,9 +110,7 @@ class UnresolvedPower(Metric):
         return np.asarray(model.sum(1) / truth.sum(1))
 
 
-class SemivariogramError(Metric):
-    """Root mean square over distances of the logarithm of the ratio of the semivariances."""
-
+class _SemivariogramError(Metric):
     name, label, units, keys = "semivariogram", "Semivariogram error", "1", ("semivariance",)
     meaning = "root mean square over distances of ln of the ratio of the semivariograms"
 
@@ -138,9 +126,7 @@ def _percentiles(draws: Draws) -> np.ndarray:
     return np.stack([percentiles_of_histogram(h, edges, (TAILS[0], 50.0, TAILS[1])) for h in draws.means("histogram")])
 
 
-class LowerTailError(Metric):
-    """Error of the lower percentile, in percent of the truth's distance from its median."""
-
+class _LowerTailError(Metric):
     name, label, units, keys = "lower_tail", f"{TAILS[0]:g}th percentile error", "%", ("histogram",)
     meaning = "how much farther from the truth's median the percentile lies, in percent of the truth's distance from it"
     index = 0
@@ -152,17 +138,13 @@ class LowerTailError(Metric):
         return np.asarray(100 * (model[:, self.index] - truth[:, self.index]) / reach)
 
 
-class UpperTailError(LowerTailError):
-    """Error of the upper percentile."""
-
+class _UpperTailError(_LowerTailError):
     name, label = "upper_tail", f"{TAILS[1]:g}th percentile error"
     meaning = "the same for the upper tail; negative: too weak extremes"
     index = 2
 
 
-class CityWasserstein(Metric):
-    """Mean over cities of the Wasserstein-1 distance of the values over time."""
-
+class _CityWasserstein(Metric):
     name, label, keys = "city_wasserstein", "Wasserstein-1 at cities", ("cities",)
     meaning = "distance of the distributions over time at a city, mean over the cities of a fixed list on the grid"
 
@@ -186,9 +168,7 @@ def _map_errors(draws: Draws) -> np.ndarray:
     return np.asarray(np.sqrt(totals))
 
 
-class MeanMapError(Metric):
-    """Root mean square difference of the maps of the time mean."""
-
+class _MeanMapError(Metric):
     name, label, keys = "mean_map", "Mean map error", ("map", "map_square")
     meaning = "area-weighted RMS difference of the maps of the time mean"
 
@@ -196,9 +176,7 @@ class MeanMapError(Metric):
         return np.asarray(draws.once(_map_errors)[0])
 
 
-class StandardDeviationMapError(Metric):
-    """Root mean square difference of the maps of the standard deviation over time."""
-
+class _StandardDeviationMapError(Metric):
     name, label, keys = "std_map", "Standard deviation map error", ("map", "map_square")
     meaning = "the same for the maps of the standard deviation over time"
 
@@ -207,9 +185,7 @@ class StandardDeviationMapError(Metric):
         return errors if draws.comparison.times.size > 1 else np.full_like(errors, np.nan)
 
 
-class GridScalePower(Metric):
-    """Ratio of the power in the shortest octave of the grid."""
-
+class _GridScalePower(Metric):
     name, label, units, ideal, keys = "grid_scale_power", "Grid-scale power / truth", "1", 1.0, ("grid_scale",)
     meaning = "power of waves of 2 to 4 grid steps along rows or columns, whichever is larger, over the truth's"
     scale: Literal["difference", "ratio", "excess"] = "ratio"
@@ -219,9 +195,7 @@ class GridScalePower(Metric):
         return artefact_ratios(model, truth)[self.name]
 
 
-class ArtefactAt2Steps(GridScalePower):
-    """How far the ratio to the truth at 2 grid steps stands out from that beside it."""
-
+class _ArtefactAt2Steps(_GridScalePower):
     name, label, scale = "peak_2", "Artefact at 2 steps", "excess"
     meaning = (
         "how far the ratio to the truth at 2 grid steps, the wavelength of a pattern like a checkerboard's, stands out "
@@ -229,18 +203,16 @@ class ArtefactAt2Steps(GridScalePower):
     )
 
 
-class ArtefactAt4Steps(ArtefactAt2Steps):
-    """The same at 4 grid steps."""
-
+class _ArtefactAt4Steps(_ArtefactAt2Steps):
     name, label, meaning = "peak_4", "Artefact at 4 steps", "the same at 4 grid steps"
 
 
-METRICS = {
-    metric.name: metric
+METRICS: dict[str, Metric] = {
+    metric.name: metric()
     for metric in (
-        RootMeanSquaredError(), MeanAbsoluteError(), StructuralSimilarity(), LogSpectralDistance(), UnresolvedPower(),
-        SemivariogramError(), LowerTailError(), UpperTailError(), CityWasserstein(), MeanMapError(),
-        StandardDeviationMapError(), GridScalePower(), ArtefactAt2Steps(), ArtefactAt4Steps(),
+        _RootMeanSquaredError, _MeanAbsoluteError, _StructuralSimilarity, _LogSpectralDistance, _UnresolvedPower,
+        _SemivariogramError, _LowerTailError, _UpperTailError, _CityWasserstein, _MeanMapError,
+        _StandardDeviationMapError, _GridScalePower, _ArtefactAt2Steps, _ArtefactAt4Steps,
     )
 }  # fmt: skip
 """Every score by name, in the order of the tables."""

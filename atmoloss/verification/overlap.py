@@ -55,15 +55,15 @@ def on_common_grid(fields: Mapping[str, xr.Dataset]) -> dict[str, xr.Dataset]:
 
 def _positions(reference: xr.Dataset, data: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
     """Return which row and column of ``data`` each of ``reference`` is, −1 for none."""
-    found = []
+    positions = []
     for axis in ("latitude", "longitude"):
         wanted, own = (np.asarray(d[axis].values, np.float64) for d in (reference, data))
         apart = np.abs(wanted[:, None] - own)
         if axis == "longitude":
             apart = np.abs((wanted[:, None] - own + 180.0) % 360.0 - 180.0)
         near = apart.min(1) < TOLERANCE * abs(wanted[1] - wanted[0])
-        found.append(np.where(near, apart.argmin(1), -1))
-    return found[0], found[1]
+        positions.append(np.where(near, apart.argmin(1), -1))
+    return positions[0], positions[1]
 
 
 def overlap(truth: xr.Dataset, models: Mapping[str, xr.Dataset]) -> tuple[dict[str, xr.Dataset], str]:

@@ -36,13 +36,13 @@ from atmoloss.lag_2afc.baselines import (
     squared_distances,
     ssim_measure,
 )
-from atmoloss.lag_2afc.evaluate import winds_of
-from atmoloss.lag_2afc.triples import Measure, PatchFields, measure_source
+from atmoloss.lag_2afc.triples import Measure, PatchFields, measure_source, patch_size
 from atmoloss.networks import Encoder
 from atmoloss.normalization import LogNormalization
 from atmoloss.training.config import TrainConfig
 from atmoloss.training.loop import open_sources
 from atmoloss.training.model import build_model, fit_normalization, make_optimizer, make_scheduler
+from atmoloss.training.publish import winds_of
 from atmoloss.training.weights_folder import build_extractor
 
 FLOW_PATCHES = 2
@@ -170,7 +170,7 @@ def main() -> int:
     flow = None if arguments.no_flow else flow_measure(normalization)
     rows: dict[str, dict[str, float]] = {}
     for source in splits["validation"]:
-        size = min(64, len(source.latitude), len(source.longitude))
+        size = patch_size(source)
         middle = (len(source.latitude) - size) // 2
         sample = torch.from_numpy(read_patch(source, np.arange(min(16, len(source.times))), middle, 0, size))
         measures: dict[str, Measure] = {

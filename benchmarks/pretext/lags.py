@@ -20,10 +20,10 @@ from atmoloss import load_extractor
 from atmoloss.data.sources import split_by_date
 from atmoloss.files import write_atomically
 from atmoloss.lag_2afc.baselines import extractor_measure, pixel_measures
-from atmoloss.lag_2afc.evaluate import winds_of
-from atmoloss.lag_2afc.triples import Measure, iterate_patches, tally_anchors
+from atmoloss.lag_2afc.triples import Measure, iterate_patches, patch_size, tally_anchors
 from atmoloss.training.config import read_config
 from atmoloss.training.loop import open_sources
+from atmoloss.training.publish import winds_of
 
 BASELINE = "MAE of winds, Gaussian σ 4"
 BINS = ((0, 24), (24, 48), (48, 72), (72, 96))
@@ -56,7 +56,7 @@ def main() -> int:
     for number, extractor in enumerate(extractors):
         config = read_config(folder / "default.toml", {"variables": list(extractor.info.channel_names)})
         for source in split_by_date(open_sources(config), config.validation, config.test)["test"]:
-            size = min(64, len(source.latitude), len(source.longitude))
+            size = patch_size(source)
             measures: dict[str, Measure] = {extractor.info.name: extractor_measure(extractor)}
             if number == 0:
                 measures[BASELINE] = pixel_measures(extractor.normalization)[BASELINE]

@@ -24,13 +24,13 @@ from atmoloss.extractor import Extractor
 from atmoloss.files import write_atomically
 from atmoloss.heads import PretextModel
 from atmoloss.lag_2afc.baselines import mixtures, pixel_measures, random_extractor
-from atmoloss.lag_2afc.evaluate import winds_of
-from atmoloss.lag_2afc.triples import Measure, measure_source
+from atmoloss.lag_2afc.triples import Measure, measure_source, patch_size
 from atmoloss.networks import Encoder
 from atmoloss.training.checkpoint import read_record
 from atmoloss.training.config import TrainConfig
 from atmoloss.training.layer_scales import fit_layers, lag_curves
 from atmoloss.training.loop import open_sources
+from atmoloss.training.publish import winds_of
 from atmoloss.training.weights_folder import build_extractor, load_model
 
 SHARES = (0.0, 0.1, 0.2, 0.33, 0.5, 0.7, 1.0)
@@ -76,7 +76,7 @@ def scores(run: Path) -> tuple[str, Scores]:
             measures[f"{name} | {share}"] = measure
     out: Scores = {name: {} for name in measures}
     for source in sources:
-        size = min(64, len(source.latitude), len(source.longitude))
+        size = patch_size(source)
         for name, tally in measure_source(source, measures, winds=winds_of(config, source), size=size).items():
             out[name][source.name] = tally.share
     return f"{config.name}, {len(config.validation)} periods held out", out

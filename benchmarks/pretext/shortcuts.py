@@ -29,7 +29,7 @@ from atmoloss.data import open_fields
 from atmoloss.data.sources import FieldSource, source_from_dataset, split_by_date
 from atmoloss.files import write_atomically
 from atmoloss.lag_2afc.baselines import extractor_measure, squared_distances
-from atmoloss.lag_2afc.triples import Kept, Measure, PatchFields, iterate_patches, tally_anchors
+from atmoloss.lag_2afc.triples import Kept, Measure, PatchFields, iterate_patches, patch_size, tally_anchors
 from atmoloss.training.config import read_config
 from atmoloss.winds import WindToVorticityDivergence
 
@@ -54,7 +54,7 @@ def other_time_of_day(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def share(source: FieldSource, measure: Measure, kept: Kept) -> float:
     """Return lag 2AFC over the triples of lags a, b for which ``kept(a, b)``."""
     right = total = 0.0
-    for patch in iterate_patches(source, None, min(64, len(source.latitude), len(source.longitude))):
+    for patch in iterate_patches(source, None, patch_size(source)):
         distances = measure(patch)
         assert distances is not None
         counts = tally_anchors(distances.double().numpy(), source.hours, source.run, kept=kept)

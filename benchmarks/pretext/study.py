@@ -26,6 +26,7 @@ import torch
 from atmoloss.data.sources import FieldSource, split_by_date
 from atmoloss.files import write_atomically
 from atmoloss.lag_2afc.evaluate import lag_2afc
+from atmoloss.lag_2afc.triples import patch_size
 from atmoloss.training.config import TrainConfig, make_config, read_config
 from atmoloss.training.lag import train
 from atmoloss.training.loop import open_sources
@@ -69,8 +70,7 @@ def run_arm(arm: str, seed: int, runs: Path, sources: Sequence[FieldSource]) -> 
     held_out = split_by_date(sources, config.validation, config.test)["validation"]
     write_weights(config, model, normalization, sources, held_out, folder / "weights")
     for source in held_out:
-        size = min(64, len(source.latitude), len(source.longitude))
-        accuracies = lag_2afc(extractor, source, size=size, baselines=False)
+        accuracies = lag_2afc(extractor, source, size=patch_size(source), baselines=False)
         scores[source.name] = {name: round(entry["value"], 4) for name, entry in accuracies.items()}
     encoder = model.encoder
     return {

@@ -18,54 +18,24 @@ import dataclasses
 import json
 import multiprocessing
 import sys
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import xarray as xr
+from arms import ARMS, HERE, PRESETS, RESULTS, Arm, config_of, held_out, made_by, name_of, truth_like
+from report import report
+from srgan.config import read_config
+from srgan.store import StoredGenerator, load_generator
+from srgan.train import run
 
-HERE = Path(__file__).resolve().parent
-REPOSITORY = HERE.parents[1]
-sys.path.insert(0, str(REPOSITORY / "examples"))
+from atmoloss.data.sources import FieldSource
+from atmoloss.files import write_atomically
+from atmoloss.training.loop import open_sources
+from atmoloss.verification import evaluate_fields
 
-from srgan.config import SrganConfig, read_config  # noqa: E402
-from srgan.infer import fields_of  # noqa: E402
-from srgan.store import StoredGenerator, load_generator  # noqa: E402
-from srgan.train import run  # noqa: E402
-
-from atmoloss.data.quantities import quantity  # noqa: E402
-from atmoloss.data.sources import FieldSource, split_by_date  # noqa: E402
-from atmoloss.files import write_atomically  # noqa: E402
-from atmoloss.training.loop import open_sources  # noqa: E402
-from atmoloss.verification import evaluate_fields  # noqa: E402
-
-RESULTS = HERE / "results"
-ARMS = tomllib.loads((HERE / "arms.toml").read_text(encoding="utf-8"))
-PRESETS = REPOSITORY / "examples" / "srgan" / "presets"
-EVALUATED = ("gfs-1deg-10m", "gfs-1deg-850hPa")  # global, hence with spherical spectra and cities
 RMSE_MARGIN = 1.1
-Arm = tuple[str, float, int, int]
-"""Content loss (a key of `contents` in arms.toml), adversarial weight, steps, seed."""
-
-
-def config_of(arm: Arm, start: Path) -> SrganConfig:
-    """Return the configuration of an arm, from the generator in ``start``."""
-    content, adversarial, steps, seed = arm
-    overrides = {"content": content, **ARMS["contents"][content]}
-    values = {"adversarial_weight": adversarial, "steps": steps, "seed": seed, "threads": 1}
-    values |= {"name": name_of(arm), "initial_generator": str(start), "workers": 0, "validate_every": steps}
-    if steps == ARMS["sweep_steps"]:
-        values["final_steps"] = 0
-    preset = "small.toml" if steps == ARMS["finals_steps"] else "quick.toml"
-    return read_config(PRESETS / preset, {**values, **overrides})
-
-
-def name_of(arm: Arm) -> str:
-    content, adversarial, steps, seed = arm
-    return f"{content}-{adversarial:g}-{steps}-{seed}"
 
 
 def pretrained(runs: Path, sources: list[FieldSource]) -> Path:
@@ -78,47 +48,15 @@ def pretrained(runs: Path, sources: list[FieldSource]) -> Path:
     return folder / "pretrained"
 
 
-def made_by(stored: StoredGenerator, source: FieldSource) -> xr.Dataset:
-    """Return the fields that a generator makes of 4 × 4 means of a source."""
-    latitude, longitude, fields = fields_of(stored, source, coarsened=True)
-    return dataset(np.stack(list(fields)), source, latitude, longitude)
-
-
-def dataset(values: np.ndarray, source: FieldSource, latitude: np.ndarray, longitude: np.ndarray) -> xr.Dataset:
-    """Wrap (T, C, H, W) with coordinates and units."""
-    dims = ("time", "latitude", "longitude")
-    coords = {"time": source.times, "latitude": latitude, "longitude": longitude}
-    units = {name: known.units if (known := quantity(name)) else "1" for name in source.channels}
-    variables = {name: (dims, values[:, c], {"units": units[name]}) for c, name in enumerate(source.channels)}
-    return xr.Dataset(variables, coords)
-
-
-def truth_like(made: xr.Dataset, source: FieldSource) -> xr.Dataset:
-    """Return the source on the rows and columns that were made of it."""
-    rows = [int(np.abs(source.latitude - x).argmin()) for x in made["latitude"].values]
-    columns = [int(np.abs(source.longitude - x).argmin()) for x in made["longitude"].values]
-    values = np.stack(
-        [np.asarray(source.values[t], np.float32)[:, rows][..., columns] for t in range(len(source.times))]
-    )
-    return dataset(values, source, made["latitude"].values, made["longitude"].values)
-
-
-def thinned(source: FieldSource, every: int) -> FieldSource:
-    """Return every so many-th time of a source."""
-    keep = np.zeros(len(source.times), bool)
-    keep[::every] = True
-    return source.select(keep)
-
-
 def scores_of(stored: StoredGenerator, sources: Iterable[FieldSource]) -> dict[str, dict[str, dict[str, float]]]:
     """Return source → variable → metric → value on held-out fields, for choosing: without intervals."""
     out: dict[str, dict[str, dict[str, float]]] = {}
     for source in sources:
-        made = made_by(stored, source)
-        found = evaluate_fields(truth_like(made, source), {"made": made}, n_bootstrap=10, n_samples=500)
-        of_source = out.setdefault(source.name, {})
-        for score in found.scores:
-            of_source.setdefault(score.variable, {})[score.metric] = float(f"{score.value:.5g}")
+        fields = made_by(stored, source)
+        evaluation = evaluate_fields(truth_like(fields, source), {"generator": fields}, n_bootstrap=10, n_samples=500)
+        per_variable = out.setdefault(source.name, {})
+        for score in evaluation.scores:
+            per_variable.setdefault(score.variable, {})[score.metric] = float(f"{score.value:.5g}")
     return out
 
 
@@ -130,13 +68,6 @@ def mean_of(scores: Mapping[str, Mapping[str, Mapping[str, float]]], metric: str
         for variable in ("divergence", "vorticity")
     ]
     return float(np.mean(values))
-
-
-def held_out(sources: list[FieldSource], split: str, every: int) -> list[FieldSource]:
-    """Return the evaluated sources on the dates of a split, thinned."""
-    config = read_config(PRESETS / "quick.toml")
-    of_split = split_by_date(sources, config.validation, config.test)[split]
-    return [thinned(s, every) for s in of_split if s.name in EVALUATED]
 
 
 _shared: dict[str, Any] = {}
@@ -267,8 +198,6 @@ def main() -> int:
         if arguments.stage == "finals":
             train_all(arms, arguments.runs, arguments.jobs)
         else:
-            from report import report
-
             report(arms, arguments.runs)
     text = "On validation dates; means over 1° 10 m and 850 hPa, divergence and vorticity.\n\n" + table(read_rows())
     write_atomically(RESULTS / "arms.md", text.encode())

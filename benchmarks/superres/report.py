@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
-from compare import EVALUATED, PRESETS, RESULTS, Arm, held_out, made_by, name_of, truth_like
+from arms import EVALUATED, PRESETS, RESULTS, Arm, held_out, made_by, name_of, truth_like
 from srgan.config import read_config
 from srgan.store import load_generator
 
@@ -29,17 +29,17 @@ def report(arms: list[Arm], runs: Path) -> None:
     sources = open_sources(read_config(PRESETS / "quick.toml"))  # type: ignore[arg-type]
     torch.set_num_threads(2)
     for source in held_out(sources, "test", every=1):
-        made = {"start": made_by(load_generator(runs / "pretrain" / "pretrained"), source)}
+        models = {"start": made_by(load_generator(runs / "pretrain" / "pretrained"), source)}
         for arm in arms:
             folder = runs / name_of(arm) / "generator"
             if folder.is_dir():
-                made[label(arm)] = made_by(load_generator(folder), source)
+                models[label(arm)] = made_by(load_generator(folder), source)
                 print(source.name, label(arm), flush=True)
-        truth = truth_like(made["start"], source)
-        evaluation = evaluate_fields(truth, made)
+        truth = truth_like(models["start"], source)
+        evaluation = evaluate_fields(truth, models)
         write(evaluation, source)
         if source.name == EVALUATED[0]:
-            draw(truth, {n: made[n] for n in SHOWN if n in made}, source)
+            draw(truth, {n: models[n] for n in SHOWN if n in models}, source)
 
 
 def label(arm: Arm) -> str:
@@ -50,17 +50,17 @@ def label(arm: Arm) -> str:
 
 def write(evaluation: Evaluation, source: FieldSource) -> None:
     """Write the scores of one source."""
-    found: dict[str, Any] = {"settings": dict(evaluation.settings), "notes": list(evaluation.notes)}
-    found["scores"] = [
+    record: dict[str, Any] = {"settings": dict(evaluation.settings), "notes": list(evaluation.notes)}
+    record["scores"] = [
         [s.variable, s.metric, s.model, *(float(f"{x:.5g}") for x in (s.value, s.low, s.high))]
         for s in evaluation.scores
     ]
-    found["differences"] = [
+    record["differences"] = [
         [d.variable, d.metric, d.model, d.other, *(float(f"{x:.5g}") for x in (d.value, d.low, d.high))]
         for d in evaluation.differences
         if d.model == "atmodist" or d.other == "atmodist"
     ]
-    text = json.dumps(found, ensure_ascii=False).replace("], [", "],\n[") + "\n"
+    text = json.dumps(record, ensure_ascii=False).replace("], [", "],\n[") + "\n"
     write_atomically(RESULTS / f"test-{source.name}.json", text.replace("NaN", "null").encode())
     write_atomically(RESULTS / f"test-{source.name}.md", table(evaluation).encode())
 
@@ -99,9 +99,9 @@ def table(evaluation: Evaluation) -> str:
     return "\n".join(lines)
 
 
-def draw(truth: xr.Dataset, made: dict[str, xr.Dataset], source: FieldSource) -> None:
+def draw(truth: xr.Dataset, models: dict[str, xr.Dataset], source: FieldSource) -> None:
     """Write the figures of docs/figures that begin with `superres`."""
-    evaluation = evaluate_fields(truth, made)
+    evaluation = evaluate_fields(truth, models)
     folder = RESULTS.parents[2] / "docs" / "figures"
     for draw_one in (figures.spectrum, figures.distances_and_tails, maps.cities, maps.example):
         plot = draw_one(evaluation, "vorticity")

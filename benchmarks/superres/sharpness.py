@@ -18,7 +18,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from compare import PRESETS, RESULTS
+from arms import PRESETS, RESULTS
 from srgan import measures
 from srgan.config import SrganConfig, read_config
 from srgan.content import make_content, make_normalization
@@ -111,9 +111,9 @@ def main() -> int:
     for name, overrides in arms.items():
         arm: SrganConfig = read_config(PRESETS / "quick.toml", overrides)
         content = make_content(arm, normalization, sample)
-        found = ratios_of(lambda a, b, content=content: content(a, b), fields, signs)
-        shown = [found[int(np.abs(COHERENCES - c).argmin())] for c in (0.0, 0.3, 0.5, 0.7, 0.9)]
-        lines.append(f"| {name} | {break_even(found):.2f} | " + " | ".join(f"{x:.2f}" for x in shown) + " |")
+        ratios = ratios_of(lambda a, b, content=content: content(a, b), fields, signs)
+        shown = [ratios[int(np.abs(COHERENCES - c).argmin())] for c in (0.0, 0.3, 0.5, 0.7, 0.9)]
+        lines.append(f"| {name} | {break_even(ratios):.2f} | " + " | ".join(f"{x:.2f}" for x in shown) + " |")
     text = "\n".join(lines) + "\n"
     print(text)
     if not arguments.weights:

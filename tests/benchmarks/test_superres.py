@@ -13,6 +13,11 @@ def compare():
     return load("superres", "compare")
 
 
+@pytest.fixture(scope="module")
+def arms():
+    return load("superres", "arms")
+
+
 def row(content, weight, steps, rmse, spectral):
     scores = {"rmse": rmse, "log_spectral_distance": spectral}
     both = {"divergence": scores, "vorticity": scores}
@@ -57,7 +62,7 @@ def test_finals_are_the_finalists_with_every_seed_at_the_length_of_the_small_pre
     assert (config.steps, config.final_steps) == (small.steps, small.final_steps)
 
 
-def test_truth_is_the_source_where_fields_were_made(compare):
+def test_truth_is_the_source_where_fields_were_made(arms):
     values = np.arange(2 * 2 * 9 * 8, dtype=np.float32).reshape(2, 2, 9, 8)
     times = np.array(["2026-05-01", "2026-05-02"], "datetime64[ns]")
     source = FieldSource(
@@ -69,8 +74,8 @@ def test_truth_is_the_source_where_fields_were_made(compare):
         latitude=np.linspace(40, 32, 9),
         longitude=np.arange(8.0),
     )
-    made = compare.dataset(values[:, :, :8], source, source.latitude[:8], source.longitude)
-    truth = compare.truth_like(made, source)
+    made = arms.dataset(values[:, :, :8], source, source.latitude[:8], source.longitude)
+    truth = arms.truth_like(made, source)
     np.testing.assert_array_equal(truth["vorticity"].values, values[:, 1, :8])
     assert truth["vorticity"].attrs["units"] == "s-1"
-    assert len(compare.thinned(source, 2).times) == 1
+    assert len(arms.thinned(source, 2).times) == 1

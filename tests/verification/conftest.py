@@ -57,3 +57,11 @@ def band_limited(power, latitude, longitude, seed=0, n_times=1):
         values = ducc0.sht.synthesis_general(alm=alm[None], spin=0, lmax=lmax, loc=points.reshape(-1, 2), epsilon=1e-12)
         out.append(values.reshape(points.shape[:2]))
     return np.array(out)
+
+
+LATITUDE, LONGITUDE = axes("half a step", 64)
+
+
+def noise(n=1, seed=0, shape=(64, 128)):
+    """White noise (n, 64, 128) for the grid of LATITUDE and LONGITUDE."""
+    return np.random.default_rng(seed).normal(size=(n, *shape))

@@ -112,8 +112,9 @@ def _introduction(evaluation: Evaluation) -> list[Item]:
         )
     if s["spectrum"] is not None:
         degree = s["unresolved_from_degree"]
+        kind = "" if s["spectrum"] == "spherical" else "equivalent "
         items.append(
-            f"Unresolved scales: from {'' if s['spectrum'] == 'spherical' else 'equivalent '}degree {degree:.4g}, "
+            f"Scales that the input of the models does not hold count as unresolved: from {kind}degree {degree:.4g}, "
             f"wavelengths below {40030 / degree:.3g} km."
         )
     return [*items, *map(Note, evaluation.notes)]

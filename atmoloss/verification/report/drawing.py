@@ -8,12 +8,12 @@ import io
 import math
 import re
 from collections.abc import Callable, Sequence
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 import numpy as np
 
 from atmoloss.errors import require
-from atmoloss.verification.results import TRUTH
+from atmoloss.verification.results import TRUTH, Evaluation
 
 # Okabe & Ito's palette, distinguishable with any colour vision; every model has a dash pattern, too.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -21,10 +21,6 @@ _DASHES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (4, 1.5, 1, 1.5)), (0, (8, 2)), 
 WIDTH = 7.2
 """Of every figure, inches."""
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-
-
-Arguments = ParamSpec("Arguments")
-Result = TypeVar("Result")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +33,10 @@ class Plot:
     alt: str
 
 
+Draw = Callable[[Evaluation, str], Plot | None]
+"""Draws one variable of an evaluation."""
+
+
 def raised(number: int | str) -> str:
     """Return a whole number as an exponent, −5 as ⁻⁵."""
     return str(number).translate(_RAISED)
@@ -44,7 +44,7 @@ def raised(number: int | str) -> str:
 
 def pretty_units(units: str) -> str:
     """Return CF units as they are printed: ``s-1`` as s⁻¹."""
-    return re.sub(r"(?<=[A-Za-z)])-?\d+", lambda found: raised(found.group()), units)
+    return re.sub(r"(?<=[A-Za-z)])-?\d+", lambda match: raised(match.group()), units)
 
 
 def pretty_name(variable: str) -> str:
@@ -72,15 +72,20 @@ def readable(values: Any, units: str) -> tuple[float, str]:
     return 10.0**-exponent, f"10{raised(exponent)} {unit}".strip()
 
 
-def settings(draw: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-    """Give a plot its settings of matplotlib for as long as it is drawn."""
+def drawn_from(curve: str) -> Callable[[Draw], Draw]:
+    """Return a decorator of a plot: drawn with its settings of matplotlib, ``None`` where there is no such curve."""
 
-    @functools.wraps(draw)
-    def drawn(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
-        with require("matplotlib", "eval").rc_context({"svg.hashsalt": "atmoloss", "font.size": 8.5}):
-            return draw(*args, **kwargs)
+    def decorate(draw: Draw) -> Draw:
+        @functools.wraps(draw)
+        def drawn(evaluation: Evaluation, variable: str) -> Plot | None:
+            if curve not in evaluation.curves[variable]:
+                return None
+            with require("matplotlib", "eval").rc_context({"svg.hashsalt": "atmoloss", "font.size": 8.5}):
+                return draw(evaluation, variable)
 
-    return drawn
+        return drawn
+
+    return decorate
 
 
 def panels(rows: int, columns: int, height: float, **options: Any) -> tuple[Any, np.ndarray]:

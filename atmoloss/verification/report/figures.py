@@ -6,11 +6,11 @@ import numpy as np
 
 from atmoloss.verification.report.drawing import (
     Plot,
+    drawn_from,
     panels,
     pretty_name,
     pretty_units,
     readable,
-    settings,
     style,
     to_plot,
 )
@@ -19,12 +19,10 @@ from atmoloss.verification.results import KINETIC_ENERGY, TRUTH, Evaluation
 _FOLD = 32  # bins of the evaluation per bin of the plot
 
 
-@settings
+@drawn_from("spectrum")
 def spectrum(evaluation: Evaluation, variable: str) -> Plot | None:
-    """Draw the spectra of one variable and their ratio to the truth; ``None`` where the grid has none."""
+    """Draw the spectra of one variable and their ratio to the truth."""
     data, models = evaluation.curves[variable], evaluation.models
-    if "spectrum" not in data:
-        return None
     figure, ((left, right),) = panels(1, 2, 3.3, sharex=True)
     use = data["degree"].values > 0
     degree = data["degree"].values[use]
@@ -75,12 +73,10 @@ def _degree_label(evaluation: Evaluation) -> str:
     return "spherical-harmonic degree" if evaluation.settings["spectrum"] == "spherical" else "equivalent degree"
 
 
-@settings
+@drawn_from("density")
 def distances_and_tails(evaluation: Evaluation, variable: str) -> Plot | None:
-    """Draw the semivariogram and the histogram of one variable; ``None`` of the kinetic energy."""
+    """Draw the semivariogram and the histogram of one variable."""
     data, models = evaluation.curves[variable], evaluation.models
-    if "density" not in data:
-        return None
     lags = "semivariogram" in data
     figure, axes = panels(1, 2 if lags else 1, 3.3)
     right = axes[0, -1]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from atmoloss.verification.report.coastlines import draw_coastlines
-from atmoloss.verification.report.drawing import WIDTH, Plot, panels, pretty_name, readable, settings, style, to_plot
+from atmoloss.verification.report.drawing import WIDTH, Plot, drawn_from, panels, pretty_name, readable, style, to_plot
 from atmoloss.verification.results import TRUTH, Evaluation
 
 if TYPE_CHECKING:
@@ -19,12 +19,10 @@ _EXAMPLE, _CENTRE = (50.0, 80.0), (45.0, 320.0)
 _COLUMNS = 540
 
 
-@settings
+@drawn_from("wasserstein")
 def cities(evaluation: Evaluation, variable: str) -> Plot | None:
-    """Draw the Wasserstein distances at the cities, sorted, and on maps; ``None`` without cities."""
+    """Draw the Wasserstein distances at the cities, sorted, and on maps."""
     data, models = evaluation.curves[variable], evaluation.models
-    if "wasserstein" not in data:
-        return None
     factor, unit = readable(data["wasserstein"].values, data["wasserstein"].attrs["units"])
     distances = factor * data["wasserstein"]
     rows = -(-len(models) // 2)
@@ -127,12 +125,10 @@ def _bar(figure: Any, mesh: Any, axes: np.ndarray, label: str, extend: str) -> N
     bar.set_label(label)
 
 
-@settings
+@drawn_from("mean")
 def moment_maps(evaluation: Evaluation, variable: str) -> Plot | None:
-    """Draw mean and standard deviation of the truth, and the errors of each model; ``None`` of the kinetic energy."""
+    """Draw mean and standard deviation of the truth, and the errors of each model."""
     data, models = evaluation.curves[variable], evaluation.models
-    if "mean" not in data:
-        return None
     unit = data["mean"].attrs["units"]
     shape = _panel_shape(data)
     figure, axes = panels(1 + len(models), 2, (1 + len(models)) * shape + 0.2)
@@ -157,12 +153,10 @@ def _panel_shape(data: xr.Dataset) -> float:
     return float(np.clip(0.38 * WIDTH * ratio, 1.2, 4.0)) + 0.35
 
 
-@settings
+@drawn_from("example")
 def example(evaluation: Evaluation, variable: str) -> Plot | None:
-    """Draw a part of the fields of truth and models at one time; ``None`` of the kinetic energy."""
+    """Draw a part of the fields of truth and models at one time."""
     data = evaluation.curves[variable]
-    if "example" not in data:
-        return None
     rows, columns = (
         _window(data[axis].values, degrees, centre)
         for axis, degrees, centre in zip(("latitude", "longitude"), _EXAMPLE, _CENTRE, strict=True)

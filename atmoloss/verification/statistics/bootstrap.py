@@ -22,16 +22,6 @@ DEFAULT_BLOCK_DAYS = 5.0
 BOUNDS = ("value", "low", "high")
 
 
-def draw_blocks(n_blocks: int, n: int, seed: int) -> np.ndarray:
-    """Return the numbers of the blocks of each draw, (n, n_blocks)."""
-    return np.random.default_rng(seed).integers(n_blocks, size=(n, n_blocks))
-
-
-def percentile_interval(samples: np.ndarray, level: float = 0.95) -> np.ndarray:
-    """Return the lower and upper bound over the first axis, (2, …)."""
-    return np.asarray(np.percentile(samples, [50 * (1 - level), 50 * (1 + level)], axis=0))
-
-
 class BlockBootstrap:
     """Draws of blocks of a series of times.
 
@@ -61,7 +51,7 @@ class BlockBootstrap:
         _, self.block = np.unique(np.floor(days / block_days), return_inverse=True)
         self.n_blocks = int(self.block.max()) + 1
         self.sizes = np.bincount(self.block)
-        draws = draw_blocks(self.n_blocks, n, seed)
+        draws = np.random.default_rng(seed).integers(self.n_blocks, size=(n, self.n_blocks))
         drawn = np.zeros((n, self.n_blocks))
         np.add.at(drawn, (np.arange(n)[:, None], draws), 1.0)
         self.counts = np.concatenate((np.ones((1, self.n_blocks)), drawn))
@@ -95,7 +85,8 @@ class BlockBootstrap:
             return np.concatenate((value, np.full((2, *samples.shape[1:]), np.nan)))
         with np.errstate(invalid="ignore"):  # infinite scores have no interval
             shift = value - np.median(samples[1:], axis=0)
-            return np.concatenate((value, percentile_interval(samples[1:], level) + shift))
+            interval = np.percentile(samples[1:], [50 * (1 - level), 50 * (1 + level)], axis=0)
+            return np.concatenate((value, interval + shift))
 
 
 def bootstrap_mean(

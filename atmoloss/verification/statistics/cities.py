@@ -1,6 +1,7 @@
-"""Distributions of what happens over time at cities.
+"""Distributions of what happens over time at cities: places where people are, spread evenly over the land.
 
-The 150 cities are those of ``cities.csv`` (GeoNames, CC BY 4.0; ``sample_cities.py`` says how they were drawn).
+The 150 cities of ``cities.csv`` (GeoNames, CC BY 4.0) have at least a million inhabitants. They were drawn with
+probabilities inverse to the number of such cities around them, as in the original evaluation.
 """
 
 from __future__ import annotations

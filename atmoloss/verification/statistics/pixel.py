@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 # Wang et al. 2004: Gaussian window of 11×11 with σ = 1.5 px, and the two constants.
-_SIGMA, _RADIUS, _K1, _K2 = 1.5, 5, 0.01, 0.03
+_SIGMA, SSIM_RADIUS, _K1, _K2 = 1.5, 5, 0.01, 0.03
 
 
 def pixel_errors(field: xr.DataArray, truth: xr.DataArray) -> xr.Dataset:
@@ -34,10 +34,10 @@ def pixel_errors(field: xr.DataArray, truth: xr.DataArray) -> xr.Dataset:
     Raises:
         InputError: missing values, or grids or times that differ.
     """
-    true, made = aligned(truth, field, ("truth", "field"))
-    if not np.array_equal(made.times, true.times):
-        raise InputError(f"field, truth: got {made.times.size} and {true.times.size} times, expected the same ones")
-    errors = errors_of_times(made.values, true.values, true.grid)
+    true, model = aligned(truth, field, ("truth", "field"))
+    if not np.array_equal(model.times, true.times):
+        raise InputError(f"field, truth: got {model.times.size} and {true.times.size} times, expected the same ones")
+    errors = errors_of_times(model.values, true.values, true.grid)
     text = {"mse": "mean squared error", "mae": "mean absolute error", "ssim": "structural similarity"}
     units = {"mse": true.units(2), "mae": true.units(), "ssim": "1"}
     out: xr.Dataset = require("xarray", "eval").Dataset(
@@ -46,20 +46,18 @@ def pixel_errors(field: xr.DataArray, truth: xr.DataArray) -> xr.Dataset:
     return out
 
 
-def errors_of_times(made: np.ndarray, truth: np.ndarray, grid: Grid) -> dict[str, np.ndarray]:
+def errors_of_times(model: np.ndarray, truth: np.ndarray, grid: Grid) -> dict[str, np.ndarray]:
     """Return ``mse``, ``mae`` and ``ssim`` (T,) of values (T, H, W), see :func:`pixel_errors`."""
     weights = grid.row_weights[:, None] / truth.shape[2]
-    difference = made - truth
-    similarity = [
-        float(np.average(structural_similarity(x, y, grid.periodic), weights=grid.row_weights[_RADIUS:-_RADIUS]))
-        if min(x.shape) > 2 * _RADIUS and np.ptp(y) > 0
-        else np.nan
-        for x, y in zip(made, truth, strict=True)
-    ]
+    difference = model - truth
+    inner, similarity = grid.row_weights[SSIM_RADIUS:-SSIM_RADIUS], np.full(len(truth), np.nan)
+    for i, (x, y) in enumerate(zip(model, truth, strict=True)):
+        if min(x.shape) > 2 * SSIM_RADIUS and np.ptp(y) > 0:
+            similarity[i] = np.average(structural_similarity(x, y, grid.periodic), weights=inner)
     return {
         "mse": (difference**2 * weights).sum((1, 2)),
         "mae": (np.abs(difference) * weights).sum((1, 2)),
-        "ssim": np.array(similarity),
+        "ssim": similarity,
     }
 
 
@@ -74,7 +72,7 @@ def structural_similarity(
         dynamic_range: L of the constants (K L)²; ``None``: that of ``y``.
     """
     correlate = require("scipy.ndimage", "eval").correlate1d
-    offsets = np.arange(-_RADIUS, _RADIUS + 1)
+    offsets = np.arange(-SSIM_RADIUS, SSIM_RADIUS + 1)
     kernel = np.exp(-0.5 * (offsets / _SIGMA) ** 2)
     kernel /= kernel.sum()
 
@@ -86,6 +84,6 @@ def structural_similarity(
     xx, yy, xy = blur(x * x) - mx * mx, blur(y * y) - my * my, blur(x * y) - mx * my
     c1, c2 = (_K1 * span) ** 2, (_K2 * span) ** 2
     index = (2 * mx * my + c1) * (2 * xy + c2) / ((mx**2 + my**2 + c1) * (xx + yy + c2))
-    columns = slice(None) if periodic else slice(_RADIUS, -_RADIUS)
-    out: np.ndarray = index[..., _RADIUS:-_RADIUS, columns].mean(-1)
+    columns = slice(None) if periodic else slice(SSIM_RADIUS, -SSIM_RADIUS)
+    out: np.ndarray = index[..., SSIM_RADIUS:-SSIM_RADIUS, columns].mean(-1)
     return out

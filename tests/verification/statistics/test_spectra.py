@@ -127,6 +127,21 @@ def test_energy_of_winds_and_of_their_derivatives_agree():
     assert float(a.sum()) == pytest.approx(mean, rel=1e-3)
 
 
+@pytest.mark.parametrize(("grid", "rows"), [("GLQ", "Gaussian"), ("DH", "no south pole")])
+def test_against_pyshtools(grid, rows):
+    """Another library's harmonics of the same fields, on its two kinds of grid."""
+    pyshtools = pytest.importorskip("pyshtools", reason="pyshtools, the reference, is not installed (extra dev)")
+    latitude, longitude = axes(rows, 40)
+    if grid == "GLQ":  # one column fewer than twice the rows
+        longitude = np.arange(79) * 360 / 79
+    lmax = 39 if grid == "GLQ" else 19
+    values = band_limited(1 / (1 + np.arange(lmax + 1.0)), latitude, longitude)
+    expected = pyshtools.SHGrid.from_array(values[0], grid=grid).expand(normalization="4pi").spectrum()
+    found = power_spectrum(field(values, latitude, longitude)).values[0]
+    # A south pole that is filled in is right to fourth order in l × step.
+    np.testing.assert_allclose(found[: lmax + 1], expected[: lmax + 1], rtol=1e-10 if grid == "GLQ" else 2e-3)
+
+
 def test_log_spectral_distance():
     latitude, longitude = axes("both poles", 45)
     f = field(band_limited(np.ones(40), latitude, longitude), latitude, longitude)
