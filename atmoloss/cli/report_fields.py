@@ -40,12 +40,12 @@ def open_all(
     data = {name: open_fields(path, variables, **options) for name, path in paths.items()}
     data = choose_in(data, run, lead, list(paths)[1])
     if options["missing"] == "ignore":
-        data = {name: fields.where(np.isfinite).dropna("time") for name, fields in data.items()}
-    for name, fields in data.items():
-        if not fields.sizes["time"]:
-            raise DataError(
-                f"--missing: {name} has missing values at all times, expected some without, or a value instead"
-            )
+        for name, fields in data.items():
+            data[name] = fields.where(np.isfinite).dropna("time")
+            if not data[name].sizes["time"]:
+                raise DataError(
+                    f"--missing: {name} has missing values at all times, expected some without, or a value instead"
+                )
     return data
 
 
