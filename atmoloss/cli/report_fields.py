@@ -12,12 +12,9 @@ from atmoloss.data import open_fields
 from atmoloss.data.forecasts import choose_in, has_runs, lead_hours
 from atmoloss.errors import DataError, require
 from atmoloss.evaluation.grid import grid_of, ordered
-from atmoloss.evaluation.results import TRUTH
 
 if TYPE_CHECKING:
     import xarray as xr
-
-__all__ = ["COARSE", "TRUTH", "interpolate_to", "open_all", "shortest_degree", "split_by_lead"]
 
 COARSE = "coarse"
 """The name of the models' input beside the models."""

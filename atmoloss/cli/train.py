@@ -42,6 +42,7 @@ def epilog() -> str:
     """Return the keys of the configuration with their meaning."""
     from atmoloss.training import config
 
+    # At the merge: from atmoloss.training.config import keys_help; return keys_help()
     return str(config.keys_help()) if hasattr(config, "keys_help") else ""
 
 
@@ -52,9 +53,9 @@ def run(arguments: argparse.Namespace) -> int:
     from atmoloss.training.loop import train
     from atmoloss.training.publish import publish
 
-    leads = os.environ.get("RANK", "0") == "0"
-    logging.basicConfig(level=logging.INFO if leads else logging.WARNING, format="%(message)s")
-    if arguments.push_to_hub and leads:
+    is_main = os.environ.get("RANK", "0") == "0"
+    logging.basicConfig(level=logging.INFO if is_main else logging.WARNING, format="%(message)s")
+    if arguments.push_to_hub and is_main:
         hub.check_push(arguments.push_to_hub)  # now, not after hours of training
     options = ("set", "recipe", "variables", "seed", "steps", "device", "data")
     given = {key: value for key in options if (value := getattr(arguments, key)) is not None}
@@ -68,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not only_export:
         with join(_device(given.get("device", "auto")), config.timeout_minutes) as team:
             train(config, output, resume=arguments.resume, team=team)
-    if not leads:  # the export is the work of one process, and waits for none
+    if not is_main:  # the export is the work of one process, and waits for none
         return 0
     folder = arguments.export or output / "weights"
     publish(config, output, folder)
