@@ -1,4 +1,7 @@
-"""The comparisons of ``atmoloss distance``: fields that belong together, forecasts, and all with all."""
+"""The comparisons of ``atmoloss distance``: fields that belong together, forecasts, and all with all.
+
+Of ``a`` and ``b``, which are on one grid, by a loss with ``reduction="none"``; ``DataError`` where no time is common.
+"""
 
 from __future__ import annotations
 
@@ -42,15 +45,7 @@ class Comparison:
 
 
 def compare_pairs(loss: AtmoDistLoss, a: xr.Dataset, b: xr.Dataset) -> Comparison:
-    """Compare fields of the same time, or the only field of ``a`` with the only one of ``b``.
-
-    Args:
-        loss: with ``reduction="none"``.
-        a, b: on one grid.
-
-    Raises:
-        DataError: no time in common.
-    """
+    """Compare fields of the same time, or the only field of ``a`` with the only one of ``b``."""
     a, b, values = _distances(loss, a, b)
     times, others = valid_texts(a), valid_texts(b)
     draw: Callable[[str, str], None] = partial(
@@ -65,17 +60,7 @@ def compare_pairs(loss: AtmoDistLoss, a: xr.Dataset, b: xr.Dataset) -> Compariso
 
 
 def compare_forecasts(loss: AtmoDistLoss, a: xr.Dataset, b: xr.Dataset, forecast: str, *, by_lead: bool) -> Comparison:
-    """Compare forecasts with the fields at their valid times.
-
-    Args:
-        loss: with ``reduction="none"``.
-        a, b: on one grid.
-        forecast: which of them says when its forecasts started, ``"A"`` or ``"B"``.
-        by_lead: whether the mean distance for each lead time is the summary.
-
-    Raises:
-        DataError: no time in common.
-    """
+    """Compare forecasts, ``"A"`` or ``"B"``, with fields at their valid times; the summary has means by lead time."""
     a, b, values = _distances(loss, a, b)
     data = a if forecast == "A" else b
     hours = lead_hours(data)
@@ -98,15 +83,7 @@ def compare_forecasts(loss: AtmoDistLoss, a: xr.Dataset, b: xr.Dataset, forecast
 
 
 def compare_all(a: xr.Dataset, b: xr.Dataset, distance_matrix: Callable[..., Tensor]) -> Comparison:
-    """Compare every field of ``a`` with every field of ``b``, which may be ``a`` itself.
-
-    Args:
-        a, b: on one grid.
-        distance_matrix: :func:`atmoloss.distance_matrix` with its options.
-
-    Raises:
-        DataError: missing values.
-    """
+    """Compare every field of ``a`` with every one of ``b``, which may be ``a``, by a partial ``distance_matrix``."""
     fields = [_tensor(data) for data in ((a,) if a is b else (a, b))]
     if not all(field.isfinite().all() for field in fields):
         raise DataError("--missing: got 'ignore' with --matrix and missing values, expected a value to fill in")

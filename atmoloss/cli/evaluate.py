@@ -9,10 +9,11 @@ head tells lags.
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from pathlib import Path
 
 from atmoloss.cli.options import WEIGHTS, add_dates, add_field_options, field_options
 from atmoloss.cli.output import check_folders, progress, write_json
+from atmoloss.errors import DataError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate weights on each file."""
     from atmoloss import weights
-    from atmoloss.data.sources import parse_periods
+    from atmoloss.data import open_fields
+    from atmoloss.data.sources import in_periods, parse_periods, source_from_dataset
     from atmoloss.extractor import load_extractor
     from atmoloss.lag_2afc.evaluate import evaluate_source, format_entry, open_winds
     from atmoloss.training.weights_folder import load_pretext
@@ -42,9 +44,15 @@ def run(arguments: argparse.Namespace) -> int:
     extractor = load_extractor(arguments.weights)
     model = load_pretext(weights.resolve(arguments.weights))
     periods, options = parse_periods(arguments.dates), field_options(arguments)
+    level = "" if arguments.level is None else f"{arguments.level:g}"
     entries = []
     for path in arguments.data:
-        source = _open_source(path, extractor.info.channel_names, options, periods)
+        dataset = open_fields(path, extractor.info.channel_names, **options)
+        source = source_from_dataset(dataset, Path(path).name, level=level)
+        if periods:
+            source = source.select(in_periods(source.dates, periods))
+        if len(source.times) < 3:
+            raise DataError(f"data: {path} has {len(source.times)} times in the given dates, expected at least 3")
         with progress() as show:
             entry = evaluate_source(
                 extractor,
@@ -62,20 +70,3 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json is not None:
         write_json(arguments.json, {"weights": extractor.info.id, "sources": entries})
     return 0
-
-
-def _open_source(path: str, variables: tuple[str, ...], options: dict[str, Any], periods: Any) -> Any:
-    """Open the chosen days of a file as a ``FieldSource``."""
-    from pathlib import Path
-
-    from atmoloss.data import open_fields
-    from atmoloss.data.sources import in_periods, source_from_dataset
-    from atmoloss.errors import DataError
-
-    level = "" if options["level"] is None else f"{options['level']:g}"
-    source = source_from_dataset(open_fields(path, variables, **options), Path(path).name, level=level)
-    if periods:
-        source = source.select(in_periods(source.dates, periods))
-    if len(source.times) < 3:
-        raise DataError(f"data: {path} has {len(source.times)} times in the given dates, expected at least 3")
-    return source

@@ -40,9 +40,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the pages."""
-    from atmoloss.cli.report_fields import COARSE, TRUTH, interpolate_to, open_all, shortest_degree, split_by_lead
+    from atmoloss.cli.report_fields import COARSE, interpolate_to, open_all, shortest_degree, split_by_lead
     from atmoloss.verification.evaluate import evaluate_fields
     from atmoloss.verification.report import output_page, write_report
+    from atmoloss.verification.results import TRUTH
 
     page = output_page(arguments.output)  # before the work, not after it
     paths = {TRUTH: arguments.truth}

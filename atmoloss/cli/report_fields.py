@@ -11,13 +11,10 @@ import numpy as np
 from atmoloss.data import open_fields
 from atmoloss.data.forecasts import choose_in, has_runs, lead_hours
 from atmoloss.errors import DataError, require
-from atmoloss.verification.results import TRUTH
 from atmoloss.verification.statistics.grid import grid_of, standardise_axes
 
 if TYPE_CHECKING:
     import xarray as xr
-
-__all__ = ["COARSE", "TRUTH", "interpolate_to", "open_all", "shortest_degree", "split_by_lead", "without_missing"]
 
 COARSE = "coarse"
 """The name of the models' input beside the models."""
@@ -38,10 +35,14 @@ def open_all(
         DataError: data that cannot be opened, without the forecasts asked for, or with missing values at all times.
     """
     data = {name: open_fields(path, variables, **options) for name, path in paths.items()}
-    first_model = list(paths)[1]
-    data = choose_in(data, run, lead, first_model)
+    data = choose_in(data, run, lead, list(paths)[1])
     if options["missing"] == "ignore":
-        data = {name: without_missing(fields, name) for name, fields in data.items()}
+        for name, fields in data.items():
+            data[name] = fields.where(np.isfinite).dropna("time")
+            if not data[name].sizes["time"]:
+                raise DataError(
+                    f"--missing: {name} has missing values at all times, expected some without, or a value instead"
+                )
     return data
 
 
@@ -75,27 +76,8 @@ def split_by_lead(data: dict[str, xr.Dataset]) -> dict[float | None, dict[str, x
     return out
 
 
-def without_missing(data: xr.Dataset, name: str) -> xr.Dataset:
-    """Return the times at which no variable has missing values.
-
-    Raises:
-        DataError: there is none.
-    """
-    complete = np.ones(data.sizes["time"], bool)
-    for field in data.data_vars.values():
-        complete &= np.isfinite(field.transpose("time", "latitude", "longitude").values).all((1, 2))
-    if not complete.any():
-        raise DataError(f"--missing: {name} has missing values at all times, expected some without, or a value instead")
-    kept: xr.Dataset = data.isel(time=np.flatnonzero(complete))
-    return kept
-
-
 def interpolate_to(coarse: xr.Dataset, fine: xr.Dataset) -> xr.Dataset:
-    """Interpolate fields bilinearly in latitude and longitude to a finer grid; beyond the outermost points constant.
-
-    Args:
-        coarse: of :func:`open_fields`.
-        fine: of :func:`open_fields`; only its grid and times count.
+    """Interpolate fields bilinearly to the grid of others, at common times; beyond the outermost points constant.
 
     Raises:
         DataError: no time in common.
@@ -105,20 +87,16 @@ def interpolate_to(coarse: xr.Dataset, fine: xr.Dataset) -> xr.Dataset:
     if not times.size:
         raise DataError("coarse: has no time in common with the truth, expected fields of the same times")
     data = coarse.sel(time=times)
-    grid = grid_of(standardise_axes(data[next(iter(data.data_vars))]))
-    west = grid.longitude[0]
-    longitude = (fine["longitude"].values - west) % 360.0 + west
-    if grid.periodic:
+    if grid_of(standardise_axes(next(iter(data.data_vars.values())))).periodic:
         first = data.isel(longitude=[0])
         data = xarray.concat([data, first.assign_coords(longitude=first["longitude"] + 360.0)], "longitude")
-    else:
-        # Up to a point left of the first column the nearest end is the first column.
-        beyond = longitude - grid.longitude[-1]
-        longitude = np.where(beyond > west + 360.0 - longitude, west, np.minimum(longitude, grid.longitude[-1]))
-    latitude = np.clip(fine["latitude"].values, grid.latitude[-1], grid.latitude[0])
+    west, east = data["longitude"].values[[0, -1]]
+    middle = (west + east) / 2  # of a region, points beyond it take the values of the nearer end
+    longitude = (fine["longitude"].values - middle + 180.0) % 360.0 + middle - 180.0
+    north, south = data["latitude"].values[[0, -1]]
     places = {
-        "latitude": xarray.DataArray(latitude, dims="latitude"),
-        "longitude": xarray.DataArray(longitude, dims="longitude"),
+        "latitude": xarray.DataArray(np.clip(fine["latitude"].values, south, north), dims="latitude"),
+        "longitude": xarray.DataArray(np.clip(longitude, west, east), dims="longitude"),
     }
     out: xr.Dataset = data.interp(places, method="linear").astype(np.float32)
     out.coords.update({axis: fine[axis] for axis in ("latitude", "longitude")})

@@ -54,8 +54,8 @@ def fails(run):
     """Run the command, which must fail with one line; returns the line."""
 
     def call(*arguments, code=1):
-        found, out, err = run(*arguments)
-        assert found == code
+        ended, out, err = run(*arguments)
+        assert ended == code
         assert out == ""
         assert err.count("\n") == 1
         assert err.startswith("atmoloss: error: ")
