@@ -21,7 +21,7 @@ from atmoloss.training.card import baselines, best_baseline
 
 def prepare(arguments: argparse.Namespace) -> int:
     """Run ``atmoloss prepare``."""
-    from atmoloss.data.prepare import PrepareOptions
+    from atmoloss.data.plan import PrepareOptions
     from atmoloss.data.prepare import prepare as write
 
     every = None
@@ -56,12 +56,10 @@ def prepare(arguments: argparse.Namespace) -> int:
         storage_options=storage or None,
         progress=sys.stderr.isatty(),
     )
-    (t, h, w), n = store.layout.shape, len(store.variables)
-    size = n * sum(store.layout.shard_bytes(shard) for shard in range(store.layout.n_shards))
+    t, h, w = store.shape
     first, last = (str(t)[:16] for t in date_texts(np.sort(store.times)[[0, -1]], store.calendar))
-    print(
-        f"{store.path}: {', '.join(store.variables)}; {t} times from {first} to {last}; {h}x{w} points; {_size(size)}"
-    )
+    size = _size(store.nbytes)
+    print(f"{store.path}: {', '.join(store.variables)}; {t} times from {first} to {last}; {h}x{w} points; {size}")
     return 0
 
 
