@@ -46,7 +46,8 @@ def run(arguments: argparse.Namespace) -> int:
     import numpy as np
 
     from atmoloss.data.calendars import date_texts
-    from atmoloss.data.prepare import PrepareOptions, prepare
+    from atmoloss.data.plan import PrepareOptions
+    from atmoloss.data.prepare import prepare
 
     options = PrepareOptions(
         variables=arguments.variables,
@@ -67,8 +68,8 @@ def run(arguments: argparse.Namespace) -> int:
         storage_options=dict(arguments.storage) if arguments.storage else None,
         progress=sys.stderr.isatty(),
     )
-    (t, h, w), n = store.layout.shape, len(store.variables)
-    size = n * sum(store.layout.shard_bytes(shard) for shard in range(store.layout.n_shards))
+    t, h, w = store.shape
+    size = store.nbytes
     amount = f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
     first, last = (str(t)[:16] for t in date_texts(np.sort(store.times)[[0, -1]], store.calendar))
     print(f"{store.path}: {', '.join(store.variables)}; {t} times from {first} to {last}; {h}x{w} points; {amount}")

@@ -72,6 +72,7 @@ def _open(path: str, storage_options: dict[str, Any] | None, engine: str | None,
             return _open_grib(path)
         options: dict[str, Any] = {"decode_timedelta": False, "engine": chosen, "group": group}
         if chosen == "zarr":
+            _check_zarr(path)
             options |= {"chunks": None}
             options |= {"storage_options": storage_options} if storage_options else {}
         with warnings.catch_warnings():
@@ -117,6 +118,13 @@ def _engine(kind: str) -> str:
         return "netcdf4"
     require("h5netcdf", "data")
     return "h5netcdf"
+
+
+def _check_zarr(path: str) -> None:
+    """Refuse the v3 format beside zarr-python 2, whose own words for it are that there is no such group."""
+    version = require("zarr", "data").__version__
+    if version.startswith("2.") and os.path.exists(os.path.join(path, "zarr.json")):
+        raise DataError(f"path_or_url: {path} is Zarr v3, which zarr {version} does not read; pip install 'zarr>=3'")
 
 
 def _refuse_without_variables(path: str, engine: str) -> None:

@@ -13,7 +13,8 @@ import numpy as np
 from atmoloss.data.calendars import STANDARD, calendar_of, dates
 from atmoloss.data.quantities import plain_units, quantity
 from atmoloss.data.reading import open_fields
-from atmoloss.data.store import StoredFields, is_store, read_store
+from atmoloss.data.store import is_store, read_store
+from atmoloss.data.stored_fields import StoredFields
 from atmoloss.errors import DataError
 from atmoloss.sphere import is_periodic
 
@@ -185,9 +186,8 @@ def open_source(
     if grid is not None:
         raise DataError(f"grid: got {grid:g} for {name}, expected None: {path} has the grid that it was prepared with")
     stored = read_store(path)
-    has = stored.record["level"]
-    if level is not None and level != has:
-        raise DataError(f"level: got {level:g} for {name}, but {path} was prepared with level {has}")
+    if level is not None and level != stored.level:
+        raise DataError(f"level: got {level:g} for {name}, but {path} was prepared with level {stored.level}")
     return FieldSource(
         name=name,
         channels=tuple(variables),
@@ -197,7 +197,7 @@ def open_source(
         latitude=stored.latitude,
         longitude=stored.longitude,
         weight=weight,
-        level="" if has is None else f"{has:g}",
+        level="" if stored.level is None else f"{stored.level:g}",
         attributes=stored.attributes(variables),
         calendar=stored.calendar,
     )

@@ -10,7 +10,6 @@ from an emptied page cache, and with zarr-python. Results go to ``benchmarks/loa
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import shutil
@@ -27,10 +26,11 @@ from atmoloss.data import open_fields
 from atmoloss.data.sequence_spec import SequenceSpec
 from atmoloss.data.sequences import PartnerIndex
 from atmoloss.data.sources import FieldSource, source_from_dataset
-from atmoloss.data.store import Layout, StoredFields, choose_layout, shard_path
+from atmoloss.data.store_writer import create_variable, write_shard
+from atmoloss.data.stored_fields import Sharding, StoredFields, choose_sharding
 
 LAYOUTS = [(t, s) for t in (1, 4, 16, 64) for s in (32, 64, 128)]
-ZARR = ((1, 64), (16, 64), (16, 32))
+ZARR = ((1, 64), (16, 64), (16, 128))
 Draw = tuple[np.ndarray, int, int]
 
 
@@ -48,15 +48,13 @@ def draw(source: FieldSource, count: int, size: int = 64) -> list[Draw]:
     return out
 
 
-def write(root: Path, source: FieldSource, layout: Layout) -> StoredFields:
+def write(root: Path, source: FieldSource, sharding: Sharding) -> StoredFields:
+    sizes = {}
     for c, name in enumerate(source.channels):
-        for shard in range(layout.n_shards):
-            path = shard_path(root, name, shard)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            times = layout.times(shard)
-            path.write_bytes(layout.encode(source.values[times.start : times.stop, c]) + layout.footer(shard))
-        (root / name / "zarr.json").write_text(json.dumps(layout.metadata({})))
-    return StoredFields(root, source.channels, layout)
+        create_variable(root / name, sharding, {})
+        shards = [(shard, sharding.times(shard)) for shard in range(sharding.n_shards)]
+        sizes[name] = [write_shard(root, name, sharding, i, source.values[t.start : t.stop, c]) for i, t in shards]
+    return StoredFields(root, source.channels, sharding, sizes)
 
 
 def empty_cache(root: Path) -> None:
@@ -76,17 +74,17 @@ def median_ms(read, draws: list[Draw], before=lambda: None, clock=time.perf_coun
     return 1e3 * float(np.median(times))
 
 
-def chunks_touched(layout: Layout, times: np.ndarray, row: int, column: int, size: int = 64) -> int:
-    ct, ch, cw = layout.chunk
+def chunks_touched(sharding: Sharding, times: np.ndarray, row: int, column: int, size: int = 64) -> int:
+    ct, ch, cw = sharding.chunk
     rows, columns = ((a + size - 1) // c - a // c + 1 for a, c in ((row, ch), (column, cw)))
     return len(np.unique(times // ct)) * rows * columns
 
 
 def measure(source: FieldSource, draws: list[Draw], time_chunk: int, space_chunk: int) -> dict[str, object]:
-    layout = choose_layout((len(source.times), *source.values.shape[2:]), time_chunk, space_chunk)
+    sharding = choose_sharding((len(source.times), *source.values.shape[2:]), time_chunk, space_chunk)
     root = Path(tempfile.mkdtemp(prefix="atmoloss-layout-"))
     try:
-        fields = write(root, source, layout)
+        fields = write(root, source, sharding)
 
         def ours(times: np.ndarray, row: int, column: int) -> np.ndarray:
             return fields[times, :, row : row + 64, column : column + 64]
@@ -94,12 +92,12 @@ def measure(source: FieldSource, draws: list[Draw], time_chunk: int, space_chunk
         for d in draws[:20]:
             assert np.array_equal(ours(*d), source.values[d[0], :, d[1] : d[1] + 64, d[2] : d[2] + 64])
         fields.bytes_read = 0
-        out: dict[str, object] = {"chunk": layout.chunk, "warm_ms": median_ms(ours, draws)}
+        out: dict[str, object] = {"chunk": sharding.chunk, "warm_ms": median_ms(ours, draws)}
         # Time of the processor too: what else runs on the machine does not count in it.
         out["cpu_ms"] = median_ms(ours, draws, clock=time.process_time)
         out["read_mb"] = fields.bytes_read / len(draws) / 2e6  # read twice
-        touched = np.mean([chunks_touched(layout, *d) for d in draws]) * len(source.channels)
-        out["chunks"], out["chunk_mb"] = touched, touched * layout.chunk_bytes / 1e6
+        touched = np.mean([chunks_touched(sharding, *d) for d in draws]) * len(source.channels)
+        out["chunks"], out["chunk_mb"] = touched, touched * sharding.chunk_bytes / 1e6
         out["cold_ms"] = median_ms(ours, draws[:20], lambda: empty_cache(root))
         if (time_chunk, space_chunk) in ZARR:
             arrays = [zarr.open_array(root / name, mode="r") for name in source.channels]

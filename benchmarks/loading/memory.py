@@ -25,9 +25,14 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from atmoloss.data import store
+from atmoloss.data.calendars import STANDARD
+from atmoloss.data.plan import Plan, PrepareOptions
+from atmoloss.data.prepare import start
 from atmoloss.data.sequences import SequenceDataset
 from atmoloss.data.sources import open_source, split_by_date
+from atmoloss.data.store import PROGRESS
+from atmoloss.data.store_writer import create_group, write_shard
+from atmoloss.data.stored_fields import choose_sharding
 from atmoloss.training.config import TrainConfig, make_config, read_config
 from atmoloss.training.model import build_model, fit_normalization, make_optimizer
 from atmoloss.training.objective import SequenceObjective
@@ -39,37 +44,24 @@ def build(root: Path, gigabytes: float) -> None:
     """Write a store of about that size; every time differs, none costs much to make."""
     h, w = 721, 1440
     n_times = max(64, round(gigabytes * 1e9 / (8 * h * w)))
-    layout = store.choose_layout((n_times, h, w))
     base = np.random.default_rng(0).standard_normal((2, h, w), dtype=np.float32) * 3e-5
-    for c, name in enumerate(NAMES):
-        (root / name).mkdir(parents=True)
-        (root / name / "zarr.json").write_text(json.dumps(layout.metadata({"units": "s-1"})))
-        for shard in range(layout.n_shards):
-            path = store.shard_path(root, name, shard)
-            path.parent.mkdir(parents=True)
-            times, ct = layout.times(shard), layout.chunk[0]
-            with open(path, "wb") as file:
-                for start in range(times.start, times.stop, ct):
-                    part = range(start, min(start + ct, times.stop))
-                    file.write(layout.encode(np.stack([np.roll(base[c], 2 * t, 1) for t in part])))
-                file.write(layout.footer(shard))
     axes = {
         "time": 6 * 3600 * np.arange(n_times),
         "run": np.zeros(n_times, np.int64),
         "latitude": 90 - 0.25 * np.arange(h),
         "longitude": 0.25 * np.arange(w),
     }
-    for name, values in axes.items():
-        store.write_axis(root / name, values, [name], {})
-    record = {
-        "shape": layout.shape,
-        "chunk": layout.chunk,
-        "shard_times": layout.shard_times,
-        "variables": NAMES,
-        "level": None,
-        "fingerprint": "0" * 64,
-    }
-    (root / "zarr.json").write_text(json.dumps(store.finish_store(root, record, {})))
+    sharding = choose_sharding((n_times, h, w))
+    attributes = {name: {"units": "s-1"} for name in NAMES}
+    plan = Plan("synthetic", PrepareOptions(NAMES), sharding, "", attributes, STANDARD)
+    start(root, plan, axes)
+    sizes = {name: [] for name in NAMES}
+    for c, name in enumerate(NAMES):
+        for shard in range(sharding.n_shards):
+            fields = np.stack([np.roll(base[c], 2 * t, 1) for t in sharding.times(shard)])
+            sizes[name].append(write_shard(root, name, sharding, shard, fields))
+    create_group(root, {"plan": plan.record(), "fingerprint": "0" * 64, "shard_bytes": sizes})
+    shutil.rmtree(root / PROGRESS)
 
 
 def resident(pid: int | str = "self") -> float:
@@ -177,13 +169,13 @@ def main() -> None:
     torch.set_flush_denormal(True)
     results = []
     for size in map(float, arguments.gb.split(",")):
-        root = Path(tempfile.mkdtemp(prefix="atmoloss-memory-"))
+        root = Path(tempfile.mkdtemp(prefix="atmoloss-memory-")) / "store"
         try:
             build(root, size)
             results.append(measure(config, root, arguments.steps, arguments.workers))
             print(json.dumps(results[-1], indent=1), flush=True)
         finally:
-            shutil.rmtree(root)
+            shutil.rmtree(root.parent)
     report = {
         "command": f"benchmarks/loading/memory.py --gb {arguments.gb} --steps {arguments.steps} "
         f"--workers {arguments.workers}",

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from atmoloss.data import open_fields
-from atmoloss.data.prepare import PrepareOptions, prepare
+from atmoloss.data.plan import PrepareOptions
+from atmoloss.data.prepare import prepare
 from atmoloss.errors import DataError
 from tests.data.test_reading import HOUR, START, assert_same, forecast, on_levels, winds, write_grib
 
@@ -151,6 +152,7 @@ def test_variables_in_files_of_their_own(tmp_path):
 
 
 def test_overlap_in_time(tmp_path, one_sentence):
+    pytest.importorskip("zarr", minversion="3")
     data = winds(6)
     first = write(data.isel(time=slice(0, 4)), tmp_path / "a.nc")
     second = write(data.isel(time=slice(2, 6)), tmp_path / "b.nc")

@@ -74,6 +74,7 @@ def test_distance(run, holes, folder, tmp_path):
 
 
 def test_prepare_and_training(run, holes, tmp_path, raw_config):
+    pytest.importorskip("zarr", minversion="3")
     path, options = holes / "holes.nc", ["--variables", "u10,v10", "--workers", "0"]
     assert run("prepare", path, tmp_path / "refused", *options)[0] == 1
     assert run("prepare", path, tmp_path / "filled", *options, "--missing", "-3")[0] == 0

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,17 +14,18 @@ import torch
 
 from atmoloss.cli import main
 from atmoloss.data import open_fields
-from atmoloss.data.prepare import PrepareOptions, prepare
+from atmoloss.data.plan import PrepareOptions
+from atmoloss.data.prepare import prepare
 from atmoloss.data.sequence_spec import SequenceSpec
 from atmoloss.data.sequences import SequenceDataset
 from atmoloss.data.sources import open_source, source_from_dataset, split_by_date
 from atmoloss.data.store import PROGRESS, is_store, read_store
-from atmoloss.errors import DataError
+from atmoloss.errors import DataError, MissingDependencyError
 from atmoloss.normalization import LogNormalization
 
 xr = pytest.importorskip("xarray")
 pytest.importorskip("h5netcdf")
-pytest.importorskip("google_crc32c")
+zarr = pytest.importorskip("zarr", minversion="3")
 
 START = np.datetime64("2026-01-01T00", "ns")
 SMALL = PrepareOptions(time_chunk=4, space_chunk=16, shard_bytes=2 * 4 * 4 * 40 * 48)  # 8 times a shard
@@ -60,7 +62,7 @@ def files(root):
 
 def test_holds_what_open_fields_gives(source, made):
     want = open_fields(source)
-    assert made.layout.n_shards == 6
+    assert len(made.record["shard_bytes"]["vorticity"]) == 6
     assert made.variables == ("divergence", "vorticity")
     stored = made.fields(made.variables)
     np.testing.assert_array_equal(stored[:, 0], want["divergence"].values)
@@ -81,7 +83,6 @@ def test_statistics_are_those_of_the_whole(source, made):
 
 
 def test_is_an_ordinary_zarr_store(source, made):
-    zarr = pytest.importorskip("zarr", minversion="3")
     want = open_fields(source)
     with xr.open_zarr(made.path) as data:
         assert data["vorticity"].attrs["units"] == "s-1"
@@ -97,16 +98,20 @@ def test_is_an_ordinary_zarr_store(source, made):
 
 KILLED = """
 import os, signal, sys
-from atmoloss.data import prepare as module
-from atmoloss.data.store import Layout
+from atmoloss.data import prepare as module, store_writer
+from atmoloss.data.stored_fields import shard_path
 from tests.data.test_prepare import SMALL
-footer, calls = Layout.footer, []
-def dies(self, shard):
+write, calls = store_writer.write_shard, []
+def dies(root, variable, sharding, shard, fields):
+    size = write(root, variable, sharding, shard, fields)
     calls.append(shard)
-    if len(calls) == 6:  # two variables: in the third shard, between its chunks and its index
+    if len(calls) == 6:  # two variables: in the third shard, half of it written
+        path = shard_path(root, variable, shard)
+        os.truncate(path, size // 2)
+        path.with_suffix(".0.partial").write_bytes(b"of zarr")
         os.kill(os.getpid(), signal.SIGKILL)
-    return footer(self, shard)
-Layout.footer = dies
+    return size
+store_writer.write_shard = dies
 module.prepare(sys.argv[1], sys.argv[2], SMALL, workers=0)
 """
 
@@ -128,13 +133,21 @@ def test_restart_after_kill_9(source, made, tmp_path, one_sentence, request):
     finished = {p: p.stat() for shard in "01" for p in out.glob(f"*/c/{shard}/0/0") if p.parts[-5] != "time"}
     assert len(finished) == 4
 
-    with pytest.raises(DataError, match="unfinished store of another source or other options"):
+    with pytest.raises(DataError, match="unfinished store of another source, other options"):
         prepare(source, out, dataclasses.replace(SMALL, time_chunk=2), workers=0)
     again = prepare(source, out, SMALL, workers=0)
     for path, before in finished.items():
         assert (path.stat().st_ino, path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
     assert again.record == made.record
     assert files(out) == files(made.path)
+
+
+def test_needs_zarr_3(source, tmp_path, monkeypatch, one_sentence):
+    monkeypatch.setattr(zarr, "__version__", "2.18.7")
+    with pytest.raises(MissingDependencyError, match=r"got version 2\.18\.7") as error:
+        prepare(source, tmp_path / "store", SMALL, workers=0)
+    one_sentence(error.value, "zarr >= 3")
+    assert not (tmp_path / "store").exists()
 
 
 def test_a_complete_store_is_left_alone(source, made):
@@ -153,12 +166,13 @@ def test_kills_before_the_plan_and_after_the_metadata(source, made, tmp_path, mo
 
     out = tmp_path / "store"
     with monkeypatch.context() as patch:
-        patch.setattr(module.store, "write_axis", die)
+        patch.setattr(module.store_writer, "create_variable", die)
         with pytest.raises(KeyboardInterrupt):
             prepare(source, out, SMALL, workers=0)
     assert is_store(out)
     with monkeypatch.context() as patch:
-        patch.setattr(module.shutil, "rmtree", die)
+        # Not shutil.rmtree itself, which zarr calls too.
+        patch.setattr(module, "shutil", SimpleNamespace(rmtree=die, disk_usage=shutil.disk_usage))
         with pytest.raises(KeyboardInterrupt):
             prepare(source, out, SMALL, workers=0)
     (out / PROGRESS / "plan.json").unlink()
@@ -186,7 +200,6 @@ def test_dates_every_level_and_a_chosen_wind(tmp_path):
         open_source(str(high.path), "a", ("vorticity",), 500.0)
     with pytest.raises(DataError, match="could be derived from"):
         prepare(tmp_path / "both.nc", tmp_path / "x", options, workers=0)
-    pytest.importorskip("zarr", minversion="3")
     np.testing.assert_array_equal(open_fields(high.path, level=850)["run"].values, 0)
 
 
@@ -310,7 +323,7 @@ def test_the_command(source, tmp_path, capsys):
     arguments = ["prepare", str(source), str(out), "--workers", "0", "--variables", "u10", "--every", "6h"]
     assert main([*arguments, "--dates", "2026-01-01/2026-01-02"]) == 0
     assert "u10; 8 times" in capsys.readouterr().out
-    assert json.loads((out / "zarr.json").read_text())["attributes"]["atmoloss"]["units"] == ["m s-1"]
+    assert read_store(out).attributes(["u10"])[0]["units"] == "m s-1"
     assert main(["prepare", str(source), str(tmp_path / "x"), "--workers", "0", "--dates", "May"]) == 1
     assert "expected" in capsys.readouterr().err
 

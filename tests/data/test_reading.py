@@ -146,23 +146,38 @@ def test_longitudes_come_out_ascending_in_physical_order(start, step, count, shu
         assert ascending[0] % 360 == physical[0] % 360
 
 
+def zarr_format(version):
+    """Return the option of ``to_zarr`` that asks for a format, which xarray refuses beside zarr 2."""
+    zarr = pytest.importorskip("zarr", minversion=str(version))
+    return {} if zarr.__version__.startswith("2.") else {"zarr_format": version}
+
+
 @pytest.mark.parametrize("version", [2, 3])
 def test_zarr(tmp_path, version):
-    pytest.importorskip("zarr", minversion=str(version))
+    options = zarr_format(version)
     data = winds()
     want = open_fields(data)
-    data.to_zarr(tmp_path / "w.zarr", zarr_format=version, consolidated=True)
+    data.to_zarr(tmp_path / "w.zarr", consolidated=True, **options)
     assert_same(open_fields(tmp_path / "w.zarr"), want)
     assert_same(open_fields(f"file://{tmp_path}/w.zarr"), want)
 
 
 def test_zarr_url():
-    pytest.importorskip("zarr")
+    options = zarr_format(2)
     pytest.importorskip("fsspec")
     data = winds()
     url = "memory://atmoloss-test-reading.zarr"
-    data.to_zarr(url, zarr_format=2, mode="w", consolidated=True)
+    data.to_zarr(url, mode="w", consolidated=True, **options)
     assert_same(open_fields(url), open_fields(data))
+
+
+def test_the_v3_format_beside_zarr_2(tmp_path, monkeypatch, one_sentence):
+    zarr = pytest.importorskip("zarr")
+    (tmp_path / "zarr.json").write_text('{"zarr_format": 3, "node_type": "group"}')
+    monkeypatch.setattr(zarr, "__version__", "2.18.7")
+    with pytest.raises(DataError, match="is Zarr v3") as error:
+        open_fields(tmp_path)
+    one_sentence(error.value, str(tmp_path), "2.18.7", "zarr>=3")
 
 
 def test_several_files(tmp_path):

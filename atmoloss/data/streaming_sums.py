@@ -1,4 +1,4 @@
-"""Normalisation constants in one pass: what :meth:`LogNormalization.fit` needs two passes for.
+"""Streaming sums, and the normalisation constants of them in one pass, where ``LogNormalization.fit`` needs two.
 
 The spread of log-transformed values depends on the mean and the spread of all values, known only at the end.
 So values are counted into fine bins first, with their sums and sums of squares: mean and spread follow exactly,
@@ -16,7 +16,7 @@ import numpy as np
 _BINS = 2**16
 
 
-class Moments:
+class StreamingSums:
     """Counts, sums and sums of squares of float32 values per bin."""
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class Moments:
             self.table[1] += np.bincount(bins, x, _BINS)
             self.table[2] += np.bincount(bins, x * x, _BINS)
 
-    def merge(self, other: Moments) -> None:
+    def merge(self, other: StreamingSums) -> None:
         """Add what another one has counted."""
         self.table += other.table
 
@@ -44,7 +44,7 @@ class Moments:
         return np.vstack((used, self.table[:, used]))
 
     @classmethod
-    def from_sparse(cls, rows: np.ndarray) -> Moments:
+    def from_sparse(cls, rows: np.ndarray) -> StreamingSums:
         """Undo :meth:`sparse`."""
         out = cls()
         out.table[:, rows[0].astype(np.intp)] = rows[1:]
@@ -70,7 +70,7 @@ class Moments:
         return float(mean), float(std), float(log_mean), float(log_std)
 
 
-def normalization_constants(channels: Sequence[Moments], alpha: float = 0.2) -> dict[str, Any] | None:
+def normalization_constants(channels: Sequence[StreamingSums], alpha: float = 0.2) -> dict[str, Any] | None:
     """Return the constants of :class:`LogNormalization`, ``None`` where a channel does not vary."""
     rows = [channel.constants(alpha) for channel in channels]
     if not all(row[1] > 0 and row[3] > 0 for row in rows):

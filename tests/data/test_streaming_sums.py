@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from atmoloss.data.moments import Moments, normalization_constants
+from atmoloss.data.streaming_sums import StreamingSums, normalization_constants
 from atmoloss.normalization import LogNormalization
 
 
@@ -25,10 +25,10 @@ def test_equals_the_two_pass_fit(centre, spread, tolerance, tails):
     fields[:, 1] = -2 * fields[:, 1]
     parts = []
     for half in (fields[:2], fields[2:]):  # as two shards, through what is written to disk
-        moments = [Moments(), Moments()]
-        for c, m in enumerate(moments):
+        sums = [StreamingSums(), StreamingSums()]
+        for c, m in enumerate(sums):
             m.add(half[:, c])
-        parts.append([Moments.from_sparse(m.sparse()) for m in moments])
+        parts.append([StreamingSums.from_sparse(m.sparse()) for m in sums])
     for whole, other in zip(*parts, strict=True):
         whole.merge(other)
     got = normalization_constants(parts[0])
@@ -42,7 +42,7 @@ def test_equals_the_two_pass_fit(centre, spread, tolerance, tails):
 
 
 def test_a_constant_channel_has_no_constants():
-    varying, constant = Moments(), Moments()
+    varying, constant = StreamingSums(), StreamingSums()
     varying.add(np.arange(10.0))
     constant.add(np.full(10, 3.0))
     assert normalization_constants([varying, constant]) is None
