@@ -57,7 +57,11 @@ class Inputs:
 
     def pair(self, prediction: Tensor, target: Tensor | Mapping[str, Tensor], weight: Tensor | None) -> Tensor | None:
         """Check two fields, or one and cached features; return the weight, (N or 1, 1, H, W)."""
-        same_shape(prediction, target, self.names)
+        if isinstance(prediction, Tensor) and isinstance(target, Tensor) and prediction.shape != target.shape:
+            first, second = self.names
+            raise InputError(
+                f"{second}: got shape {tuple(target.shape)}, expected that of {first}, {tuple(prediction.shape)}"
+            )
         weight = self.fields(self.names[0], prediction, weight)
         if isinstance(target, Tensor):
             self._fields(self.names[1], target, weight)
@@ -123,12 +127,6 @@ class Inputs:
             )
         if self._reads_values("target", prediction):
             cached.check(target, self.mark(prediction, weight), self.extractor.info.id)
-
-
-def same_shape(a: Any, b: Any, names: tuple[str, str]) -> None:
-    """Raise ``InputError`` where two tensors have different shapes."""
-    if isinstance(a, Tensor) and isinstance(b, Tensor) and a.shape != b.shape:
-        raise InputError(f"{names[1]}: got shape {tuple(b.shape)}, expected that of {names[0]}, {tuple(a.shape)}")
 
 
 def option(argument: str, value: Any, allowed: Sequence[Any]) -> None:

@@ -108,7 +108,7 @@ def bands(extractor: Extractor, itemsize: int = 4) -> float:
     least = 0.0
     for step in tiling.steps(extractor.encoder):
         row = tiling._PEAK_FACTOR * itemsize * step.outputs * columns
-        least = max(least, min(rows, 3 * step.halo + step.align) * row)
+        least = max(least, min(rows, 3 * step.halo + step.stride) * row)
         rows, columns = -(-rows // step.stride), -(-columns // step.stride)
     return 1.01 * least
 
