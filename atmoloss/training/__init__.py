@@ -1,1 +1,1 @@
-"""Training: configuration, loop, evaluation and export (extra ``train``)."""
+"""Training: configuration, loop, evaluation and weights folders (extra ``train``)."""

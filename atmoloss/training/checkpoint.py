@@ -63,7 +63,7 @@ def _read(folder: Path) -> dict[str, Any]:
     try:
         record: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ConfigError(f"output: {folder} holds no run to continue or export: {error}") from error
+        raise ConfigError(f"output: {folder} holds no run to continue or publish: {error}") from error
     return record
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 from atmoloss.data.sequence_spec import SequenceSpec
 from atmoloss.errors import ConfigError
@@ -35,13 +35,9 @@ class SourceConfig:
     level: float | None = None
     grid: float | None = None
     weight: float = 1.0
-    missing: str | float = "error"
+    missing: Literal["error", "ignore"] | float = "error"
     license: str = ""
     attribution: str = ""
-
-    def __post_init__(self) -> None:
-        if isinstance(self.missing, str) and self.missing not in ("error", "ignore"):
-            raise ConfigError(f"sources.missing: got {self.missing!r}, expected 'error', 'ignore' or a number")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,7 @@ import tomllib  # type: ignore[import-not-found,unused-ignore]  # while mypy che
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from atmoloss.errors import ConfigError
 
@@ -85,16 +85,15 @@ def build_dataclass(kind: type[_T], values: Mapping[str, Any], prefix: str = "")
 def _convert(key: str, hint: Any, value: Any) -> Any:
     """Return a plain value as the type of its key."""
     if get_origin(hint) in (Union, types.UnionType):
-        # None, or the first kind that fits; else the error of the first.
-        kinds = [kind for kind in get_args(hint) if kind is not types.NoneType]
-        if value is None and len(kinds) < len(get_args(hint)):
+        if value is None and types.NoneType in get_args(hint):
             return None
-        fitting = [kind for kind in kinds if isinstance(value, _KINDS[kind][1]) and not isinstance(value, bool)]
-        return _convert(key, (fitting or kinds)[0], value)
+        fitting = [kind for kind in get_args(hint) if _fits(kind, value)]
+        if not fitting:
+            raise ConfigError(f"{key}: got {value!r}, expected {_described_type(hint)}")
+        return value if get_origin(fitting[0]) is Literal else fitting[0](value)
     if hint in _KINDS:
-        expected, accepted = _KINDS[hint]
-        if not isinstance(value, accepted) or (isinstance(value, bool) and hint is not bool):
-            raise ConfigError(f"{key}: got {value!r}, expected {expected}")
+        if not _fits(hint, value):
+            raise ConfigError(f"{key}: got {value!r}, expected {_described_type(hint)}")
         return hint(value)
     if get_origin(hint) is tuple:
         item, length = get_args(hint)[0], len(get_args(hint))
@@ -120,6 +119,13 @@ def check_lowest(config: Any, **lowest: float) -> None:
     for key, low in lowest.items():
         if getattr(config, key) < low:
             raise ConfigError(f"{key}: got {getattr(config, key)}, expected at least {low}")
+
+
+def _fits(kind: Any, value: Any) -> bool:
+    """Say whether a value is of a plain type, or one of a ``Literal``; true and false are no numbers."""
+    if get_origin(kind) is Literal:
+        return value in get_args(kind)
+    return kind in _KINDS and isinstance(value, _KINDS[kind][1]) and (kind is bool or not isinstance(value, bool))
 
 
 def _is_dataclass(hint: Any) -> bool:
@@ -188,7 +194,9 @@ def _described_type(hint: Any) -> str:
         if Ellipsis not in arguments:
             return f"a list of {len(arguments)} values"
         return f"a list of {inner.removeprefix('a ')}s"
-    if arguments and get_origin(hint) in (Union, types.UnionType):
+    if get_origin(hint) is Literal:
+        return ", ".join(map(repr, arguments))
+    if get_origin(hint) in (Union, types.UnionType):
         return " or ".join(_described_type(a) for a in arguments if a is not types.NoneType)
     return "a table"
 
