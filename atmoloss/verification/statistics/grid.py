@@ -192,7 +192,7 @@ class Field:
         self, values: np.ndarray, axes: Mapping[str, Any], *, units: str, long_name: str, **attrs: Any
     ) -> xr.DataArray:
         """Return values (T, …), whose further ``axes`` are name → coordinate or (coordinate, attributes)."""
-        coords = {n: (n, *axis) if isinstance(axis, tuple) else (n, axis) for n, axis in axes.items()}
+        coords: dict[str, Any] = {n: (n, *axis) if isinstance(axis, tuple) else (n, axis) for n, axis in axes.items()}
         if "time" in self.array.coords:
             coords["time"] = self.array["time"]
         out: xr.DataArray = require("xarray", "eval").DataArray(
