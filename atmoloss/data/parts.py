@@ -74,6 +74,12 @@ def find_winds(
     return pairs
 
 
+def present_names(files: Sequence[Sequence[xr.Dataset]]) -> str:
+    """Return what the data hold, for an error message."""
+    names = {str(v) for datasets in files for d in datasets for v in d.data_vars}
+    return "expected one of those present: " + ", ".join(sorted(names))
+
+
 def level_of(wanted: Quantity | None, level: float | None) -> float | None:
     """Return the level or height that a name says, or else the one asked for."""
     return level if wanted is None or wanted.place is None else wanted.place

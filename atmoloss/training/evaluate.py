@@ -16,7 +16,8 @@ import torch
 from atmoloss import weights as weights_folder
 from atmoloss.data import open_fields
 from atmoloss.data.sequences import SequenceDataset, SequenceSpec
-from atmoloss.data.sources import FieldSource, in_periods, parse_periods, source_from_dataset
+from atmoloss.data.sources import FieldSource, source_from_dataset
+from atmoloss.data.splits import in_periods, parse_periods
 from atmoloss.errors import DataError
 from atmoloss.extractor import Extractor, load_extractor
 from atmoloss.heads import PretextModel

@@ -19,7 +19,8 @@ from torch.utils.data import DataLoader
 from atmoloss import __version__
 from atmoloss import weights as weights_folder
 from atmoloss.data.sequences import SequenceDataset
-from atmoloss.data.sources import FieldSource, describe_channels, open_source, split_by_date
+from atmoloss.data.sources import FieldSource, describe_channels, open_source
+from atmoloss.data.splits import split_by_date
 from atmoloss.errors import ConfigError
 from atmoloss.extractor import load_strictly
 from atmoloss.heads import MetricHead, PretextModel, build_head

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from atmoloss import weights as weights_folder
-from atmoloss.data.sources import FieldSource, split_by_date
+from atmoloss.data.sources import FieldSource
+from atmoloss.data.splits import split_by_date
 from atmoloss.errors import ConfigError
 from atmoloss.extractor import load_extractor
 from atmoloss.heads import PretextModel

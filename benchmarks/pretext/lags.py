@@ -17,7 +17,7 @@ import torch
 from study import RESULTS, SHORT
 
 from atmoloss import load_extractor
-from atmoloss.data.sources import split_by_date
+from atmoloss.data.splits import split_by_date
 from atmoloss.training.baselines import extractor_measure, pixel_measures
 from atmoloss.training.config import read_config
 from atmoloss.training.evaluate import winds_of

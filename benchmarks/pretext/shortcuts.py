@@ -26,7 +26,8 @@ import torch
 from atmoloss import load_extractor
 from atmoloss.data import open_fields
 from atmoloss.data.sequences import smooth_patch
-from atmoloss.data.sources import FieldSource, source_from_dataset, split_by_date
+from atmoloss.data.sources import FieldSource, source_from_dataset
+from atmoloss.data.splits import split_by_date
 from atmoloss.training.baselines import extractor_measure, squared_distances
 from atmoloss.training.config import read_config
 from atmoloss.training.lag_2afc import Kept, Measure, PatchFields, iterate_patches, tally_anchors

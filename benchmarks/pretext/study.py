@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from atmoloss.data.sources import FieldSource, split_by_date
+from atmoloss.data.sources import FieldSource
+from atmoloss.data.splits import split_by_date
 from atmoloss.training.config import TrainConfig, make_config, read_config
 from atmoloss.training.evaluate import lag_2afc
 from atmoloss.training.export import build_extractor

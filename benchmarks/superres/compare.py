@@ -36,7 +36,8 @@ from srgan.store import StoredGenerator, load_generator  # noqa: E402
 from srgan.train import run  # noqa: E402
 
 from atmoloss.data.quantities import quantity  # noqa: E402
-from atmoloss.data.sources import FieldSource, split_by_date  # noqa: E402
+from atmoloss.data.sources import FieldSource  # noqa: E402
+from atmoloss.data.splits import split_by_date  # noqa: E402
 from atmoloss.evaluation import evaluate_fields  # noqa: E402
 from atmoloss.training.loop import open_sources  # noqa: E402
 from atmoloss.weights import write_atomically  # noqa: E402

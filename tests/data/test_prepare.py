@@ -17,7 +17,8 @@ from atmoloss.data import open_fields
 from atmoloss.data.plan import PrepareOptions
 from atmoloss.data.prepare import prepare
 from atmoloss.data.sequences import SequenceDataset, SequenceSpec
-from atmoloss.data.sources import open_source, source_from_dataset, split_by_date
+from atmoloss.data.sources import open_source, source_from_dataset
+from atmoloss.data.splits import split_by_date
 from atmoloss.data.store import PROGRESS, is_store, read_store
 from atmoloss.errors import DataError, MissingDependencyError
 from atmoloss.normalization import LogNormalization

@@ -19,7 +19,8 @@ from atmoloss.data.sequences import (
     turn_patch,
     valid_anchors,
 )
-from atmoloss.data.sources import FieldSource, parse_periods, split_by_date
+from atmoloss.data.sources import FieldSource
+from atmoloss.data.splits import parse_periods, split_by_date
 from atmoloss.errors import DataError
 
 CHANNELS = ("divergence", "vorticity")
