@@ -1,4 +1,27 @@
-"""Open netCDF, Zarr, GRIB and spherical-harmonic data in one layout."""
+"""Open netCDF, Zarr, GRIB and spherical-harmonic data in one layout.
+
+Variables are recognised by their usual names in any spelling, with or without a height or a level
+(``atmoloss.data.quantities``), or by CF standard name, which must not contradict. ``u`` also stands for ``u10``,
+``u850`` … where ``level`` says so or a file holds no other; the same holds for ``t`` and ``t2m``.
+Divergence and vorticity are read where stored, from spherical harmonics too, and otherwise derived
+from the winds of the same level (attribute ``derived_from``), by finite differences on regular
+latitude–longitude grids, through spherical harmonics on global Gaussian ones.
+
+Time is the valid time. Forecast dimensions (reference time, step) are stacked into it, and ``run``
+numbers the forecast run of each time, by reference time: pairs must stay inside one run. Runs are
+told apart only where they overlap, i.e. where a valid time occurs twice or the times of several runs
+interleave. Everything else, such as analyses, one run, or the shortest forecast step of each time,
+is a plain series with ``run`` 0. Times are sorted by run, then time. Where the data say when a forecast
+started, ``init_time`` and ``lead_time`` stand beside ``run``.
+
+Several files are put together along time, whatever each calls its axes and whichever way these run. A time
+that they hold twice is taken once if its fields are equal, and refused if not. Of ERA5 and ERA5T
+(``expver`` 1 and 5) the former counts wherever it has values.
+
+Differences of times are exact in every calendar. Of another calendar than the real one (noleap, 360_day,
+julian …), ``time`` is counted from 1970-01-01 in that calendar (attribute ``source_calendar``), and the
+coordinate ``date`` has the dates that the calendar itself writes.
+"""
 
 from __future__ import annotations
 
@@ -35,35 +58,15 @@ def open_fields(
 ) -> xr.Dataset:
     """Open fields of any common file in the layout that the rest of the package reads.
 
-    Variables are recognised by their usual names in any spelling, with or without a height or a level
-    (``atmoloss.data.quantities``), or by CF standard name, which must not contradict. ``u`` also stands for ``u10``,
-    ``u850`` … where ``level`` says so or a file holds no other; the same holds for ``t`` and ``t2m``.
-    Divergence and vorticity are read where stored, from spherical harmonics too, and otherwise derived
-    from the winds of the same level (attribute ``derived_from``), by finite differences on regular
-    latitude–longitude grids, through spherical harmonics on global Gaussian ones.
-
-    Time is the valid time. Forecast dimensions (reference time, step) are stacked into it, and ``run``
-    numbers the forecast run of each time, by reference time: pairs must stay inside one run. Runs are
-    told apart only where they overlap, i.e. where a valid time occurs twice or the times of several runs
-    interleave. Everything else, such as analyses, one run, or the shortest forecast step of each time,
-    is a plain series with ``run`` 0. Times are sorted by run, then time. Where the data say when a forecast
-    started, ``init_time`` and ``lead_time`` stand beside ``run``.
-
-    Several files are put together along time, whatever each calls its axes and whichever way these run. A time
-    that they hold twice is taken once if its fields are equal, and refused if not. Of ERA5 and ERA5T
-    (``expver`` 1 and 5) the former counts wherever it has values.
-
-    Differences of times are exact in every calendar. Of another calendar than the real one (noleap, 360_day,
-    julian …), ``time`` is counted from 1970-01-01 in that calendar (attribute ``source_calendar``), and the
-    coordinate ``date`` has the dates that the calendar itself writes.
+    Variables are recognised by their usual names or by CF standard name, divergence and vorticity are derived from
+    winds where they are absent, and several files are put together along time: :mod:`atmoloss.data.reading` says how.
 
     Up to 1 GiB a variable is read into memory; larger ones, or data already in dask chunks, stay lazy.
     Counting missing values reads lazy data once, ``missing="ignore"`` avoids it.
 
     Args:
-        path_or_url: netCDF, Zarr (v2, v3; folder or fsspec URL such as ``s3://``) or GRIB (extra
-            ``grib``), told by content, whatever the name; a list, glob, folder or zip archive of such
-            files; or an opened dataset, e.g. after a selection.
+        path_or_url: netCDF, Zarr (folder or fsspec URL such as ``s3://``) or GRIB (extra ``grib``), told by content;
+            a list, glob, folder or zip archive of such files; or an opened dataset, e.g. after a selection.
         variables: names asked for, and the names returned; any usual name, or one of the file's own.
         level: hPa for pressure (whatever the file's unit), else the level's number, σ or metres.
             ``None`` takes the only level.
@@ -85,12 +88,7 @@ def open_fields(
             is absent, ambiguous or unknown, files that do not fit together, an ensemble, or missing values.
         MissingDependencyError: a library of the extra ``data`` or ``grib`` is not installed.
     """
-    names = (variables,) if isinstance(variables, str) else tuple(variables)
-    if not names or not all(isinstance(name, str) for name in names):
-        raise DataError(f"variables: got {variables!r}, expected at least one name")
-    number = isinstance(missing, (int, float)) and not isinstance(missing, bool) and np.isfinite(missing)
-    if not number and missing not in ("error", "ignore"):
-        raise DataError(f"missing: got {missing!r}, expected 'error', 'ignore' or a finite fill value")
+    names = _checked_names(variables, missing)
     files = open_datasets(path_or_url, storage_options, engine, group)
     opened = not isinstance(path_or_url, require("xarray", "data").Dataset)
     lazy = False
@@ -103,6 +101,17 @@ def open_fields(
     if opened and lazy:
         out.set_close(partial(close, files))  # no function of this place, which would not pickle
     return out
+
+
+def _checked_names(variables: Any, missing: Any) -> tuple[str, ...]:
+    """Return the names asked for; refuse those, or a treatment of missing values, that are none."""
+    names = (variables,) if isinstance(variables, str) else tuple(variables)
+    if not names or not all(isinstance(name, str) for name in names):
+        raise DataError(f"variables: got {variables!r}, expected at least one name")
+    number = isinstance(missing, (int, float)) and not isinstance(missing, bool) and np.isfinite(missing)
+    if not number and missing not in ("error", "ignore"):
+        raise DataError(f"missing: got {missing!r}, expected 'error', 'ignore' or a finite fill value")
+    return names
 
 
 def read_fields(
