@@ -35,7 +35,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Evaluate weights on each file."""
     from atmoloss import weights
     from atmoloss.data import open_fields
-    from atmoloss.data.sources import in_periods, parse_periods, source_from_dataset
+    from atmoloss.data.sources import source_from_dataset
+    from atmoloss.data.splits import in_periods, parse_periods
     from atmoloss.extractor import load_extractor
     from atmoloss.lag_2afc.evaluate import evaluate_source, format_entry, open_winds
     from atmoloss.training.weights_folder import load_pretext

@@ -210,16 +210,16 @@ def levels(field: xr.DataArray) -> tuple[np.ndarray, str] | None:
 
 def has_level(field: xr.DataArray, level: float) -> bool:
     """Say whether a field has a level of that value (hPa for pressure)."""
-    found = levels(field)
-    return found is not None and bool(np.isclose(found[0], level, rtol=1e-4).any())
+    axis = levels(field)
+    return axis is not None and bool(np.isclose(axis[0], level, rtol=1e-4).any())
 
 
 def describe_levels(field: xr.DataArray) -> str:
     """Return the levels of a field for an error message."""
-    found = levels(field)
-    if found is None:
+    axis = levels(field)
+    if axis is None:
         return "none"
-    return ", ".join(f"{value:g}" for value in found[0]) + f" {found[1]}".rstrip()
+    return ", ".join(f"{value:g}" for value in axis[0]) + f" {axis[1]}".rstrip()
 
 
 def select(field: xr.DataArray, level: float | None) -> xr.DataArray:
@@ -238,10 +238,10 @@ def select(field: xr.DataArray, level: float | None) -> xr.DataArray:
         field = field.isel({dim: 0}, drop=True)
     name = coordinate(field, "level")
     for dim in [] if name is None else _dims(field, name):
-        found = levels(field)
+        axis = levels(field)
         if level is None and field.sizes[dim] > 1:
             raise DataError(f"level: got None for {field.name!r}, expected one of: {describe_levels(field)}")
-        index = 0 if level is None or found is None else int(np.abs(found[0] - level).argmin())
+        index = 0 if level is None or axis is None else int(np.abs(axis[0] - level).argmin())
         field = field.isel({dim: index}, drop=True)
     return field
 

@@ -61,10 +61,10 @@ def paths_of(source: Any) -> list[str]:
     if is_remote(text):
         return [text]
     if not os.path.exists(text):
-        found = sorted(glob.glob(text)) if any(c in text for c in "*?[") else []
-        if not found:
+        matches = sorted(glob.glob(text)) if any(c in text for c in "*?[") else []
+        if not matches:
             raise DataError(f"path_or_url: got {text!r}, expected a file or folder that exists, or a URL")
-        return paths_of(found)
+        return paths_of(matches)
     if os.path.isdir(text):
         return [text] if _is_zarr(text) else _inside(text)
     if _kind(_head(text)) != "zip":

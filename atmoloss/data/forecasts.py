@@ -97,5 +97,5 @@ def matching(a: xr.Dataset, b: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
     many, one = times if several[0] else times[::-1]
     order = np.argsort(one)
     place = order[np.minimum(np.searchsorted(one, many, sorter=order), one.size - 1)]
-    of_many = np.flatnonzero(one[place] == many)
-    return (of_many, place[of_many]) if several[0] else (place[of_many], of_many)
+    matched = np.flatnonzero(one[place] == many)
+    return (matched, place[matched]) if several[0] else (place[matched], matched)

@@ -121,10 +121,17 @@ def _engine(kind: str) -> str:
 
 
 def _check_zarr(path: str) -> None:
-    """Refuse the v3 format beside zarr-python 2, whose own words for it are that there is no such group."""
-    version = require("zarr", "data").__version__
-    if version.startswith("2.") and os.path.exists(os.path.join(path, "zarr.json")):
-        raise DataError(f"path_or_url: {path} is Zarr v3, which zarr {version} does not read; pip install 'zarr>=3'")
+    """Refuse what zarr-python 2 does not do, in clearer words than its own or xarray's."""
+    zarr, xarray = require("zarr", "data").__version__, require("xarray", "data").__version__
+    if not zarr.startswith("2."):
+        return
+    if os.path.exists(os.path.join(path, "zarr.json")):
+        raise DataError(f"path_or_url: {path} is Zarr v3, which zarr {zarr} does not read; pip install 'zarr>=3'")
+    if [int(part) for part in xarray.split(".")[:2]] >= [2026, 9]:
+        raise MissingDependencyError(
+            f"xarray: got version {xarray}, which reads no Zarr with zarr {zarr}; pip install 'xarray<2026.9' beside "
+            "it, or 'zarr>=3'"
+        )
 
 
 def _refuse_without_variables(path: str, engine: str) -> None:

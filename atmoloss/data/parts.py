@@ -32,14 +32,14 @@ def find_parts(files: Sequence[Sequence[xr.Dataset]], name: str, level: float | 
     parts, without = [], None
     for datasets in files:
         try:
-            found = variables.find_variable(datasets, name, level)
+            variable = variables.find_variable(datasets, name, level)
         except DataError as error:
             # Of files for a level each, those of the others do not count.
             if level is None or len(files) == 1 or not variables.has_any(datasets, name):
                 raise
-            found, without = None, error
-        if found is not None:
-            parts.append(found)
+            variable, without = None, error
+        if variable is not None:
+            parts.append(variable)
     if not parts and without is not None:
         raise without
     _check_alike(parts, name, level)
@@ -72,6 +72,12 @@ def find_winds(
             _check_alike(parts, component, None)
         pairs[f"{u[0].name}, {v[0].name}"] = (u, v)
     return pairs
+
+
+def present_names(files: Sequence[Sequence[xr.Dataset]]) -> str:
+    """Return what the data hold, for an error message."""
+    names = {str(v) for datasets in files for d in datasets for v in d.data_vars}
+    return "expected one of those present: " + ", ".join(sorted(names))
 
 
 def level_of(wanted: Quantity | None, level: float | None) -> float | None:
@@ -164,8 +170,8 @@ def _both_versions(field: xr.DataArray) -> xr.DataArray:
     """Order the dimension ``expver`` of ERA5 that ends in ERA5T: final before preliminary."""
     numbers = experiments(field["expver"].values) if "expver" in field.coords else np.zeros(0, np.int64)
     if not set(numbers.tolist()) <= {1, 5} or not numbers.size:
-        found = field["expver"].values.tolist() if numbers.size else "no numbers"
-        raise DataError(f"expver: got {found} in {field.name!r}, expected 1 (ERA5) and 5 (ERA5T)")
+        present = field["expver"].values.tolist() if numbers.size else "no numbers"
+        raise DataError(f"expver: got {present} in {field.name!r}, expected 1 (ERA5) and 5 (ERA5T)")
     ordered: xr.DataArray = field.isel(expver=as_slice(np.argsort(numbers)))
     return ordered
 

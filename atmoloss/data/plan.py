@@ -14,8 +14,10 @@ import numpy as np
 from atmoloss.data.calendars import STANDARD, calendar_of, dates
 from atmoloss.data.opening import open_datasets
 from atmoloss.data.parts import find_parts
-from atmoloss.data.reading import Keep, read_fields
-from atmoloss.data.sources import attributes_of, in_periods, parse_periods
+from atmoloss.data.reading import read_fields
+from atmoloss.data.series import Keep
+from atmoloss.data.sources import attributes_of
+from atmoloss.data.splits import in_periods, parse_periods
 from atmoloss.data.store import FORMAT
 from atmoloss.data.stored_fields import Sharding, choose_sharding
 from atmoloss.errors import DataError

@@ -158,13 +158,13 @@ def parse(name: str, bare: str = "") -> tuple[str, Place | None] | None:
     plain = re.sub(r"[-:.\s]+", "_", name.strip().lower()).removeprefix("var_")
     plain = _AT_HEIGHT.get(plain, plain)
     for key, pattern in _PATTERNS.items():
-        found = pattern.fullmatch(plain)
-        if found is None:
+        match = pattern.fullmatch(plain)
+        if match is None:
             continue
-        sides = [side for side in ("before", "after") if found[side] is not None]
+        sides = [side for side in ("before", "after") if match[side] is not None]
         if not sides:
             return key, None
-        place = _place(found[sides[0]], found[f"{sides[0]}_unit"] or bare, sides[0] == "before", _BASE[key])
+        place = _place(match[sides[0]], match[f"{sides[0]}_unit"] or bare, sides[0] == "before", _BASE[key])
         return None if place is None or len(sides) > 1 else (key, place)
     return None
 
@@ -188,8 +188,8 @@ def quantity(name: str) -> Quantity | None:
 
     Names of the same quantity at the same place return the same object.
     """
-    found = parse(name)
-    return None if found is None else at(*found)
+    parsed = parse(name)
+    return None if parsed is None else at(*parsed)
 
 
 @functools.cache

@@ -189,8 +189,8 @@ def grid_axes(lmax: int, spacing: float | None = None) -> tuple[np.ndarray, np.n
 
 def is_packed(dataset: xr.Dataset) -> bool:
     """Say whether a dataset holds packed coefficients (``vor_re``, ``vor_im``, ``l``, ``m`` …)."""
-    found = any(f"{p}_re" in dataset and f"{p}_im" in dataset for p in _PACKED.values())
-    return found and "l" in dataset and "m" in dataset
+    packed = any(f"{p}_re" in dataset and f"{p}_im" in dataset for p in _PACKED.values())
+    return packed and "l" in dataset and "m" in dataset
 
 
 def unpack(dataset: xr.Dataset) -> list[xr.Dataset]:

@@ -85,13 +85,13 @@ def _check_beside_winds(
 
 def winds_by_place(datasets: Sequence[xr.Dataset], component: str) -> dict[Place | None, list[xr.DataArray]]:
     """Return the winds ``u`` or ``v`` of a file by the place that their names or coordinates say."""
-    found: dict[Place | None, list[xr.DataArray]] = {}
+    winds: dict[Place | None, list[xr.DataArray]] = {}
     for group in _candidates(datasets, VARIABLES[component]):
-        known = set(found)  # by name; what has a standard name alone only stands in where nothing is
+        known = set(winds)  # by name; what has a standard name alone only stands in where nothing is
         for field, place in group:
             if (place := place or _height_of(field)) not in known:
-                found.setdefault(place, []).append(field)
-    return found
+                winds.setdefault(place, []).append(field)
+    return winds
 
 
 def _agrees(field: xr.DataArray, wanted: Quantity) -> bool:
@@ -109,10 +109,10 @@ def _candidates(datasets: Sequence[xr.Dataset], wanted: Quantity) -> list[list[C
     for field in (data[v] for data in datasets for v in data.data_vars):
         if not _agrees(field, wanted):
             continue
-        found = _parse_names(field)
-        if found is not None:
-            if VARIABLES[found[0]].names == wanted.names:
-                named.append((field, found[1]))
+        parsed = _parse_names(field)
+        if parsed is not None:
+            if VARIABLES[parsed[0]].names == wanted.names:
+                named.append((field, parsed[1]))
         # A daily maximum has the standard name of what it is the maximum of.
         elif field.attrs.get("standard_name") in wanted.standard_names and not re.search(
             "max|min", str(field.attrs.get("cell_methods", ""))
@@ -133,28 +133,28 @@ def _at_level(group: Sequence[Candidate], wanted: Quantity | None, level: float 
 
 
 def _axis_has(field: xr.DataArray, place: Place) -> bool:
-    found = levels(field)
-    return found is not None and found[1] in _AXIS_UNITS[place[1]] and has_level(field, place[0])
+    axis = levels(field)
+    return axis is not None and axis[1] in _AXIS_UNITS[place[1]] and has_level(field, place[0])
 
 
 def _height_of(field: xr.DataArray) -> Place | None:
     """Return the one height that a field's coordinates say."""
-    found = levels(field)
-    return (float(found[0][0]), "m") if found is not None and found[1] == "m" and found[0].size == 1 else None
+    axis = levels(field)
+    return (float(axis[0][0]), "m") if axis is not None and axis[1] == "m" and axis[0].size == 1 else None
 
 
 def _parse_names(field: xr.DataArray) -> tuple[str, Place | None] | None:
     """Parse the names that a variable goes by; attributes say the unit of a number without one, where they do."""
     keys = ("GRIB_shortName", "short_name")
     for name in (str(field.name), *(str(field.attrs[k]) for k in keys if k in field.attrs)):
-        bare, number, found = "", re.search(r"\d+", name), levels(field)
+        bare, number, axis = "", re.search(r"\d+", name), levels(field)
         if number is not None:
             text = str(field.attrs.get("long_name", "")).lower()
             said = re.search(rf"(?<!\d){number.group()}[ -]?(m|met\w*|hpa|mb|mbar|mil\w*)\b", text)
             if said is not None:
                 bare = "m" if re.match("m$|met", said.group(1)) else "hpa"
             # Not a pressure: the 100 hPa that a selection leaves as a scalar would turn u100 into a wind up there.
-            elif found is not None and found[1] == "m" and found[0].size == 1 and found[0][0] == float(number.group()):
+            elif axis is not None and axis[1] == "m" and axis[0].size == 1 and axis[0][0] == float(number.group()):
                 bare = "m"
         parsed = parse(name, bare)
         if parsed is not None:

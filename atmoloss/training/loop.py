@@ -12,7 +12,8 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from atmoloss.data.sources import FieldSource, describe_channels, open_source, split_by_date
+from atmoloss.data.sources import FieldSource, describe_channels, open_source
+from atmoloss.data.splits import split_by_date
 from atmoloss.errors import ConfigError
 from atmoloss.training import checkpoint as runs
 from atmoloss.training.config import RunConfig

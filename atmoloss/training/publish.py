@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from atmoloss import weights as weights_folder
-from atmoloss.data.sources import FieldSource, split_by_date
+from atmoloss.data.sources import FieldSource
+from atmoloss.data.splits import split_by_date
 from atmoloss.extractor import load_extractor
 from atmoloss.files import write_atomically
 from atmoloss.lag_2afc.evaluate import evaluate_source, open_winds

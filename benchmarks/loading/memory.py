@@ -29,7 +29,8 @@ from atmoloss.data.calendars import STANDARD
 from atmoloss.data.plan import Plan, PrepareOptions
 from atmoloss.data.prepare import start
 from atmoloss.data.sequences import SequenceDataset
-from atmoloss.data.sources import open_source, split_by_date
+from atmoloss.data.sources import open_source
+from atmoloss.data.splits import split_by_date
 from atmoloss.data.store import PROGRESS
 from atmoloss.data.store_writer import create_group, write_shard
 from atmoloss.data.stored_fields import choose_sharding

@@ -26,7 +26,8 @@ from study import RESULTS, SHORT, by_source, config_of, read_results, values_of
 from torch import Tensor, nn
 
 from atmoloss.data.sequences import SequenceDataset, read_patch
-from atmoloss.data.sources import FieldSource, split_by_date
+from atmoloss.data.sources import FieldSource
+from atmoloss.data.splits import split_by_date
 from atmoloss.extractor import Extractor
 from atmoloss.files import write_atomically
 from atmoloss.lag_2afc.baselines import (

@@ -17,7 +17,7 @@ import torch
 from study import RESULTS, SHORT
 
 from atmoloss import load_extractor
-from atmoloss.data.sources import split_by_date
+from atmoloss.data.splits import split_by_date
 from atmoloss.files import write_atomically
 from atmoloss.lag_2afc.baselines import extractor_measure, pixel_measures
 from atmoloss.lag_2afc.triples import Measure, iterate_patches, patch_size, tally_anchors

@@ -31,7 +31,8 @@ from torch import Tensor, nn
 from atmoloss import AtmoDistLoss, load_extractor
 from atmoloss.data import open_fields
 from atmoloss.data.sequences import read_patch
-from atmoloss.data.sources import FieldSource, in_periods, parse_periods, source_from_dataset
+from atmoloss.data.sources import FieldSource, source_from_dataset
+from atmoloss.data.splits import in_periods, parse_periods
 from atmoloss.files import write_atomically
 
 PATCH, FACTOR = 64, 4

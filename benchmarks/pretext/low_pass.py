@@ -19,7 +19,8 @@ from lags import BASELINE
 from study import RESULTS, SHORT, by_source
 
 from atmoloss.data.sequences import read_patch
-from atmoloss.data.sources import FieldSource, split_by_date
+from atmoloss.data.sources import FieldSource
+from atmoloss.data.splits import split_by_date
 from atmoloss.extractor import Extractor
 from atmoloss.files import write_atomically
 from atmoloss.heads import PretextModel

@@ -26,7 +26,8 @@ from scipy.ndimage import gaussian_filter
 
 from atmoloss import load_extractor
 from atmoloss.data import open_fields
-from atmoloss.data.sources import FieldSource, source_from_dataset, split_by_date
+from atmoloss.data.sources import FieldSource, source_from_dataset
+from atmoloss.data.splits import split_by_date
 from atmoloss.files import write_atomically
 from atmoloss.lag_2afc.baselines import extractor_measure, squared_distances
 from atmoloss.lag_2afc.triples import Kept, Measure, PatchFields, iterate_patches, patch_size, tally_anchors

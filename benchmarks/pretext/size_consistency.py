@@ -22,7 +22,8 @@ from torch import Tensor
 
 from atmoloss import AtmoDistLoss, load_extractor
 from atmoloss.data import open_fields
-from atmoloss.data.sources import in_periods, parse_periods, source_from_dataset
+from atmoloss.data.sources import source_from_dataset
+from atmoloss.data.splits import in_periods, parse_periods
 from atmoloss.files import write_atomically
 from atmoloss.functional import content_distance, mix
 

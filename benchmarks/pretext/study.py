@@ -23,7 +23,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from atmoloss.data.sources import FieldSource, split_by_date
+from atmoloss.data.sources import FieldSource
+from atmoloss.data.splits import split_by_date
 from atmoloss.files import write_atomically
 from atmoloss.lag_2afc.evaluate import lag_2afc
 from atmoloss.lag_2afc.triples import patch_size

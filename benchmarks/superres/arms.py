@@ -18,7 +18,8 @@ from srgan.infer import fields_of  # noqa: E402
 from srgan.store import StoredGenerator  # noqa: E402
 
 from atmoloss.data.quantities import quantity  # noqa: E402
-from atmoloss.data.sources import FieldSource, split_by_date  # noqa: E402
+from atmoloss.data.sources import FieldSource  # noqa: E402
+from atmoloss.data.splits import split_by_date  # noqa: E402
 
 RESULTS = HERE / "results"
 ARMS = tomllib.loads((HERE / "arms.toml").read_text(encoding="utf-8"))

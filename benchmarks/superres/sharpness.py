@@ -25,7 +25,7 @@ from srgan.content import make_content, make_normalization
 from srgan.data import PatchDataset
 from torch import Tensor
 
-from atmoloss.data.sources import split_by_date
+from atmoloss.data.splits import split_by_date
 from atmoloss.files import write_atomically
 from atmoloss.training.loop import open_sources
 

@@ -26,7 +26,8 @@ from torch import Tensor
 
 from atmoloss import AtmoDistLoss
 from atmoloss.data.sequences import read_patch
-from atmoloss.data.sources import FieldSource, split_by_date
+from atmoloss.data.sources import FieldSource
+from atmoloss.data.splits import split_by_date
 from atmoloss.errors import AtmolossError, ConfigError, DataError
 from atmoloss.files import write_atomically
 from atmoloss.lag_2afc.triples import tiles

@@ -24,7 +24,8 @@ from torch import Tensor
 
 from atmoloss._version import __version__
 from atmoloss.data.quantities import quantity
-from atmoloss.data.sources import FieldSource, in_periods, open_source, parse_periods
+from atmoloss.data.sources import FieldSource, open_source
+from atmoloss.data.splits import in_periods, parse_periods
 from atmoloss.errors import AtmolossError, DataError, require
 from atmoloss.sphere import is_periodic
 

@@ -9,7 +9,8 @@ from atmoloss.data.plan import PrepareOptions
 from atmoloss.data.prepare import prepare
 from atmoloss.data.sequence_spec import SequenceSpec
 from atmoloss.data.sequences import PartnerIndex
-from atmoloss.data.sources import in_periods, open_source, parse_periods, source_from_dataset, split_by_date
+from atmoloss.data.sources import open_source, source_from_dataset
+from atmoloss.data.splits import in_periods, parse_periods, split_by_date
 from atmoloss.errors import DataError
 from tests.data.test_reading import assert_same, winds
 

@@ -225,7 +225,7 @@ def test_dimension_expver_is_merged(tmp_path, monkeypatch):
     stacked = xr.concat([preliminary, final], xr.Variable("expver", [5, 1]))
     assert_same(open_fields(stacked, "u10"), open_fields(data, "u10"))
     path = write(stacked, tmp_path / "e.nc")
-    monkeypatch.setattr("atmoloss.data.reading._EAGER_BYTES", 1000)
+    monkeypatch.setattr("atmoloss.data.series._EAGER_BYTES", 1000)
     lazy = open_fields(path, "u10", missing="ignore")
     assert lazy["u10"].chunks is not None
     assert_same(lazy, open_fields(data, "u10"))
@@ -296,7 +296,7 @@ def test_pickles(several, lazy, monkeypatch):
     source, names = several
     want = open_fields(source, names).load()
     if lazy:
-        monkeypatch.setattr("atmoloss.data.reading._EAGER_BYTES", 100)
+        monkeypatch.setattr("atmoloss.data.series._EAGER_BYTES", 100)
     fields = open_fields(source, names, missing="ignore")
     assert (fields["time"].size, fields[names[0]].chunks is not None) == (4, lazy)
     copy = pickle.loads(pickle.dumps(fields))
@@ -310,7 +310,7 @@ def test_workers_of_a_data_loader(tmp_path, monkeypatch, method):
     data = winds(4)
     paths = [write(data.isel(time=slice(i, i + 2)), tmp_path / f"{i}.nc") for i in (0, 2)]
     want = np.stack([data[name].values for name in data.data_vars], 1)
-    monkeypatch.setattr("atmoloss.data.reading._EAGER_BYTES", 100)
+    monkeypatch.setattr("atmoloss.data.series._EAGER_BYTES", 100)
     fields = open_fields(paths, ("u10", "v10"))
     assert fields["u10"].chunks is not None
     fields["u10"].values  # noqa: B018  (starts dask's threads, of which a forked process has none)

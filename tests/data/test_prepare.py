@@ -18,7 +18,8 @@ from atmoloss.data.plan import PrepareOptions
 from atmoloss.data.prepare import prepare
 from atmoloss.data.sequence_spec import SequenceSpec
 from atmoloss.data.sequences import SequenceDataset
-from atmoloss.data.sources import open_source, source_from_dataset, split_by_date
+from atmoloss.data.sources import open_source, source_from_dataset
+from atmoloss.data.splits import split_by_date
 from atmoloss.data.store import PROGRESS, is_store, read_store
 from atmoloss.errors import DataError, MissingDependencyError
 from atmoloss.normalization import LogNormalization

@@ -180,6 +180,16 @@ def test_the_v3_format_beside_zarr_2(tmp_path, monkeypatch, one_sentence):
     one_sentence(error.value, str(tmp_path), "2.18.7", "zarr>=3")
 
 
+def test_zarr_2_beside_an_xarray_that_has_dropped_it(tmp_path, monkeypatch, one_sentence):
+    zarr = pytest.importorskip("zarr")
+    (tmp_path / ".zgroup").write_text('{"zarr_format": 2}')
+    monkeypatch.setattr(zarr, "__version__", "2.18.7")
+    monkeypatch.setattr(xr, "__version__", "2026.9.0")
+    with pytest.raises(MissingDependencyError, match="xarray: got version 2026") as error:
+        open_fields(tmp_path)
+    one_sentence(error.value, "2.18.7", "xarray<2026.9")
+
+
 def test_several_files(tmp_path):
     pytest.importorskip("dask")
     data = winds(4)
@@ -196,8 +206,8 @@ def test_large_variables_stay_lazy(tmp_path, monkeypatch):
     pytest.importorskip("dask")
     data = winds(5)
     data.to_netcdf(tmp_path / "w.nc", engine="h5netcdf")
-    monkeypatch.setattr("atmoloss.data.reading._EAGER_BYTES", 1000)
-    monkeypatch.setattr("atmoloss.data.reading._BLOCK_BYTES", 8 * 19 * 36 * 2)
+    monkeypatch.setattr("atmoloss.data.series._EAGER_BYTES", 1000)
+    monkeypatch.setattr("atmoloss.data.series.BLOCK_BYTES", 8 * 19 * 36 * 2)
     lazy = open_fields(tmp_path / "w.nc", missing="ignore")
     assert lazy["divergence"].chunks[0] == (2, 2, 1)
     assert_same(lazy, open_fields(data))

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from atmoloss.data.sequence_spec import SequenceSpec
 from atmoloss.data.sequences import PartnerIndex, SequenceDataset, mirror_sign, read_patch, valid_anchors
-from atmoloss.data.sources import FieldSource, parse_periods, split_by_date
+from atmoloss.data.sources import FieldSource
+from atmoloss.data.splits import parse_periods, split_by_date
 from atmoloss.errors import DataError
 
 CHANNELS = ("divergence", "vorticity")

@@ -15,7 +15,7 @@ from srgan.data import PatchDataset
 from srgan.measures import l1, mse
 from srgan.store import load_generator
 
-from atmoloss.data.sources import split_by_date
+from atmoloss.data.splits import split_by_date
 from atmoloss.errors import ConfigError, InputError, WeightsError
 from atmoloss.normalization import LogNormalization
 from atmoloss.training import checkpoint as runs

@@ -10,7 +10,8 @@ from srgan.content import CONTENTS, RandomVgg, calibrate, make_content, make_nor
 
 from atmoloss import AtmoDistLoss
 from atmoloss.data import open_fields
-from atmoloss.data.sources import source_from_dataset, split_by_date
+from atmoloss.data.sources import source_from_dataset
+from atmoloss.data.splits import split_by_date
 from atmoloss.errors import ConfigError, DataError, InputError
 from atmoloss.normalization import LogNormalization
 from tests.tolerances import assert_close

@@ -17,7 +17,7 @@ from srgan.measures import mse
 from srgan.store import load_generator
 from srgan.train import main, pair, run
 
-from atmoloss.data.sources import split_by_date
+from atmoloss.data.splits import split_by_date
 from atmoloss.errors import ConfigError, WeightsError
 from atmoloss.normalization import LogNormalization
 from atmoloss.training import checkpoint as runs

@@ -14,7 +14,7 @@ import torch
 
 from atmoloss import AtmoDistLoss, load_extractor
 from atmoloss.cli import main
-from atmoloss.data.sources import split_by_date
+from atmoloss.data.splits import split_by_date
 from atmoloss.errors import ConfigError
 from atmoloss.heads import MetricHead, PretextModel, PublishedHead, build_head
 from atmoloss.lag_2afc.baselines import stage_measures

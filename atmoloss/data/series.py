@@ -1,0 +1,130 @@
+"""One variable from all files of a source, as one series on one grid."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from atmoloss.data.alignment import on_grid_of
+from atmoloss.data.parts import Layout, as_slice, layout_of, lazily
+from atmoloss.data.times import Timeline, join_times
+from atmoloss.errors import DataError, require
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+# Up to here a variable is read into memory (float32), beyond it stays lazy where dask is installed.
+_EAGER_BYTES = 2**30
+BLOCK_BYTES = 2**26
+"""Work on time blocks of about this size: bounds the memory of float64 decoding and of derivatives."""
+
+Keep = Callable[["xr.DataArray"], np.ndarray]
+"""From the coordinate ``time`` of a source, with those along it, to the indices of those to read, ascending."""
+
+
+def regular_series(
+    source: Sequence[xr.DataArray], name: str, level: float | None, grid: float | None, keep: Keep | None = None
+) -> xr.DataArray:
+    """Bring a variable to float32 (time, latitude, longitude) with exactly those axes.
+
+    Args:
+        source: the variable as each of the files has it.
+        name, level, grid: see :func:`atmoloss.data.open_fields`.
+        keep: chooses the times; nothing of the others is read.
+
+    Raises:
+        DataError: see :func:`atmoloss.data.open_fields`.
+    """
+    layouts = [layout_of(part, name, level, grid, BLOCK_BYTES, _EAGER_BYTES // len(source)) for part in source]
+    timeline = join_times([layout.folded for layout in layouts])
+    chosen = np.arange(timeline.time.size) if keep is None else keep(timeline.time)
+    _check_repeats(source, layouts, timeline, chosen)
+    files: np.ndarray = timeline.file[chosen]
+    # In the order of time, so that no more than a concatenation remains where files follow each other.
+    numbers = files[np.sort(np.unique(files, return_index=True)[1])] if files.size else np.zeros(1, np.int64)
+    cells = sum(layouts[i].latitude.size * layouts[i].longitude.size * int((files == i).sum()) for i in numbers)
+    parts: list[xr.DataArray] = []
+    for i in numbers:
+        part = _read(layouts[i], timeline.index[chosen[files == i]], lazy=4 * cells > _EAGER_BYTES)
+        if parts:
+            part = on_grid_of(parts[0], part, (f"{source[0].name} in one file", "in another"))
+        parts.append(part)
+    out: xr.DataArray = parts[0]
+    if len(parts) > 1:
+        out = require("xarray", "data").concat(parts, "time", coords="minimal", compat="override", join="override")
+        order = np.argsort(np.concatenate([np.flatnonzero(files == i) for i in numbers]))
+        out = out if np.array_equal(order, np.arange(order.size)) else out.isel(time=order)
+    out = out.assign_coords(timeline.time[chosen].coords)
+    out.name = source[0].name
+    out.attrs = {k: v for k, v in source[0].attrs.items() if k in ("standard_name", "long_name", "units")}
+    for axis, units in (("latitude", "degrees_north"), ("longitude", "degrees_east")):
+        out[axis].attrs = {"standard_name": axis, "units": units}
+    return out
+
+
+def _read(layout: Layout, index: np.ndarray, *, lazy: bool) -> xr.DataArray:
+    """Return some times of one file, (time, latitude, longitude) with the coordinates of the grid."""
+    field = layout.folded.field.isel(time=as_slice(index))
+    if lazy:
+        field = lazily(field, {"time": layout.block})
+    shape = {"latitude": layout.latitude.size, "longitude": layout.longitude.size}
+    values = blockwise(layout.transform, [field], layout.core, shape, layout.block)
+    out: xr.DataArray = values.assign_coords(latitude=layout.latitude, longitude=layout.longitude)
+    return out
+
+
+def _check_repeats(
+    source: Sequence[xr.DataArray], layouts: Sequence[Layout], timeline: Timeline, chosen: np.ndarray
+) -> None:
+    """Raise ``DataError`` where a time of those chosen occurs twice with different fields."""
+    for place, file, index in timeline.repeats[np.isin(timeline.repeats[:, 0], chosen)]:
+        first, again = (
+            _read(layouts[f], np.array([i]), lazy=False)
+            for f, i in ((timeline.file[place], timeline.index[place]), (file, index))
+        )
+        if first.shape != again.shape or not np.array_equal(first.values, again.values, equal_nan=True):
+            time = timeline.time.values[place]
+            paths = [str(source[f].encoding.get("source", "a file")) for f in (timeline.file[place], file)]
+            where = f", in {paths[0]} and {paths[1]}" if file != timeline.file[place] else ""
+            raise DataError(
+                f"time: {time} occurs more than once in {source[0].name!r}{where}, with different fields; expected "
+                "distinct times, or a coordinate forecast_reference_time that tells the runs apart"
+            )
+
+
+def blockwise(
+    function: Callable[..., np.ndarray],
+    inputs: Sequence[xr.DataArray],
+    core: Sequence[str],
+    sizes: dict[str, int],
+    block: int,
+) -> xr.DataArray:
+    """Apply a function (T, *core) → float32 (T, *sizes) in blocks of time, lazily where inputs are."""
+    xarray = require("xarray", "data")
+    if any(array.chunks for array in inputs):
+        result: xr.DataArray = xarray.apply_ufunc(
+            function,
+            *(array.chunk(dict.fromkeys(core, -1)) for array in inputs),
+            input_core_dims=[list(core)] * len(inputs),
+            output_core_dims=[list(sizes)],
+            exclude_dims=set(core),
+            dask="parallelized",
+            # Not output_dtypes: dask would cast a complex sample and warn.
+            dask_gufunc_kwargs={
+                "output_sizes": sizes,
+                "meta": np.empty((0,) * (1 + len(sizes)), dtype=np.float32),
+            },
+        )
+        return result
+    count = inputs[0].sizes["time"]
+    out = np.empty((count, *sizes.values()), dtype=np.float32)
+    for start in range(0, count, block):
+        part = slice(start, start + block)
+        # Transposed when read: on a file that reads lazily it would make xarray fetch point by point.
+        read = (array.isel(time=part).load().transpose("time", *core).values for array in inputs)
+        out[part] = function(*read)
+    coords = {name: c for name, c in inputs[0].coords.items() if c.dims == ("time",)}
+    result = xarray.DataArray(out, dims=("time", *sizes), coords=coords)
+    return result
