@@ -1,4 +1,4 @@
-"""A loss and a distance that know weather: AtmoDist for PyTorch."""
+"""A loss and a distance for atmospheric fields, in PyTorch: AtmoDist (Hoffmann & Lessig 2023, arXiv:2202.01897)."""
 
 from __future__ import annotations
 

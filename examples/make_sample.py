@@ -1,6 +1,6 @@
 """Make the bundled sample (``atmoloss/data/sample_gfs_10m.nc``) from a file of GFS analyses.
 
-    python examples/make_sample.py ../shared/data/gfs_1p00_10m_2026_train.nc
+    python examples/make_sample.py gfs_1p00_10m_2026_train.nc   # docs/training.md says what this file is
 
 10 m winds of every 6-hourly analysis of 2026-04-30 … 05-06, dates that the bundled weights were tested
 on and never trained on, over North America, the North Atlantic and Europe.

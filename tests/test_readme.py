@@ -7,7 +7,6 @@ import json
 import re
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -22,14 +21,14 @@ METRICS, DETAIL, WINDS = (
 )
 
 
-def test_code_runs():
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    fields = 3e-5 * torch.randn(3, 2, 64, 64)
-    names = {"prediction": fields.clone().requires_grad_(), "target": fields.flip(0), "a": fields, "b": fields + 1e-6}
-    names |= {"fields": fields, "area": torch.from_numpy(np.cos(np.linspace(0.2, 1.2, 64)))}
+@pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", README, re.DOTALL), ids=["loss", "winds"])
+def test_code_runs_as_it_is(code):
+    names = {}
     exec(code, names)
-    names["value"].backward()
-    assert torch.isfinite(names["prediction"].grad).all()
+    assert names["value"].ndim == 0
+    assert names["value"] > 0
+    if "prediction" in names:
+        assert torch.isfinite(names["prediction"].grad).all()
 
 
 def rows_of(section: str) -> dict[str, list[str]]:

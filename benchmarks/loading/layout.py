@@ -1,6 +1,6 @@
 """What does one training sequence cost to read, for different chunks of a prepared store?
 
-    python benchmarks/loading/layout.py ../shared/data/gfs_1p00_10m_2026_train.nc
+    python benchmarks/loading/layout.py gfs_1p00_10m_2026_train.nc   # docs/training.md says what this file is
 
 Writes the fields with each layout, and reads the same random sequences (the defaults of ``SequenceSpec``:
 4 times within 96 h of a 64 × 64 patch, two variables) from each: with the reader of atmoloss, from a warm and

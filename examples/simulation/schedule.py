@@ -24,7 +24,7 @@ class Truncation:
         longest_step: minutes; longer ones blow up (T63 at 30) or were never tried.
         opening_step: minutes, the longest while the flow adapts to a new orography.
         damping_hours: e-folding time of the last wavenumber for vorticity, temperature and humidity;
-            a fifth of it for divergence. T42 to T85 as the shared file was made; T21 and T31 continue
+            a fifth of it for divergence. T42 to T85 as the file of the bundled weights was made; T21 and T31 continue
             them with ECHAM's values (``jcm.diffusion.echam_dampth_hours``).
     """
 

@@ -22,7 +22,7 @@ from schedule import TRUNCATIONS, SimulationError, plan
 LMAX = 21
 DAYS = 4
 ARGUMENTS = ["--truncation", str(LMAX), "--days", str(DAYS), "--spin-up-days", "1", "--quiet"]
-# Float32 transforms: what the core, ducc0 and pyshtools agreed to when the shared file was made.
+# Float32 transforms: what the core, ducc0 and pyshtools agreed to when the file of the bundled weights was made.
 TRANSFORM = 5e-7
 
 

@@ -410,7 +410,7 @@ def test_series_have_one_run():
     assert hours_and_runs(forecast([0], [0, 3]).isel(init=0)) == ([0, 3], [0, 0])
     assert hours_and_runs(forecast([0, 6], [6]).isel(step=0)) == ([6, 12], [0, 0])
     assert hours_and_runs(forecast([0], [6]).isel(step=0, init=0)) == ([6], [0])
-    # The shortest step of each time, where one cycle was missing: as the files of DATA.md.
+    # The shortest step of each time, where one cycle was missing, as archives of analyses have them.
     reference = START + np.array([0, 0, 6, 6, 6, 18]) * HOUR
     data = winds(6, extra={"forecast_reference_time": ("time", reference)})
     data = data.assign_coords(time=START + np.array([0, 3, 6, 9, 12, 18]) * HOUR)

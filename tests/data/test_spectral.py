@@ -1,4 +1,4 @@
-"""Synthesis against analytic harmonics, direct sums, the shared file's check values, a real ECMWF field."""
+"""Synthesis against analytic harmonics, direct sums, check values of a simulation, a real ECMWF field."""
 
 import math
 from pathlib import Path
@@ -204,7 +204,7 @@ def test_simulated_atmosphere_check_values():
             if near[0] != near[1]:
                 continue
             got = fields[name].sel(latitude=latitude, longitude=first["check_lon"].values)[0].values
-            # Float32 values: DATA.md gives 5e-7 of the field as the agreement of three programs.
+            # Float32 values: 5e-7 of the field is how far three programs (ducc0, pyshtools, the core's own) agreed.
             np.testing.assert_allclose(got, row, atol=5e-7 * float(np.abs(fields[name]).max()), rtol=0)
     # The half row by a grid of 0.5°, which only the function itself allows.
     series = spectral.unpack(first)[0]["vorticity"].values
