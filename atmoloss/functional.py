@@ -6,7 +6,7 @@ autocast says: sums over 10⁵ numbers in half precision overflow or stall.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Literal
 
@@ -28,6 +28,14 @@ Mixture = tuple[tuple[float, Mapping[str, float]], ...]
 def full_precision(x: Tensor) -> Tensor:
     """Return ``x`` in at least float32."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def functorch_levels(tensor: Tensor) -> Iterator[Tensor]:
+    """Iterate over the wrappers that ``torch.func``'s transforms put around a tensor, and the tensor itself."""
+    while torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        yield tensor
+        tensor = torch._C._functorch.get_unwrapped(tensor)
+    yield tensor
 
 
 def expand_weight(weight: Tensor, fields: Tensor) -> Tensor:
