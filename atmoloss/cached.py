@@ -22,18 +22,17 @@ _PARTS = ("weights", "periodic", "normalization", "transform", "mask")
 
 def fingerprint(thing: Any) -> int:
     """Return a number of 63 bits that changes with a module's structure or tensors, or with what is no module."""
-    if not isinstance(thing, nn.Module):
+    if thing is None:
+        return 0
+    if isinstance(thing, nn.Module):
+        digest = hashlib.sha256(repr(thing).encode())
+        for name, tensor in [*thing.named_parameters(), *thing.named_buffers()]:
+            digest.update(name.encode())
+            if not tensor.is_meta:
+                digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    else:
         name = f"{getattr(thing, '__module__', '')}.{getattr(thing, '__qualname__', thing)}"
-        return 0 if thing is None else _number(hashlib.sha256(name.encode()))
-    digest = hashlib.sha256(repr(thing).encode())
-    for name, tensor in [*thing.named_parameters(), *thing.named_buffers()]:
-        digest.update(name.encode())
-        if not tensor.is_meta:
-            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return _number(digest)
-
-
-def _number(digest: Any) -> int:
+        digest = hashlib.sha256(name.encode())
     return int.from_bytes(digest.digest()[:8], "little") >> 1
 
 
@@ -48,13 +47,7 @@ def mark(maker: tuple[int, ...], fields: Tensor, weight: Tensor | None) -> Tenso
 
 
 def check(target: Mapping[str, Tensor], expected: Tensor, label: str) -> None:
-    """Raise ``InputError`` where cached features were not made as ``expected``, the mark that this loss would give.
-
-    Args:
-        target: the features.
-        expected: of the fields that they are compared with.
-        label: of this loss's weights.
-    """
+    """Raise ``InputError`` where features do not have the mark that the loss of weights ``label`` would give them."""
     got = target[KEY]
     if got.dtype != torch.int64:
         raise InputError(

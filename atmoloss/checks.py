@@ -22,16 +22,7 @@ _OTHER_DEVIATIONS = (0.05, 10.0)
 
 
 class Inputs:
-    """What a loss accepts, and how often it looks at the values.
-
-    Args:
-        extractor: of the loss.
-        layers: that take part.
-        normalization: of the loss, or ``None``.
-        transform: that the fields go through first, or ``None``.
-        validate: as in :class:`~atmoloss.AtmoDistLoss`.
-        periodic: whether columns wrap.
-    """
+    """What a loss accepts, and how often it looks at the values; the arguments are those of the loss."""
 
     names = ("prediction", "target")
     """What messages call the two fields."""
@@ -97,9 +88,8 @@ class Inputs:
     def _fields(self, argument: str, fields: Tensor, weight: Tensor | None) -> None:
         if self.transform is None:
             self.extractor.check_shape(argument, fields, self.layers)
-        elif not isinstance(fields, Tensor) or fields.ndim != 4:
-            got = tuple(fields.shape) if isinstance(fields, Tensor) else type(fields).__name__
-            raise InputError(f"{argument}: got {got}, expected a tensor (N, C, H, W)")
+        else:
+            four_dimensional(argument, fields)
         if not self._reads_values(argument, fields):
             return
         with torch.no_grad():
@@ -135,16 +125,19 @@ def option(argument: str, value: Any, allowed: Sequence[Any]) -> None:
         raise InputError(f"{argument}: got {value!r}, expected one of {', '.join(map(repr, allowed))}")
 
 
+def four_dimensional(argument: str, fields: Any) -> None:
+    """Raise ``InputError`` for anything but a tensor (N, C, H, W) of at least one field."""
+    if not isinstance(fields, Tensor) or fields.ndim != 4 or fields.shape[0] == 0:
+        got = tuple(fields.shape) if isinstance(fields, Tensor) else type(fields).__name__
+        raise InputError(f"{argument}: got {got}, expected a tensor (N, C, H, W) of at least one field")
+
+
 def can_be_read(tensor: Tensor) -> bool:
     """Say whether Python can look at the numbers: not while compiling, and not under ``torch.func.vmap``."""
     if torch.compiler.is_compiling():
         return False
-    functorch = torch._C._functorch
-    while functorch.is_functorch_wrapped_tensor(tensor):
-        if functorch.is_batchedtensor(tensor):
-            return False
-        tensor = functorch.get_unwrapped(tensor)
-    return not tensor.is_meta
+    *wrappers, plain = functional.functorch_levels(tensor)
+    return not plain.is_meta and not any(map(torch._C._functorch.is_batchedtensor, wrappers))
 
 
 def finite(argument: str, fields: Tensor, weight: Tensor | None) -> None:
@@ -198,9 +191,7 @@ def units(
 def area_weight(weight: Tensor, given: Tensor) -> None:
     """Raise ``InputError`` unless a weight is finite, not negative but for rounding, and not all zero in a sample.
 
-    Args:
-        weight: (N or 1, 1, H, W), its negative values set to zero.
-        given: the same before that; cos 90° is -4e-8 in float32.
+    ``given`` still has its negative values: cos 90° is -4e-8 in float32.
     """
     low, sums = float(given.min()), weight.sum((1, 2, 3))
     if not (low >= -1e-6 * float(given.max()) and float(sums.min()) > 0 and float(sums.max()) < math.inf):

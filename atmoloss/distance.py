@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from atmoloss import checks
 from atmoloss.errors import InputError, require
 from atmoloss.extractor import Extractor
 from atmoloss.hub import CONFIG_NAME
@@ -43,7 +44,7 @@ def _distance_of(weights: Weights, device: torch.device, options: dict[str, Any]
     options = {"mse_weight": 0.0, **options, "reduction": "none"}
     if isinstance(options.get("layers"), list):
         options["layers"] = tuple(options["layers"])
-    key = tuple(sorted(options.items(), key=lambda item: item[0]))
+    key = tuple(sorted(options.items()))  # by name, since no name is there twice
     try:
         hash(key)
     except TypeError:  # a mapping of layers, say
@@ -76,10 +77,8 @@ def atmodist_distance(
         WeightsError: the weights are missing or altered.
     """
     for name, value in (("a", a), ("b", b)):
-        if not isinstance(value, Tensor):
-            raise InputError(f"{name}: got {type(value).__name__}, expected a tensor (N, C, H, W)")
-    distances: Tensor = _distance_of(weights, a.device, options)(a, b, weight)
-    return distances
+        checks.four_dimensional(name, value)
+    return _distance_of(weights, a.device, options)(a, b, weight)  # type: ignore[no-any-return]
 
 
 @torch.no_grad()
@@ -115,12 +114,9 @@ def distance_matrix(
         raise InputError(f"batch_size: got {batch_size}, expected at least 1, or None")
     if not max_memory > 0:
         raise InputError(f"max_memory: got {max_memory}, expected a positive number of bytes")
-    for name, value in (("fields", fields), ("others", others)):
-        if name == "others" and value is None:
-            continue
-        if not isinstance(value, Tensor) or value.ndim != 4 or not len(value):
-            got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-            raise InputError(f"{name}: got {got}, expected a tensor (N, C, H, W) of at least one field")
+    arguments = [("fields", fields)] if others is None else [("fields", fields), ("others", others)]
+    for name, value in arguments:
+        checks.four_dimensional(name, value)
     if others is not None and others.shape[1:] != fields.shape[1:]:
         raise InputError(
             f"others: got shape {tuple(others.shape)}, expected (M, {', '.join(map(str, fields.shape[1:]))})"
@@ -133,7 +129,6 @@ def distance_matrix(
         needed = working_memory(loss.extractor.encoder, height, width, 4, tuple(loss.factors))
         needed += 8 * 4 * fields[0].numel()  # what the normalisation makes of them
         batch_size = max(1, min(_BATCH_POINTS // (height * width), int(max_memory / 2 / needed)))
-    arguments = [("fields", fields)] if others is None else [("fields", fields), ("others", others)]
     in_memory = max_memory / 2 / sum(len(value) for _, value in arguments)
     with tempfile.TemporaryDirectory() as folder:
         embedded = [_embed(loss, value, batch_size, in_memory, folder, name, progress) for name, value in arguments]
@@ -141,13 +136,7 @@ def distance_matrix(
 
 
 def _embed(
-    loss: AtmoDistLoss,
-    fields: Tensor,
-    batch_size: int,
-    in_memory: float,
-    folder: str,
-    name: str,
-    progress: bool,
+    loss: AtmoDistLoss, fields: Tensor, batch_size: int, in_memory: float, folder: str, name: str, progress: bool
 ) -> np.ndarray:
     """Return vectors whose squared Euclidean distances are the distances of the fields, float32.
 
@@ -163,17 +152,15 @@ def _embed(
         loss.inputs.fields(name, batch)
         features = loss._encode(batch)
         parts = [(share * factor, features[n]) for share, factors in loss.mixture for n, factor in factors.items()]
-        length = sum(f[0].numel() for _, f in parts)
-        pieces = -(-length // _PIECE)
-        block = torch.zeros(len(parts[0][1]), pieces * _PIECE)
+        pieces = -(-sum(f[0].numel() for _, f in parts) // _PIECE)
+        block = torch.zeros(len(batch), pieces * _PIECE)
         first = 0
         for factor, f in parts:
             # In the order of channels_last memory, which costs no copy; any order does if it is always the same.
             flat = f.movedim(1, -1).flatten(1)
-            last = first + flat.shape[1]
-            block[:, first:last] = flat
-            block[:, first:last] *= (factor / flat.shape[1]) ** 0.5
-            first = last
+            part = block[:, first : first + flat.shape[1]]
+            part.copy_(flat).mul_((factor / flat.shape[1]) ** 0.5)
+            first += flat.shape[1]
         if out is None:
             shape = (pieces, len(fields), _PIECE)
             if 4 * pieces * _PIECE <= in_memory:

@@ -106,25 +106,20 @@ class Extractor(Frozen):
         """Encode normalised (N, C, H, W)."""
         if compute_dtype is not None:  # said by the user: autocast must not change it
             with torch.autocast(normalised.device.type, enabled=False):
-                return self._encode(normalised.to(compute_dtype), layers, max_memory)
-        return self._encode(full_precision(normalised), layers, max_memory)
-
-    def _encode(self, x: Tensor, layers: Sequence[str] | None, max_memory: float | None) -> dict[str, Tensor]:
-        if max_memory is None:
-            return self.encoder(x, layers)  # type: ignore[no-any-return]
-        return tiling.encode(self.encoder, x, layers, max_memory)
+                return tiling.encode(self.encoder, normalised.to(compute_dtype), layers, max_memory)
+        return tiling.encode(self.encoder, full_precision(normalised), layers, max_memory)
 
     def check_shape(self, argument: str, fields: Tensor, layers: Sequence[str] | None = None) -> None:
         """Raise ``InputError`` for a wrong type, rank, number of channels, or a field that is too small."""
         if not isinstance(fields, Tensor):
             raise InputError(f"{argument}: got {type(fields).__name__}, expected a tensor (N, C, H, W)")
         channels = self.encoder.in_channels
-        names = ", ".join(self.info.channel_names)
         if not fields.is_floating_point():
             raise InputError(f"{argument}: got dtype {fields.dtype}, expected a floating-point dtype")
         if fields.ndim != 4 or fields.shape[1] != channels:
             raise InputError(
-                f"{argument}: got shape {tuple(fields.shape)}, expected (N, {channels}, H, W) with channels {names}"
+                f"{argument}: got shape {tuple(fields.shape)}, expected (N, {channels}, H, W) with channels "
+                + ", ".join(self.info.channel_names)
             )
         smallest = max(self.encoder.smallest_input(stage) for stage in (layers or self.stages))
         if min(fields.shape[-2:]) < smallest:
@@ -178,11 +173,7 @@ def load_extractor(name_or_path: str | os.PathLike[str] = "default", revision: s
 
 
 def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], prefix: str, label: str) -> None:
-    """Load the tensors under ``prefix`` into ``module``; every name and shape must fit.
-
-    Raises:
-        WeightsError: they do not.
-    """
+    """Load the tensors under ``prefix`` into ``module``; ``WeightsError`` where a name or a shape does not fit."""
     state = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
     # Batch norm's step counter is no weight: absent from the files, taken from the new module.
     counters = {name: t for name, t in module.state_dict().items() if name.endswith("num_batches_tracked")}

@@ -6,7 +6,8 @@ autocast says: sums over 10⁵ numbers in half precision overflow or stall.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Literal
 
 import torch
@@ -27,6 +28,14 @@ Mixture = tuple[tuple[float, Mapping[str, float]], ...]
 def full_precision(x: Tensor) -> Tensor:
     """Return ``x`` in at least float32."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def functorch_levels(tensor: Tensor) -> Iterator[Tensor]:
+    """Iterate over the wrappers that ``torch.func``'s transforms put around a tensor, and the tensor itself."""
+    while torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        yield tensor
+        tensor = torch._C._functorch.get_unwrapped(tensor)
+    yield tensor
 
 
 def expand_weight(weight: Tensor, fields: Tensor) -> Tensor:
@@ -51,35 +60,19 @@ def expand_weight(weight: Tensor, fields: Tensor) -> Tensor:
     )
 
 
-def pool_weight(weight: Tensor, size: tuple[int, int], stride: int | None = None) -> Tensor:
-    """Average a weight (N, 1, H, W) over the cells of a stage of ``size``: ⌈H/s⌉ × ⌈W/s⌉ for one stride s.
-
-    Args:
-        weight: on the grid of the fields.
-        size: rows and columns of the stage.
-        stride: s; ``None`` for one that gives this size: a power of two, as stages have, if there is one.
+def pool_weight(weight: Tensor, size: tuple[int, int], stride: int) -> Tensor:
+    """Average a weight (N, 1, H, W) over the cells of a stage of ``stride`` s, ⌈H/s⌉ × ⌈W/s⌉ = ``size`` of them.
 
     Raises:
-        InputError: no stride, or not this one, makes ``size`` of the weight's grid.
+        InputError: the stride does not make ``size`` of the weight's grid.
     """
     grid = weight.shape[-2], weight.shape[-1]
-    s = _stride_between(grid, size) if stride is None else stride
-    if s < 1 or any(-(-whole // s) != part for whole, part in zip(grid, size, strict=True)):
-        raise InputError(f"weight: got {grid[0]}x{grid[1]} points for a stage of {size[0]}x{size[1]} and stride {s}")
+    if stride < 1 or any(-(-whole // stride) != part for whole, part in zip(grid, size, strict=True)):
+        raise InputError(
+            f"weight: got {grid[0]}x{grid[1]} points for a stage of {size[0]}x{size[1]} and stride {stride}"
+        )
     # The last window may be partial, its mean is over what there is.
-    return F.avg_pool2d(weight, s, s, ceil_mode=True) if s > 1 else weight
-
-
-def _stride_between(grid: tuple[int, int], size: tuple[int, int]) -> int:
-    """Return a stride s with ⌈grid/s⌉ = size along both axes; 0 if there is none."""
-    lowest = max(-(-whole // part) for whole, part in zip(grid, size, strict=True))
-    # ⌈n/s⌉ = 1 for every s from n on; the larger part of a stage bounds its stride.
-    bounds = [-(-whole // (part - 1)) - 1 for whole, part in zip(grid, size, strict=True) if part > 1]
-    highest = min(bounds, default=1 << (lowest - 1).bit_length())
-    if lowest > highest:
-        return 0
-    power = 1 << (lowest - 1).bit_length()
-    return power if power <= highest else lowest + (lowest % 2 if lowest < highest else 0)
+    return F.avg_pool2d(weight, stride, stride, ceil_mode=True) if stride > 1 else weight
 
 
 def squared_difference_map(a: Tensor, b: Tensor) -> Tensor:
@@ -118,7 +111,7 @@ def content_distance(
     factors: Mapping[str, float],
     weight: Tensor | None = None,
     difference: Callable[[Tensor, Tensor, Tensor | None], Tensor] = mean_squared_difference,
-    strides: Mapping[str, int] | None = None,
+    strides: Mapping[str, int] = MappingProxyType({}),
 ) -> Tensor:
     """Return the sum over stages of factor × weighted mean squared difference, (N,).
 
@@ -127,13 +120,14 @@ def content_distance(
         factors: stage name to layer share times layer scale.
         weight: (N or 1, 1, H, W) on the grid of the fields; pooled to each stage's size.
         difference: computes the mean squared difference.
-        strides: stage name to stride; without them :func:`pool_weight` looks for fitting ones.
+        strides: stage name to stride; only a weight needs them.
     """
     terms = []
     for name, factor in factors.items():
         a, b = first[name], second[name]
-        stride = None if strides is None else strides[name]
-        pooled = None if weight is None else pool_weight(weight, (a.shape[-2], a.shape[-1]), stride)
+        pooled = None
+        if weight is not None:
+            pooled = pool_weight(weight, (a.shape[-2], a.shape[-1]), strides[name])
         terms.append(factor * difference(a, b, pooled))
     return torch.stack(terms).sum(0)
 

@@ -29,12 +29,7 @@ class PublishedHead(nn.Module):
     """
 
     def __init__(
-        self,
-        channels: Mapping[str, int],
-        n_classes: int,
-        input_size: tuple[int, int],
-        stride: int,
-        width: int = 128,
+        self, channels: Mapping[str, int], n_classes: int, input_size: tuple[int, int], stride: int, width: int = 128
     ) -> None:
         super().__init__()
         self.stage, deepest = list(channels.items())[-1]
@@ -44,12 +39,8 @@ class PublishedHead(nn.Module):
         self.combined2_bn = batch_norm(width)
         cells = math.prod(math.ceil(math.ceil(size / stride) / 2) for size in input_size)
         self.pred = nn.Linear(cells * width, n_classes, bias=False)
-        self.architecture: dict[str, Any] = {
-            "kind": "published",
-            "n_classes": n_classes,
-            "input_size": list(input_size),
-            "width": width,
-        }
+        size = {"input_size": list(input_size), "width": width}
+        self.architecture: dict[str, Any] = {"kind": "published", "n_classes": n_classes, **size}
         self.apply(he_normal)
 
     def forward(self, first: Features, second: Features) -> Tensor:
@@ -103,16 +94,10 @@ class MetricHead(nn.Module):
         return torch.stack(terms).sum(0)
 
     def pair_distances(self, features: Features, n_times: int) -> Tensor:
-        """Return d of every pair (i < j, in the order of ``torch.triu_indices``) of sequences of fields.
+        """Return d of every pair (i < j, in the order of ``torch.triu_indices``) of B sequences of S fields.
 
-        The same as :meth:`distance` of each pair, by inner products instead of S(S − 1)/2 differences.
-
-        Args:
-            features: (B·S, C, h, w) per stage, the times of a sequence one after the other.
-            n_times: S.
-
-        Returns:
-            (B, S(S − 1)/2), float32.
+        The same as :meth:`distance` of each pair, by inner products instead of S(S − 1)/2 differences: from (B·S, C,
+        h, w) per stage, the ``n_times`` of a sequence one after the other, to (B, S(S − 1)/2), float32.
         """
         first, second = torch.triu_indices(n_times, n_times, 1)
         total = torch.zeros(())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import Any
 
 from atmoloss.errors import WeightsError
 
@@ -21,15 +20,7 @@ def is_repository(name: str) -> bool:
 
 
 def download(repository: str, revision: str | None = None) -> Path:
-    """Return the cached folder of a repository's weights, from one commit; offline, what the cache has.
-
-    Args:
-        repository: ``"owner/name"``.
-        revision: commit, tag or branch.
-
-    Raises:
-        WeightsError: neither the Hub nor the cache can give it.
-    """
+    """Return the cached folder of a repository's weights, from one commit; offline, what the cache has."""
     from huggingface_hub import hf_hub_download, try_to_load_from_cache  # only a Hub name pays for this import
 
     try:
@@ -68,9 +59,6 @@ def upload(folder: Path, repository: str, message: str) -> str:
     """Write the files of a weights folder to a repository, which need not exist, and return the commit.
 
     One commit, not ``upload_folder``, which may make several: no reader must find new metadata with old tensors.
-
-    Raises:
-        WeightsError: no permission, or no connection.
     """
     from huggingface_hub import CommitOperationAdd, HfApi
 
@@ -81,26 +69,15 @@ def upload(folder: Path, repository: str, message: str) -> str:
         api.create_repo(repository, exist_ok=True)
         commit = api.create_commit(repository, operations, commit_message=message)
     except Exception as error:  # as in download
-        raise WeightsError(_explain(repository, error)) from error
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        if status in (401, 403):
+            raise WeightsError(
+                f"push: the Hub refuses to write to {repository!r} ({status}), expected a token (HF_TOKEN or "
+                f"'hf auth login') with write permission for {repository.split('/')[0]!r}"
+            ) from error
+        raise WeightsError(f"push: {repository!r} could not be written: {_first_line(error)}") from error
     return str(commit.oid)
 
 
-def announce(repository: str, commit: str) -> None:
-    """Print what :func:`atmoloss.weights.push` did and how to read it back."""
-    print(f"pushed to {repository}; load with load_extractor({repository!r}, revision={commit!r})")
-
-
-def _explain(repository: str, error: Exception) -> str:
-    response: Any = getattr(error, "response", None)
-    status = getattr(response, "status_code", None)
-    if status in (401, 403):
-        owner = repository.split("/")[0]
-        return (
-            f"push: the Hub refuses to write to {repository!r} ({status}), expected a token (HF_TOKEN or "
-            f"'hf auth login') with write permission for {owner!r}"
-        )
-    return f"push: {repository!r} could not be written: {_first_line(error)}"
-
-
 def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

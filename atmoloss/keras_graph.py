@@ -31,11 +31,7 @@ Graph = dict[str, Layer]
 
 
 def read_graph(path: Path) -> tuple[Graph, Graph]:
-    """Read the layers of a Keras 2 configuration, and those of a model nested in it (none: empty).
-
-    Raises:
-        WeightsError: no such file, not JSON, or not the configuration of a graph of layers.
-    """
+    """Read the layers of a Keras 2 configuration, and those of a model nested in it (none: empty)."""
 
     def parse(layers: list[dict[str, Any]]) -> Graph:
         # TF 2.13 and later add "module", "registered_name" and "build_config": nothing here needs them.
@@ -59,11 +55,7 @@ def read_graph(path: Path) -> tuple[Graph, Graph]:
 
 
 def input_shape(graph: Graph) -> tuple[int | None, int | None, int]:
-    """Return rows, columns (``None``: any) and channels of the fields.
-
-    Raises:
-        WeightsError: no input layer, or one of another rank.
-    """
+    """Return rows, columns (``None``: any) and channels of the fields."""
     shapes = [layer.config.get("batch_input_shape") for layer in graph.values() if layer.kind == "InputLayer"]
     if not shapes or not isinstance(shapes[0], list) or len(shapes[0]) != 4 or not shapes[0][3]:
         raise WeightsError(f"folder: the input layers have shapes {shapes}; expected [null, rows, columns, channels]")
@@ -71,11 +63,7 @@ def input_shape(graph: Graph) -> tuple[int | None, int | None, int]:
 
 
 def encoder_architecture(graph: Graph, path: Path) -> dict[str, Any]:
-    """Return the keyword arguments of :class:`atmoloss.networks.Encoder` that make this graph.
-
-    Raises:
-        WeightsError: no such arguments do (a padded shortcut, a ResNet-101, other strides …).
-    """
+    """Return the keyword arguments of :class:`atmoloss.networks.Encoder` that make this graph."""
     widths: dict[int, int] = {}
     blocks: Counter[int] = Counter()
     for name, layer in graph.items():
@@ -145,11 +133,7 @@ def _encoder_plan(graph: Graph, architecture: Mapping[str, Any]) -> Graph:
 
 
 def compare_head(graph: Graph, width: Any, path: Path) -> None:
-    """Compare the layers around the nested encoder with :class:`atmoloss.heads.PublishedHead`.
-
-    Raises:
-        WeightsError: one differs.
-    """
+    """Compare the layers around the nested encoder with :class:`atmoloss.heads.PublishedHead`."""
     inputs = [name for name, layer in graph.items() if layer.kind == "InputLayer"]
     encoder = next(name for name, layer in graph.items() if "layers" in layer.config)
     plan = {
@@ -171,22 +155,18 @@ def compare_head(graph: Graph, width: Any, path: Path) -> None:
 def _compare(path: Path, graph: Graph, plan: Graph) -> None:
     """Raise ``WeightsError`` at the first layer that is not what our modules compute."""
     extra = [name for name in graph if name not in plan]
-    for name, layer in plan.items():
+    for name, (kind, inputs, config) in plan.items():
         if name not in graph:
             padded = " (shortcut='padded'?)" if name.endswith("projection") else ""
             raise WeightsError(f"folder: {path} has no layer {name}, but {some(extra)}{padded}; {_SUPPORTED}")
         actual = graph[name]
-        if (actual.kind, sorted(actual.inputs)) != (layer.kind, sorted(layer.inputs)):
-            raise WeightsError(
-                f"folder: {path}: layer {name} is a {actual.kind} of {some(actual.inputs)}, expected a {layer.kind} "
-                f"of {some(layer.inputs)}"
-            )
-        for key, value in layer.config.items():
+        got, expected = (f"a {k} of {some(sorted(i))}" for k, i in ((actual.kind, actual.inputs), (kind, inputs)))
+        if got != expected:
+            raise WeightsError(f"folder: {path}: layer {name} is {got}, expected {expected}")
+        for key, value in config.items():
             if actual.config.get(key) != value:
-                raise WeightsError(
-                    f"folder: {path}: layer {name} has {key} {actual.config.get(key)!r}, expected {value!r}; "
-                    f"{_SUPPORTED}"
-                )
+                got = repr(actual.config.get(key))
+                raise WeightsError(f"folder: {path}: layer {name} has {key} {got}, expected {value!r}; {_SUPPORTED}")
     if extra:
         raise WeightsError(f"folder: {path} has the layers {some(extra)} as well; {_SUPPORTED}")
 

@@ -66,11 +66,7 @@ def load_keras_encoder(folder: str | os.PathLike[str]) -> Encoder:
             missing, left over or of another shape.
         MissingDependencyError: no h5py.
     """
-    folder = Path(folder)
-    graph, _ = read_graph(folder / "encoder.json")
-    encoder = Encoder(**encoder_architecture(graph, folder / "encoder.json"))
-    _fill(encoder, graph, folder / "encoder_weights.hdf5")
-    return encoder.eval()
+    return _load_encoder(Path(folder))[0]
 
 
 def load_keras_pretext(folder: str | os.PathLike[str]) -> PretextModel:
@@ -86,7 +82,18 @@ def load_keras_pretext(folder: str | os.PathLike[str]) -> PretextModel:
         WeightsError: as :func:`load_keras_encoder`; ``model.json`` is missing.
         MissingDependencyError: no h5py.
     """
-    folder = Path(folder)
+    return _load_pretext(Path(folder))[0]
+
+
+def _load_encoder(folder: Path) -> tuple[Encoder, Graph]:
+    graph, _ = read_graph(folder / "encoder.json")
+    encoder = Encoder(**encoder_architecture(graph, folder / "encoder.json"))
+    _fill(encoder, graph, folder / "encoder_weights.hdf5")
+    return encoder.eval(), graph
+
+
+def _load_pretext(folder: Path) -> tuple[PretextModel, Graph]:
+    """Return the model and the graph of its encoder."""
     path = folder / "model.json"
     if not path.is_file() and (folder / "encoder.json").is_file():
         raise WeightsError(f"folder: {folder} has no model.json; expected one, or use load_keras_encoder")
@@ -94,7 +101,7 @@ def load_keras_pretext(folder: str | os.PathLike[str]) -> PretextModel:
     if not nested or not {"combined1_conv", "pred"} <= graph.keys():
         raise WeightsError(f"folder: {path} has layers {some(graph)}; expected the original's pretext model")
     encoder = Encoder(**encoder_architecture(nested, path))
-    width, n_classes = (graph[name].config.get(key) for name, key in (("combined1_conv", "filters"), ("pred", "units")))
+    width, n_classes = graph["combined1_conv"].config.get("filters"), graph["pred"].config.get("units")
     compare_head(graph, width, path)
     rows, columns, _ = input_shape(graph)
     if not (rows and columns and width and n_classes):
@@ -105,7 +112,7 @@ def load_keras_pretext(folder: str | os.PathLike[str]) -> PretextModel:
     stride = list(encoder.strides.values())[-1]
     model = PretextModel(encoder, PublishedHead(encoder.channels, n_classes, (rows, columns), stride, width))
     _fill(model, {**nested, **graph}, folder / "model_weights.hdf5")
-    return model.eval()
+    return model.eval(), nested
 
 
 def convert_keras(
@@ -130,28 +137,23 @@ def convert_keras(
         MissingDependencyError: no h5py.
     """
     source, destination = Path(source), Path(destination)
-    has_head = (source / "model.json").is_file()
-    model = load_keras_pretext(source) if has_head else load_keras_encoder(source)
-    encoder = model.encoder if isinstance(model, PretextModel) else model
-    head = model.head.architecture if isinstance(model, PretextModel) else None
-    graph, nested = read_graph(source / ("model.json" if has_head else "encoder.json"))
-    graph = nested or graph
-    size = input_shape(graph)[:2]
+    model, graph = _load_pretext(source) if (source / "model.json").is_file() else _load_encoder(source)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             # The folder knows one epsilon only; what a layer computes depends on the sum of both numbers.
             assert module.running_var is not None
             module.running_var += module.eps - BATCH_NORM_EPSILON
-    stages = list(encoder.strides)
+    encoder, head = (model.encoder, model.head) if isinstance(model, PretextModel) else (model, None)
+    size = input_shape(graph)[:2]
     info = WeightsInfo(
         name=name or source.resolve().name,
         channels=CHANNELS,
         encoder=encoder.architecture,
         normalization=ORIGINAL_NORMALIZATION,
-        head=head,
-        n_lag_classes=head["n_classes"] if head else 0,
+        head=head.architecture if head else None,
+        n_lag_classes=head.architecture["n_classes"] if head else 0,
         layer_scales=_read_scales(source, graph),
-        layers={stages[-1]: 1.0},
+        layers={list(encoder.strides)[-1]: 1.0},
         grid_spacings=(0.140625,),
         levels=("model level 120",),
         patch_sizes=tuple(sorted({n for n in size if n})),
@@ -162,33 +164,24 @@ def convert_keras(
     # Batch norm's step counter is no weight, and Keras has none.
     state = {f"{prefix}{k}": t for k, t in model.state_dict().items() if not k.endswith("num_batches_tracked")}
     info = save(destination, info, state)
-    write_atomically(destination / "README.md", _card(info, source.resolve().name, size).encode())
-    return info
-
-
-def _card(info: WeightsInfo, source: str, size: tuple[int | None, int | None]) -> str:
-    return _CARD.format(
+    scales = ", ".join(f"{stage} {value:.6g}" for stage, value in info.layer_scales.items())
+    card = _CARD.format(
         name=info.name,
         version=__version__,
-        source=source,
+        source=source.resolve().name,
         patch=" x ".join(str(n or "any") for n in size),
         stages="-".join(map(str, info.encoder["stage_channels"])),
         blocks=", ".join(map(str, info.encoder["blocks_per_stage"])),
         classes=info.n_lag_classes or "no head",
-        scales=", ".join(f"{k} {v:.6g}" for k, v in info.layer_scales.items()) or 'none; use scale="none" or a number',
+        scales=scales or 'none; use scale="none" or a number',
     )
+    write_atomically(destination / "README.md", card.encode())
+    return info
 
 
-_TENSORS = {
-    nn.BatchNorm2d: {
-        "weight": "gamma",
-        "bias": "beta",
-        "running_mean": "moving_mean",
-        "running_var": "moving_variance",
-    },
-    Conv: {"weight": "kernel", "bias": "bias"},
-    nn.Linear: {"weight": "kernel", "bias": "bias"},
-}
+_NORM = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
+_KERNEL = {"weight": "kernel", "bias": "bias"}
+_TENSORS = {nn.BatchNorm2d: _NORM, Conv: _KERNEL, nn.Linear: _KERNEL}
 
 
 def _keras_name(module: str) -> str:
@@ -253,7 +246,7 @@ def _read_hdf5(path: Path, layers: Container[str]) -> dict[tuple[str, str], NDAr
     try:
         with h5py.File(path, "r") as file:
             file.visititems(visit)
-    except WeightsError:
+    except WeightsError:  # a ValueError, too
         raise
     except (OSError, RuntimeError, ValueError, LookupError, TypeError) as error:  # h5py's ways to say "damaged"
         raise WeightsError(f"folder: {path} cannot be read, is it truncated? {error}") from error

@@ -148,7 +148,10 @@ class _StridedFromFew(torch.autograd.Function):
         return cells[:, :, above : above + height, left : left + width], None, None, None
 
 
-_BLUR = (0.125, 0.375, 0.375, 0.125)  # binomial, even length: centred between cells like 2x2 averages
+def _blur_kernel() -> Tensor:
+    """Return the binomial low-pass of even length, centred between cells like 2×2 averages, (1, 1, 4, 4)."""
+    row = torch.tensor((0.125, 0.375, 0.375, 0.125))
+    return torch.outer(row, row)[None, None]
 
 
 class BlurredConv(Conv):
@@ -163,7 +166,7 @@ class BlurredConv(Conv):
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int, bias: bool = False) -> None:
         super().__init__(in_channels, out_channels, kernel, 2, bias=bias)
-        self.register_buffer("blur", torch.outer(torch.tensor(_BLUR), torch.tensor(_BLUR))[None, None], False)
+        self.register_buffer("blur", _blur_kernel(), False)
 
     def kernel_weight(self) -> Tensor:
         """Return the learned kernel convolved with the low-pass."""
@@ -181,8 +184,7 @@ class Blur(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        kernel = torch.outer(torch.tensor(_BLUR), torch.tensor(_BLUR))
-        self.register_buffer("kernel", kernel.expand(channels, 1, 4, 4).clone(), False)
+        self.register_buffer("kernel", _blur_kernel().repeat(channels, 1, 1, 1), False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Low-pass and subsample (N, C, H, W) to (N, C, ⌈H/2⌉, ⌈W/2⌉)."""
@@ -190,24 +192,10 @@ class Blur(nn.Module):
         return F.conv2d(x, self.kernel.to(x.dtype), stride=2, padding=padding, groups=x.shape[1])
 
 
-def block_means(x: Tensor, size: int, periodic: bool) -> Tensor:
-    """Average (N, C, H, W) over blocks of ``size`` cells, the last ones filled up with zeros or wrapped columns."""
-    height, width = x.shape[-2:]
-    right, below = -width % size, -height % size
-    if periodic and right:
-        x, right = x[..., torch.arange(width + right, device=x.device) % width], 0
-    # Not ceil_mode: its gradient as compiled by inductor of torch 2.13 is wrong.
-    return F.avg_pool2d(F.pad(x, (0, right, 0, below)), size)
-
-
 class LowPass(nn.Module):
-    """What is large in each field: means of blocks, low-passed once more; linear, and nothing to learn.
+    """What is large in each field: means of blocks of half an even stride, then a :class:`Blur` to every second.
 
-    Blocks at the end that are not whole see zeros, or wrapped columns.
-
-    Args:
-        channels: of the fields.
-        stride: cells, even: means of blocks of half of it, then a binomial :class:`Blur` to every second.
+    Linear, and nothing to learn. Blocks at the end that are not whole see zeros, or wrapped columns.
     """
 
     periodic = False
@@ -219,7 +207,12 @@ class LowPass(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, H, W) to (N, C, ⌈H/s⌉, ⌈W/s⌉)."""
-        out: Tensor = self.blur(block_means(x, self.block, self.periodic))
+        height, width = x.shape[-2:]
+        right, below = -width % self.block, -height % self.block
+        if self.periodic and right:
+            x, right = x[..., torch.arange(width + right, device=x.device) % width], 0
+        # Not ceil_mode: its gradient as compiled by inductor of torch 2.13 is wrong.
+        out: Tensor = self.blur(F.avg_pool2d(F.pad(x, (0, right, 0, below)), self.block))
         return out
 
 
@@ -231,9 +224,8 @@ class MaxPool(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Pool (N, C, H, W) to (N, C, ⌈H/2⌉, ⌈W/2⌉)."""
         rows, columns = (same_padding(size, 3, 2) for size in x.shape[-2:])
-        if (
-            rows == columns and rows[0] <= rows[1] and not self.periodic
-        ):  # no copy of x: ceil_mode cuts the window that reaches beyond the end
+        if rows == columns and rows[0] <= rows[1] and not self.periodic:
+            # No copy of x: ceil_mode cuts the window that reaches beyond the end.
             return F.max_pool2d(x, 3, 2, padding=rows[0], ceil_mode=True)
         return F.max_pool2d(pad_same(x, 3, 2, -math.inf, self.periodic), 3, 2)
 

@@ -203,14 +203,14 @@ class AtmoDistLoss(nn.Module):
 
     def _in_parts(self, prediction: Tensor, target: Tensor | Mapping[str, Tensor], weight: Tensor | None) -> Tensor:
         """Return :meth:`_values`, of as many pairs at a time as ``max_memory`` allows."""
-        count = size = len(prediction)
-        if self.max_memory is not None:
-            dtype = _COMPUTE_DTYPES[self.compute_dtype] or torch.promote_types(prediction.dtype, torch.float32)
-            height, width = prediction.shape[-2:]
-            encoder, stages = self.extractor.encoder, tuple(self.factors)
-            field = tiling.working_memory(encoder, height, width, dtype.itemsize, stages)
-            size = max(1, int(self.max_memory / (2 * field)))
-        return tiling.in_chunks(self._values, size, count, prediction, target, weight)
+        if self.max_memory is None:
+            return self._values(prediction, target, weight)
+        dtype = _COMPUTE_DTYPES[self.compute_dtype] or torch.promote_types(prediction.dtype, torch.float32)
+        height, width = prediction.shape[-2:]
+        encoder, stages = self.extractor.encoder, tuple(self.factors)
+        field = tiling.working_memory(encoder, height, width, dtype.itemsize, stages)
+        size = max(1, int(self.max_memory / (2 * field)))
+        return tiling.in_chunks(self._values, size, len(prediction), prediction, target, weight)
 
     def _run(self, prediction: Tensor, target: Tensor | Mapping[str, Tensor], weight: Tensor | None) -> Tensor:
         """Return :meth:`_in_parts`, compiled if that was asked for."""
@@ -254,17 +254,16 @@ class AtmoDistLoss(nn.Module):
         """Return stage features and normalised fields; features that are there already pass."""
         if not isinstance(fields, Tensor):
             return cached.leave_inference_mode(fields)
-        covered = None if weight is None else weight == 0
         x = functional.full_precision(fields)
-        if covered is not None:  # before the transform, whose stencils would spread a NaN
-            x = x.masked_fill(covered, 0.0)
+        if weight is not None:  # before the transform, whose stencils would spread a NaN
+            x = x.masked_fill(weight == 0, 0.0)
         if self.transform is not None:
             x = functional.full_precision(self.transform(x))
             self.extractor.check_shape("output of transform", x, tuple(self.factors))
         if self.normalization is not None:
             x = self.normalization(x)
-        if covered is not None:
-            x = x.masked_fill(covered, 0.0)
+        if weight is not None:
+            x = x.masked_fill(weight == 0, 0.0)
         dtype = _COMPUTE_DTYPES[self.compute_dtype]
         features = self.extractor.encode(x, tuple(self.factors), dtype, self.max_memory)
         return {**features, functional.NORMALISED: x}

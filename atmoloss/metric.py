@@ -73,13 +73,5 @@ class AtmoDistMetric(Metric):
         return self.total / self.count
 
     def plot(self, val: Any = None, ax: Any = None) -> Any:
-        """Draw one value, or several over time, as the metrics of torchmetrics do.
-
-        Args:
-            val: what ``compute()`` or ``forward()`` returned, or a sequence of it; ``None`` computes it now.
-            ax: matplotlib axes to draw into; ``None`` makes a figure.
-
-        Returns:
-            The figure and its axes.
-        """
+        """Draw what ``compute()`` or ``forward()`` returned, or a sequence of it, as torchmetrics' metrics do."""
         return self._plot(val, ax)

@@ -149,10 +149,8 @@ class Encoder(nn.Module):
 
     def flops(self, height: int, width: int) -> dict[str, int]:
         """Floating-point operations (2 per multiply-add, convolutions only) up to each stage, one field."""
-        total, out = 0, {}
-        if isinstance(self.low_pass, LowPass):
-            stride = self.strides[LOW_PASS]
-            out[LOW_PASS] = 2 * 4 * 4 * self.in_channels * math.ceil(height / stride) * math.ceil(width / stride)
+        total, stride = 0, self.strides.get(LOW_PASS, 1)
+        out = {LOW_PASS: 2 * 4 * 4 * self.in_channels * math.ceil(height / stride) * math.ceil(width / stride)}
         for name, kernel, stride, inputs, outputs, branch in self._convolutions():
             if not branch:
                 height, width = math.ceil(height / stride), math.ceil(width / stride)

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from atmoloss.errors import InputError
 from atmoloss.frozen import Frozen, factory_device
+from atmoloss.functional import full_precision
 
 
 class LogNormalization(Frozen):
@@ -62,9 +63,7 @@ class LogNormalization(Frozen):
         # The buffers are float32, since not every device has float64.
         self._constants = {name: [float(v) for v in values] for name, values in constants.items()}
         self.alpha = float(alpha)
-        device = factory_device()
-        for name, values in self._constants.items():
-            constant = torch.tensor(values, dtype=torch.float32, device=device).reshape(-1, 1, 1)
+        for name, constant in zip(self._constants, self._tensors(torch.float32, factory_device()), strict=True):
             self.register_buffer(name, constant, False)
 
     @property
@@ -82,7 +81,7 @@ class LogNormalization(Frozen):
 
     def forward(self, fields: Tensor) -> Tensor:
         """Normalise (N, C, H, W); half and bfloat16 are computed in float32."""
-        x = fields.to(torch.promote_types(fields.dtype, torch.float32))
+        x = full_precision(fields)
         mean, std, log_mean, log_std = self._cast(x.dtype)
         z = (x - mean) / std
         # sign(z)·log1p(α|z|) as written has the gradient 0 at z = 0; the two branches have the right one, α.
@@ -93,7 +92,7 @@ class LogNormalization(Frozen):
 
     def inverse(self, normalised: Tensor) -> Tensor:
         """Return (N, C, H, W) in physical units."""
-        out = normalised.to(torch.promote_types(normalised.dtype, torch.float32))
+        out = full_precision(normalised)
         mean, std, log_mean, log_std = self._cast(out.dtype)
         y = out * log_std + log_mean
         z = torch.where(y >= 0, torch.expm1(y.clamp_min(0)), -torch.expm1((-y).clamp_min(0))) / self.alpha
@@ -102,10 +101,11 @@ class LogNormalization(Frozen):
     def _cast(self, dtype: torch.dtype) -> tuple[Tensor, ...]:
         if dtype != torch.float64:
             return self.mean, self.std, self.log_mean, self.log_std
-        return tuple(
-            torch.tensor(values, dtype=dtype, device=self.mean.device).reshape(-1, 1, 1)
-            for values in self._constants.values()
-        )
+        return self._tensors(dtype, self.mean.device)
+
+    def _tensors(self, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, ...]:
+        constants = self._constants.values()
+        return tuple(torch.tensor(values, dtype=dtype, device=device).reshape(-1, 1, 1) for values in constants)
 
     @classmethod
     def fit(cls, sample: Any, alpha: float = 0.2) -> LogNormalization:
@@ -140,7 +140,7 @@ def _chunks_of(sample: Any) -> Callable[[], Iterable[np.ndarray]]:
 
     def as_array(chunk: Any) -> np.ndarray:
         if isinstance(chunk, Tensor):  # numpy has no bfloat16
-            chunk = chunk.detach().to("cpu", torch.promote_types(chunk.dtype, torch.float32)).numpy()
+            chunk = full_precision(chunk.detach().cpu()).numpy()
         array = np.asarray(chunk)
         if array.ndim != 4:
             raise InputError(f"sample: got shape {array.shape}, expected (N, C, H, W)")

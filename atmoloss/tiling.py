@@ -73,14 +73,13 @@ def working_memory(encoder: Encoder, height: int, width: int, itemsize: int, sta
     return math.ceil(_PEAK_FACTOR * itemsize * max(total, height * width))  # the low-pass alone has no step
 
 
-def encode(encoder: Encoder, x: Tensor, stages: Sequence[str] | None, max_memory: float) -> dict[str, Tensor]:
+def encode(encoder: Encoder, x: Tensor, stages: Sequence[str] | None, max_memory: float | None) -> dict[str, Tensor]:
     """Return ``encoder(x, stages)`` without more than about ``max_memory`` bytes at work.
 
     The features themselves, and with a gradient those of the shallower stages, come on top.
-
-    Raises:
-        InputError: not even bands of reasonable height fit.
     """
+    if max_memory is None:
+        return encoder(x, stages)  # type: ignore[no-any-return]
     height, width = x.shape[-2:]
     fit = int(max_memory / working_memory(encoder, height, width, x.element_size(), stages))
     if fit >= len(x):
@@ -95,11 +94,7 @@ def encode(encoder: Encoder, x: Tensor, stages: Sequence[str] | None, max_memory
 def in_chunks(function: Callable[..., Tensor], size: int, count: int, *arguments: Any) -> Tensor:
     """Return ``function(*arguments)``, (count,), from calls with ``size`` samples each, recomputed for gradients.
 
-    Args:
-        function: of arguments whose samples do not depend on each other.
-        size: samples at a time.
-        count: samples in all.
-        *arguments: tensors of ``count`` samples or of one for all, mappings of such tensors, or ``None``.
+    The arguments are tensors of ``count`` samples or of one for all, mappings of such tensors, or ``None``.
     """
     if size >= count:
         return function(*arguments)
@@ -109,11 +104,10 @@ def in_chunks(function: Callable[..., Tensor], size: int, count: int, *arguments
 
 def mean_squared_difference(a: Tensor, b: Tensor, weight: Tensor | None = None, *, max_memory: float | None) -> Tensor:
     """Return :func:`functional.mean_squared_difference`, under a bound from bands of rows, recomputed for gradients."""
-    if max_memory is None:
-        return functional.mean_squared_difference(a, b, weight)
-    height = a.shape[-2]
-    row = 4 * functional.full_precision(a[..., :1, :]).nbytes  # both in full precision, difference, square
-    rows = max(1, int(max_memory / row))
+    height = rows = a.shape[-2]
+    if max_memory is not None:
+        row = 4 * functional.full_precision(a[..., :1, :]).nbytes  # both in full precision, difference, square
+        rows = max(1, int(max_memory / row))
     if rows >= height:
         return functional.mean_squared_difference(a, b, weight)
     whole = torch.ones(1, 1, height, 1, device=a.device) if weight is None else weight
@@ -146,31 +140,26 @@ def checkpointed(function: Callable[..., T], *arguments: Any) -> T:
     return result
 
 
-def _under_functional_gradient(tensor: Any) -> bool:
-    functorch = torch._C._functorch
-    while isinstance(tensor, Tensor) and functorch.is_functorch_wrapped_tensor(tensor):
-        if functorch.is_gradtrackingtensor(tensor):
-            return True
-        tensor = functorch.get_unwrapped(tensor)
-    return False
+def _under_functional_gradient(argument: Any) -> bool:
+    return isinstance(argument, Tensor) and any(
+        map(torch._C._functorch.is_gradtrackingtensor, functional.functorch_levels(argument))
+    )
 
 
 def _encode_in_bands(encoder: Encoder, x: Tensor, stages: Sequence[str] | None, max_memory: float) -> dict[str, Tensor]:
-    out = {}
-    if LOW_PASS in (encoder.strides if stages is None else stages):
-        out[LOW_PASS] = encoder.low_pass(x)
+    wanted = encoder.strides if stages is None else stages
+    out = {LOW_PASS: encoder.low_pass(x)} if LOW_PASS in wanted else {}
     for step in steps(encoder, stages):
-        x = _in_bands(encoder, step, x, band_height(step, x, max_memory))
-        if stages is None or step.name in stages:
+        x = _in_bands(encoder, step, x, _band_height(step, x, max_memory))
+        if step.name in wanted:
             out[step.name] = x
     return out
 
 
-def band_height(step: Step, x: Tensor, max_memory: float) -> int:
+def _band_height(step: Step, x: Tensor, max_memory: float) -> int:
     """Return the rows of ``x`` that a band may advance by, a multiple of ``step.stride``; all of them if they fit.
 
-    Raises:
-        InputError: less than the halo fits, at which most of the work would be done three times.
+    Less than the halo is refused: most of the work would be done three times.
     """
     height, width = x.shape[-2:]
     row = _PEAK_FACTOR * x.element_size() * step.outputs * width

@@ -118,11 +118,7 @@ def resolve(name_or_path: str | os.PathLike[str], revision: str | None = None) -
 
 
 def read_info(folder: Path) -> WeightsInfo:
-    """Read ``config.json``.
-
-    Raises:
-        WeightsError: not JSON, of another format version, or with keys missing or unknown.
-    """
+    """Read ``config.json``; ``WeightsError`` where it is not JSON, of another format, or with other keys."""
     try:
         raw = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -151,11 +147,7 @@ def read_info(folder: Path) -> WeightsInfo:
 
 
 def load(folder: Path) -> tuple[WeightsInfo, dict[str, Tensor]]:
-    """Read and verify a weights folder.
-
-    Raises:
-        WeightsError: a file is missing, truncated or altered.
-    """
+    """Read and verify a weights folder; ``WeightsError`` where a file is missing, truncated or altered."""
     from safetensors.torch import load as load_tensors
 
     info = read_info(folder)

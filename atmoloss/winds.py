@@ -13,6 +13,7 @@ grid, periodic in longitude on a grid that closes.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,13 +21,14 @@ import torch
 from torch import Tensor, nn
 
 from atmoloss.errors import InputError
+from atmoloss.functional import full_precision
 from atmoloss.sphere import EARTH_RADIUS, is_periodic, regular_step
 
-# Offsets and weights of the fourth-order first derivative for the first, second and an inner point.
-_STENCILS = {
-    "edge": ((0, 1, 2, 3, 4), (-25 / 12, 4.0, -3.0, 4 / 3, -1 / 4)),
-    "next": ((-1, 0, 1, 2, 3), (-1 / 4, -5 / 6, 3 / 2, -1 / 2, 1 / 12)),
-}
+# Offsets and weights of the fourth-order first derivative for the first and second point, and weights for an inner one.
+_ENDS = (
+    ((0, 1, 2, 3, 4), (-25 / 12, 4.0, -3.0, 4 / 3, -1 / 4)),
+    ((-1, 0, 1, 2, 3), (-1 / 4, -5 / 6, 3 / 2, -1 / 2, 1 / 12)),
+)
 _INNER = (1 / 12, -2 / 3, 0.0, 2 / 3, -1 / 12)
 _POLE_TOLERANCE = 1e-4  # degrees
 
@@ -35,29 +37,18 @@ def _derivative(field: Tensor, dim: int, periodic: bool) -> Tensor:
     """Fourth-order first derivative per grid step along ``dim`` (−1 or −2)."""
     size = field.shape[dim]
 
-    def combine(offsets: tuple[int, ...], weights: tuple[float, ...], start: int, length: int) -> Tensor:
+    def combine(offsets: Sequence[int], weights: Sequence[float], start: int, length: int) -> Tensor:
         terms = [w * field.narrow(dim, start + o, length) for o, w in zip(offsets, weights, strict=True) if w]
         return torch.stack(terms).sum(0)
 
     if periodic:
         wrapped = torch.cat((field.narrow(dim, size - 2, 2), field, field.narrow(dim, 0, 2)), dim)
-        return sum(  # type: ignore[return-value]
-            w * wrapped.narrow(dim, k, size) for k, w in enumerate(_INNER) if w
-        )
-    offsets, weights = _STENCILS["edge"]
-    next_offsets, next_weights = _STENCILS["next"]
-    mirrored = tuple(-o for o in offsets), tuple(-w for w in weights)
-    next_mirrored = tuple(-o for o in next_offsets), tuple(-w for w in next_weights)
-    return torch.cat(
-        (
-            combine(offsets, weights, 0, 1),
-            combine(next_offsets, next_weights, 1, 1),
-            combine((-2, -1, 0, 1, 2), _INNER, 2, size - 4),
-            combine(*next_mirrored, size - 2, 1),
-            combine(*mirrored, size - 1, 1),
-        ),
-        dim,
-    )
+        return sum(w * wrapped.narrow(dim, k, size) for k, w in enumerate(_INNER) if w)  # type: ignore[return-value]
+    first = [combine(*stencil, row, 1) for row, stencil in enumerate(_ENDS)]
+    inner = combine(range(-2, 3), _INNER, 2, size - 4)
+    mirrored = [([-o for o in offsets], [-w for w in weights]) for offsets, weights in _ENDS]
+    last = [combine(*stencil, size - 1 - row, 1) for row, stencil in enumerate(mirrored)]
+    return torch.cat((*first, inner, *reversed(last)), dim)
 
 
 class WindToVorticityDivergence(nn.Module):
@@ -121,13 +112,13 @@ class WindToVorticityDivergence(nn.Module):
                 f"latitude: got shape {tuple(lat.shape)}, expected (H,) or (N, H) for wind {tuple(wind.shape)}"
             )
         self._check_grid(wind, lat if latitude is not None else None)
-        dtype = torch.promote_types(wind.dtype, torch.float32)
+        fields = full_precision(wind)
+        dtype = fields.dtype
         rows = torch.deg2rad(lat).reshape(-1, 1, lat.shape[-1], 1)
         pole = (lat.abs() > 90.0 - _POLE_TOLERANCE).reshape(rows.shape)
         cos = torch.cos(rows).clamp_min(1e-12).to(wind.device, dtype)
         # ∂(f cos φ)/∂φ / cos φ = ∂f/∂φ − f tan φ keeps the rows next to a pole as accurate as the others.
         tan = torch.where(pole, torch.zeros_like(rows), torch.tan(rows)).to(wind.device, dtype)
-        fields = wind.to(dtype)
         u, v = fields[:, :1], fields[:, 1:]
         east = _derivative(fields, -1, self.periodic) / (self.longitude_step * cos)
         north = _derivative(fields, -2, periodic=False) / self.latitude_step
@@ -157,7 +148,7 @@ class WindToVorticityDivergence(nn.Module):
 
 def _fill_poles(fields: Tensor, pole: Tensor) -> Tensor:
     """Replace rows at a pole, first or last, by the zonal mean of their neighbour."""
-    first, last = fields[..., 1:2, :], fields[..., -2:-1, :]
-    means = [edge.mean(-1, keepdim=True).expand_as(edge) for edge in (first, last)]
-    neighbours = torch.cat((means[0], fields[..., 1:-1, :], means[1]), -2)
+    edges = fields[..., 1:2, :], fields[..., -2:-1, :]
+    first, last = (edge.mean(-1, keepdim=True).expand_as(edge) for edge in edges)
+    neighbours = torch.cat((first, fields[..., 1:-1, :], last), -2)
     return torch.where(pole, neighbours, fields)

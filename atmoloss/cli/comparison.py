@@ -48,9 +48,7 @@ def compare_pairs(loss: AtmoDistLoss, a: xr.Dataset, b: xr.Dataset) -> Compariso
     """Compare fields of the same time, or the only field of ``a`` with the only one of ``b``."""
     a, b, values = _distances(loss, a, b)
     times, others = valid_texts(a), valid_texts(b)
-    draw: Callable[[str, str], None] = partial(
-        plots.draw_series, x=a["time"].values, values=values, xlabel="", ylabel="distance"
-    )
+    draw: Callable[[str, str], None] = partial(plots.draw_series, x=a["time"].values, values=values)
     if len(values) == 1:
         text = times[0] if times == others else f"{times[0]} and {others[0]}"
         draw = partial(_draw_map, loss=loss, a=a, b=b, heading=f"{text}: {values[0]:.4g}")
@@ -68,10 +66,9 @@ def compare_forecasts(loss: AtmoDistLoss, a: xr.Dataset, b: xr.Dataset, forecast
     numbers = np.bincount(group)
     means = (np.bincount(group, values) / numbers).tolist()
     if len(leads) > 1:
-        labels = {"xlabel": "lead time [h]", "ylabel": "distance, mean over runs"}
-        draw = partial(plots.draw_series, x=leads, values=means, **labels)
+        draw = partial(plots.draw_series, x=leads, values=means)
     else:
-        draw = partial(plots.draw_series, x=data["time"].values, values=values, xlabel="", ylabel="distance")
+        draw = partial(plots.draw_series, x=data["time"].values, values=values)
     columns = init_texts(data), [f"{hour:g}" for hour in hours], valid_texts(data), values
     summary = [[f"{h:g}", mean, str(n)] for h, mean, n in zip(leads, means, numbers, strict=True)]
     return Comparison(

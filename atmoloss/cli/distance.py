@@ -16,7 +16,7 @@ import sys
 from functools import partial
 from typing import Any
 
-from atmoloss.cli.options import WEIGHTS, add_field_options, add_forecast_options, field_options, names
+from atmoloss.cli.options import WEIGHTS, add_field_options, add_forecast_options, field_options, names, word_or_number
 from atmoloss.cli.output import check_folders, print_table, write_csv
 
 
@@ -37,16 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "With mse, distances are as large as the mean squared error of normalised fields (default); with none, they "
         "are those of raw features; a number multiplies these."
     )
-    add("--scale", type=_scale, default="mse", help=text)
-
-
-def _scale(text: str) -> str | float:
-    if text in ("mse", "none"):
-        return text
-    try:
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected mse, none or a number") from None
+    add("--scale", type=word_or_number("mse", "none"), default="mse", help=text)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -9,26 +9,26 @@ head tells lags.
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 from atmoloss.cli.options import WEIGHTS, add_dates, add_field_options, field_options
-from atmoloss.cli.output import check_folders, progress, write_json
+from atmoloss.cli.output import check_folders, progress
 from atmoloss.errors import DataError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``atmoloss evaluate``."""
-    parser.add_argument("weights", metavar="WEIGHTS", help=WEIGHTS)
-    parser.add_argument("data", metavar="DATA", nargs="+", help="A file or URL; each is evaluated on its own.")
+    add = parser.add_argument
+    add("weights", metavar="WEIGHTS", help=WEIGHTS)
+    add("data", metavar="DATA", nargs="+", help="A file or URL; each is evaluated on its own.")
     add_field_options(parser, "patches that have any are left out")
     add_dates(parser)
-    parser.add_argument(
-        "--patch", type=int, default=64, help="Use patches of this many rows and columns (default: 64)."
-    )
-    parser.add_argument("--max-lag", type=int, default=96, metavar="HOURS", help="The longest lag (default: 96 hours).")
-    parser.add_argument("--patches", type=int, help="Use at most this many patches of each file.")
-    parser.add_argument("--no-baselines", action="store_true", help="Leave the baselines out.")
-    parser.add_argument("--json", metavar="FILE", help="Write all figures to FILE.")
+    add("--patch", type=int, default=64, help="Use patches of this many rows and columns (default: 64).")
+    add("--max-lag", type=int, default=96, metavar="HOURS", help="The longest lag (default: 96 hours).")
+    add("--patches", type=int, help="Use at most this many patches of each file.")
+    add("--no-baselines", action="store_true", help="Leave the baselines out.")
+    add("--json", metavar="FILE", help="Write all figures to FILE.")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -38,6 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     from atmoloss.data.sources import source_from_dataset
     from atmoloss.data.splits import in_periods, parse_periods
     from atmoloss.extractor import load_extractor
+    from atmoloss.files import write_atomically
     from atmoloss.lag_2afc.evaluate import evaluate_source, format_entry, open_winds
     from atmoloss.training.weights_folder import load_pretext
 
@@ -69,5 +70,6 @@ def run(arguments: argparse.Namespace) -> int:
         print(format_entry(entry))
         entries.append(entry)
     if arguments.json is not None:
-        write_json(arguments.json, {"weights": extractor.info.id, "sources": entries})
+        text = json.dumps({"weights": extractor.info.id, "sources": entries}, indent=1, ensure_ascii=False)
+        write_atomically(Path(arguments.json), f"{text}\n".encode())
     return 0

@@ -26,11 +26,11 @@ def run(arguments: argparse.Namespace) -> int:
 
     folder = weights.resolve(arguments.weights)
     extractor = load_extractor(folder)  # reads and verifies the tensors, too
-    lines = [("weights", f"{extractor.info.id} ({folder})"), *_describe(extractor), *_quality(folder / "metrics.json")]
-    width = max(len(key) for key, _ in lines)
+    lines = [("weights", f"{extractor.info.id} ({folder})"), *_describe(extractor)]
+    lines += (("quality", text) for text in _quality(folder / "metrics.json"))
     last = ""
     for key, text in lines:
-        print(f"{key if key != last else '':<{width}}  {text}")
+        print(f"{key if key != last else '':<10}  {text}")
         last = key
     return 0
 
@@ -63,14 +63,14 @@ def _list(values: Iterable[Any]) -> str:
     return ", ".join(f"{v:.5g}" if isinstance(v, float) else str(v) for v in values) or "not said"
 
 
-def _quality(path: Path) -> list[tuple[str, str]]:
+def _quality(path: Path) -> list[str]:
     """Return the key figures of ``metrics.json``; that there are none, if it is absent or not readable."""
     if not path.is_file():
-        return [("quality", "no metrics.json")]
+        return ["no metrics.json"]
     try:
-        return [("quality", _scores(s)) for s in json.loads(path.read_text(encoding="utf-8"))["sources"]]
+        return [_scores(source) for source in json.loads(path.read_text(encoding="utf-8"))["sources"]]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        return [("quality", f"{path.name} cannot be read: {error!r}")]
+        return [f"{path.name} cannot be read: {error!r}"]
 
 
 def _scores(source: dict[str, Any]) -> str:

@@ -12,18 +12,11 @@ WEIGHTS = "The name of bundled weights, a weights folder, or a repository on the
 
 def add_field_options(parser: argparse.ArgumentParser, ignored: str) -> None:
     """Add what every reader of fields takes; ``ignored`` says what the verb does with missing values that stay."""
-    parser.add_argument(
-        "--level", type=float, help="Take this level: hPa for pressure levels, otherwise its own number."
-    )
-    parser.add_argument(
-        "--missing",
-        type=_missing,
-        default="error",
-        metavar="ignore|VALUE",
-        help=f"Accept missing values. With ignore, {ignored}; VALUE is filled in. Without this option they are an "
-        "error.",
-    )
-    parser.add_argument("--group", help="Read the variables of this group of a netCDF file or Zarr store.")
+    add = parser.add_argument
+    add("--level", type=float, help="Take this level: hPa for pressure levels, otherwise its own number.")
+    text = f"Accept missing values. With ignore, {ignored}; VALUE is filled in. Without this option they are an error."
+    add("--missing", type=word_or_number("error", "ignore"), default="error", metavar="ignore|VALUE", help=text)
+    add("--group", help="Read the variables of this group of a netCDF file or Zarr store.")
 
 
 def field_options(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -70,13 +63,18 @@ def pair(form: str) -> Callable[[str], tuple[str, str]]:
     return read
 
 
-def _missing(text: str) -> str | float:
-    if text in ("error", "ignore"):
-        return text
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected ignore or a finite number")
-    return value
+def word_or_number(*words: str) -> Callable[[str], str | float]:
+    """Return what reads one of a few words or a finite number."""
+
+    def read(text: str) -> str | float:
+        if text in words:
+            return text
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value):
+            raise argparse.ArgumentTypeError(f"got {text!r}, expected {', '.join(words)} or a finite number")
+        return value
+
+    return read

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -15,14 +14,7 @@ from atmoloss.errors import InputError
 
 
 def check_folders(**paths: str | None) -> None:
-    """Check that the folder of each file to write exists; asked before the work, not after it.
-
-    Args:
-        paths: by the name of the option; ``None`` where nothing is to be written.
-
-    Raises:
-        InputError: there is no such folder.
-    """
+    """Raise ``InputError`` where the folder of a file to write, by the name of its option, does not exist."""
     for option, path in paths.items():
         if path is not None and not Path(path).absolute().parent.is_dir():
             raise InputError(f"--{option}: got {path!r}, expected a file in a folder that exists")
@@ -40,13 +32,6 @@ def write_csv(path: str | os.PathLike[str], header: Sequence[str], rows: Sequenc
     """Write a table as comma-separated values, UTF-8."""
     with open(path, "w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows([header, *rows])
-
-
-def write_json(path: str | os.PathLike[str], values: Any) -> None:
-    """Write values as JSON, in one piece."""
-    from atmoloss.files import write_atomically
-
-    write_atomically(Path(path), (json.dumps(values, indent=1, ensure_ascii=False) + "\n").encode())
 
 
 @contextlib.contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,11 @@ from atmoloss.verification.report.coastlines import draw_coastlines
 from atmoloss.verification.report.drawing import panels, to_plot
 
 
-def check_format(path: str | os.PathLike[str]) -> None:
+def check_format(path: str) -> None:
     """Raise ``InputError`` where matplotlib does not write this type of file."""
     types = require("matplotlib.figure", "eval").Figure().canvas.get_supported_filetypes()
     if Path(path).suffix[1:].lower() not in types:
-        raise InputError(f"--plot: got {os.fspath(path)!r}, expected a name that ends in one of .{', .'.join(types)}")
+        raise InputError(f"--plot: got {path!r}, expected a name that ends in one of .{', .'.join(types)}")
 
 
 def _axes(height: float) -> tuple[Any, Any]:
@@ -26,29 +25,27 @@ def _axes(height: float) -> tuple[Any, Any]:
     return figure, axes[0, 0]
 
 
-def _save(figure: Any, path: str | os.PathLike[str], title: str) -> None:
+def _save(figure: Any, path: str, title: str) -> None:
     figure.suptitle(title, fontsize=8, color="0.35", wrap=True)
     Path(path).write_bytes(to_plot(figure, Path(path).name.lower(), title, title).data)
 
 
-def draw_series(
-    path: str | os.PathLike[str], title: str, *, x: np.ndarray, values: Sequence[float], xlabel: str, ylabel: str
-) -> None:
-    """Draw distances (N,) over times (datetime64) or numbers (N,)."""
+def draw_series(path: str, title: str, *, x: np.ndarray, values: Sequence[float]) -> None:
+    """Draw distances (N,) over times (datetime64), or their means over runs by lead time (hours)."""
     figure, axes = _axes(3.6)
     axes.plot(x, values, marker="o", markersize=4)
     if x.dtype.kind == "M":
         dates = require("matplotlib.dates", "eval")
         axes.xaxis.set_major_formatter(dates.ConciseDateFormatter(axes.xaxis.get_major_locator()))
+        axes.set_ylabel("distance")
+    else:
+        axes.set(xlabel="lead time [h]", ylabel="distance, mean over runs")
     axes.set_ylim(0, 1.08 * max(values) or 1.0)
-    axes.set(xlabel=xlabel, ylabel=ylabel)
     axes.grid(alpha=0.3)
     _save(figure, path, title)
 
 
-def draw_matrix(
-    path: str | os.PathLike[str], title: str, *, values: np.ndarray, rows: Sequence[str], columns: Sequence[str]
-) -> None:
+def draw_matrix(path: str, title: str, *, values: np.ndarray, rows: Sequence[str], columns: Sequence[str]) -> None:
     """Draw distances (N, M) as an image, labelled with times."""
     figure, axes = _axes(6.5)
     image = axes.imshow(values, cmap="viridis", vmin=0.0, aspect="auto", interpolation="nearest")
@@ -62,13 +59,7 @@ def draw_matrix(
 
 
 def draw_map(
-    path: str | os.PathLike[str],
-    title: str,
-    *,
-    values: np.ndarray,
-    latitude: np.ndarray,
-    longitude: np.ndarray,
-    heading: str,
+    path: str, title: str, *, values: np.ndarray, latitude: np.ndarray, longitude: np.ndarray, heading: str
 ) -> None:
     """Draw where two fields differ, (H, W), and the coastlines."""
     figure, axes = _axes(6.4 * np.clip(len(latitude) / len(longitude), 0.3, 1.2) + 1.0)

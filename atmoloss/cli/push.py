@@ -7,6 +7,7 @@ anywhere. The token is that of HF_TOKEN or of `hf auth login`.
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,9 +17,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Push, and print how to read it back."""
+    """Push a folder that is found as all weights are."""
     from atmoloss import hub, weights
 
     hub.check_push(arguments.repository)
-    hub.announce(arguments.repository, weights.push(weights.resolve(arguments.weights), arguments.repository))
+    push(weights.resolve(arguments.weights), arguments.repository)
     return 0
+
+
+def push(folder: Path, repository: str) -> None:
+    """Push a weights folder, and print how to read it back."""
+    from atmoloss import weights
+
+    commit = weights.push(folder, repository)
+    print(f"pushed to {repository}; load with load_extractor({repository!r}, revision={commit!r})")

@@ -23,16 +23,8 @@ COARSE = "coarse"
 def open_all(
     paths: Mapping[str, str], variables: Sequence[str], options: Mapping[str, Any], run: str | None, lead: float | None
 ) -> dict[str, xr.Dataset]:
-    """Open the truth and the models after it, each at the times that can be compared.
-
-    Args:
-        paths: by the names of the data.
-        variables: of each of them.
-        options: further ones of :func:`open_fields`; of ``missing="ignore"`` whole times are left out.
-        run, lead: see :func:`choose_in`.
-
-    Raises:
-        DataError: data that cannot be opened, without the forecasts asked for, or with missing values at all times.
+    """Open the truth and the models after it, each at the times that can be compared: ``missing="ignore"`` leaves out
+    whole times.
     """
     data = {name: open_fields(path, variables, **options) for name, path in paths.items()}
     data = choose_in(data, run, lead, list(paths)[1])
@@ -56,9 +48,6 @@ def split_by_lead(data: dict[str, xr.Dataset]) -> dict[float | None, dict[str, x
 
     Lead times for whose valid times not all data have fields are left out; without such forecasts the one key is
     ``None``.
-
-    Raises:
-        DataError: no lead time is left.
     """
     several = [name for name, fields in data.items() if has_runs(fields)]
     leads = [np.unique(lead_hours(data[name])) for name in several]
@@ -77,11 +66,7 @@ def split_by_lead(data: dict[str, xr.Dataset]) -> dict[float | None, dict[str, x
 
 
 def interpolate_to(coarse: xr.Dataset, fine: xr.Dataset) -> xr.Dataset:
-    """Interpolate fields bilinearly to the grid of others, at common times; beyond the outermost points constant.
-
-    Raises:
-        DataError: no time in common.
-    """
+    """Interpolate fields bilinearly to the grid of others, at common times; beyond the outermost points constant."""
     xarray = require("xarray", "eval")
     times = np.intersect1d(coarse["time"].values, fine["time"].values)
     if not times.size:

@@ -47,7 +47,8 @@ def epilog() -> str:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train, continue or export; publish where that is asked for."""
-    from atmoloss import hub, weights
+    from atmoloss import hub
+    from atmoloss.cli.push import push
     from atmoloss.training.distributed import init_process_group
     from atmoloss.training.lag import train
     from atmoloss.training.publish import publish
@@ -74,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
     publish(config, output, folder)
     print(f"weights written to {folder}")
     if arguments.push_to_hub:
-        hub.announce(arguments.push_to_hub, weights.push(folder, arguments.push_to_hub))
+        push(folder, arguments.push_to_hub)
     return 0
 
 

@@ -13,10 +13,19 @@ from tests.training.conftest import drifting_winds
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["distance", "a.nc", "b.nc", "--missing", "nan"], "--missing: got 'nan', expected ignore or a finite number"),
-        (["report", "t.nc", "m=m.nc", "--missing", "drop"], "--missing: got 'drop', expected ignore or a finite"),
+        (
+            ["distance", "a.nc", "b.nc", "--missing", "nan"],
+            "--missing: got 'nan', expected error, ignore or a finite number",
+        ),
+        (
+            ["report", "t.nc", "m=m.nc", "--missing", "drop"],
+            "--missing: got 'drop', expected error, ignore or a finite",
+        ),
         (["distance", "a.nc", "b.nc", "--layers", " ,"], "--layers: got ' ,', expected names separated by commas"),
-        (["distance", "a.nc", "b.nc", "--scale", "large"], "--scale: got 'large', expected mse, none or a number"),
+        (
+            ["distance", "a.nc", "b.nc", "--scale", "large"],
+            "--scale: got 'large', expected mse, none or a finite number",
+        ),
         (["prepare", "a.nc", "out", "--every", "often"], "--every: got 'often', expected hours"),
         (["prepare", "a.nc", "out", "--storage", "anon"], "--storage: got 'anon', expected KEY=VALUE"),
         (["report", "t.nc", "m.nc"], "NAME=FILE: got 'm.nc', expected NAME=FILE"),

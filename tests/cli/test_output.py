@@ -1,11 +1,10 @@
 """Tables, files and the line of progress."""
 
 import contextlib
-import json
 
 import pytest
 
-from atmoloss.cli.output import check_folders, print_table, progress, write_csv, write_json
+from atmoloss.cli.output import check_folders, print_table, progress, write_csv
 from atmoloss.errors import InputError
 
 
@@ -18,11 +17,9 @@ def test_columns_are_aligned(capsys):
     ]
 
 
-def test_files(tmp_path):
+def test_csv(tmp_path):
     write_csv(tmp_path / "a.csv", ["name", "value"], [["a,b", 0.1], ["°", None]])
     assert (tmp_path / "a.csv").read_bytes().decode() == 'name,value\n"a,b",0.1\n°,\n'
-    write_json(tmp_path / "a.json", {"°": [1]})
-    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == {"°": [1]}
 
 
 def test_folders_are_checked_by_the_name_of_their_option(tmp_path):

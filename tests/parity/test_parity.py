@@ -184,7 +184,7 @@ def test_coarse_fields_are_4x4_averages() -> None:
     with np.load(SMALL / "misc.npz") as file:
         fine, coarse = (torch.from_numpy(np.moveaxis(file[k], -1, 0).copy()) for k in ("HR", "LR"))
     assert_close_to_max(F.avg_pool2d(fine, 4), coarse)
-    assert_close_to_max(functional.pool_weight(fine, coarse.shape[-2:]), coarse)
+    assert_close_to_max(functional.pool_weight(fine, coarse.shape[-2:], 4), coarse)
 
 
 @pytest.mark.parametrize(("layer", "stage"), [("layer28", "stage3"), ("layer36", "stage4")])
