@@ -94,6 +94,7 @@ def _configuration(path: str | None, given: Mapping[str, Any]) -> TrainConfig:
 def _recorded(output: Path | None, given: Mapping[str, Any], *, resume: bool, export: bool) -> TrainConfig:
     """Return the configuration of a run to continue or export; no option that was given may be passed over."""
     from atmoloss.training import checkpoint
+    from atmoloss.training.config import make_config
 
     if output is None or not (output / checkpoint.RECORD).is_file() or not (resume or export):
         raise ConfigError(
@@ -103,7 +104,7 @@ def _recorded(output: Path | None, given: Mapping[str, Any], *, resume: bool, ex
     if refused:
         expected = "only --steps, which lengthens a finished run" if resume else "none to export a run"
         raise ConfigError(f"--{refused[0]}: is for a configuration file or --data; expected {expected} in {output}")
-    config = checkpoint.read_record(output)[0]
+    config = make_config(checkpoint.read_record(output)["config"])
     return dataclasses.replace(config, steps=given["steps"]) if "steps" in given else config
 
 

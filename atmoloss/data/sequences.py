@@ -6,8 +6,9 @@ interrupted run continues with the very batches it would have seen.
 
 from __future__ import annotations
 
-import dataclasses
+import re
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,19 +21,17 @@ from atmoloss.errors import DataError
 
 # Patches drawn in a row before data are taken to have missing values everywhere.
 _ATTEMPTS = 200
-# A north–south mirror is a symmetry of the equations only with these signs flipped.
-_ODD_UNDER_MIRROR = ("vorticity", "vo")
 
 
 def mirror_sign(channel: str) -> float:
-    """Return −1 for variables that change sign under a north–south mirror: vorticity, northward wind."""
-    name = channel.lower()
-    northward = name[0] == "v" and (len(name) == 1 or name[1:].isdigit())  # v, v10, v100 …
-    return -1.0 if northward or name in _ODD_UNDER_MIRROR else 1.0
+    """Return −1 for variables that change sign under a north–south mirror: vorticity, northward wind (v, v10, …).
+
+    Only with these signs flipped is the mirror a symmetry of the equations.
+    """
+    return -1.0 if re.fullmatch(r"v\d*|vo|vorticity", channel.lower()) else 1.0
 
 
-@dataclasses.dataclass(frozen=True)
-class SequenceBatch:
+class SequenceBatch(NamedTuple):
     """``fields`` (B, S, C, H, W) in physical units, float32; ``hours`` (B, S) int64, ascending."""
 
     fields: Tensor
@@ -162,11 +161,6 @@ class PartnerIndex:
     def after(self, anchor: int) -> np.ndarray:
         """Return the indices of the times one to K base steps after a time, in its run, ascending."""
         return np.sort(self._order[self._first[anchor] : self._end[anchor]])
-
-
-def valid_anchors(source: FieldSource, spec: SequenceSpec) -> np.ndarray:
-    """Indices of the times after which enough others follow for a sequence."""
-    return PartnerIndex(source, spec).anchors
 
 
 def rows_inside(source: FieldSource, latitude_band: tuple[float, float]) -> np.ndarray:

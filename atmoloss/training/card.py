@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import string
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,9 +32,7 @@ def baselines(scores: dict[str, Any]) -> dict[str, float]:
 
 def best_baseline(scores: dict[str, Any]) -> tuple[str, float]:
     """Return name and value of the best of :func:`baselines`."""
-    others = baselines(scores)
-    name = max(others, key=others.__getitem__)
-    return name, others[name]
+    return max(baselines(scores).items(), key=lambda item: item[1])
 
 
 # What ECMWF asks of those who use ERA5 (CC-BY): confluence.ecmwf.int, "How to acknowledge and cite a CDS entry".
@@ -68,9 +65,11 @@ def describe_data(
     for source in train:
         asked = by_name[source.name]
         days = source.dates.astype("datetime64[D]")
-        first, last = (str(day)[:4] for day in (days.min(), days.max()))
-        era5 = re.search(r"era-?5(?!\d)", f"{asked.name} {asked.path}", re.IGNORECASE) is not None
-        attribution = _ERA5_ATTRIBUTION.format(years=first if first == last else f"{first}–{last}") if era5 else ""
+        license, attribution = asked.license, asked.attribution
+        if re.search(r"era-?5(?!\d)", f"{asked.name} {asked.path}", re.IGNORECASE):
+            years = "–".join(sorted({str(day)[:4] for day in (days.min(), days.max())}))
+            license = license or _ERA5_LICENSE
+            attribution = attribution or _ERA5_ATTRIBUTION.format(years=years)
         out.append(
             {
                 "name": source.name,
@@ -81,8 +80,8 @@ def describe_data(
                 "n_times": len(source.times),
                 "dates": f"{days.min()}/{days.max()}",
                 "sha256": hashes[source.name],
-                "license": asked.license or (_ERA5_LICENSE if era5 else ""),
-                "attribution": asked.attribution or attribution,
+                "license": license,
+                "attribution": attribution,
             }
         )
     return out
@@ -113,10 +112,6 @@ def _license_header(name: str) -> str:
     if name.lower() in _HUB_LICENSES:
         return f"license: {name.lower()}"
     return f"license: other\nlicense_name: {json.dumps(name or 'not-stated')}"
-
-
-def _commit(commit: str) -> str:
-    return f" (commit {commit[:12]}{' with changes' if commit.endswith('+') else ''})" if commit else ""
 
 
 def _row(s: Mapping[str, Any]) -> str:
@@ -180,34 +175,28 @@ def _commands(metrics: Mapping[str, Any]) -> str:
 
 def write_card(folder: Path, info: WeightsInfo, metrics: dict[str, Any]) -> None:
     """Write ``README.md``, a Hugging Face model card; :func:`write_figures` comes first."""
-    config, origin, encoder = metrics["config"], metrics["origin"], Encoder(**info.encoder)
+    encoder, commit = Encoder(**info.encoder), metrics["origin"]["git_commit"]
     last = info.n_lag_classes * info.base_step_hours
-    values = {
-        "license_header": _license_header(info.license),
-        "name": info.name,
-        "package_version": info.package_version,
-        "id": info.id,
-        "channels": ", ".join(f"{c['name']} ({c['units'] or 'the data name no units'})" for c in info.channels),
-        "grids": ", ".join(f"{g:.3g}°" for g in info.grid_spacings),
-        "patches": " and ".join(f"{n} × {n}" for n in info.patch_sizes),
-        "last": last,
-        "base_step": info.base_step_hours,
-        "receptive_fields": ", ".join(f"{stage} {cells}" for stage, cells in encoder.receptive_fields.items()),
-        "smallest": max(encoder.smallest_input(stage) for stage in encoder.strides),
-        "layers": ", ".join(f"{n} × {w:.3g}" for n, w in info.layers.items()),
-        "mse_weight": f"{info.mse_weight:g}",
-        "steps": " + ".join(f"{n:,}" for n in metrics["steps"]),
-        "scores": _scores(metrics, last),
-        "figures": _figures(folder),
-        "sources": "\n".join(_data_line(s) for s in metrics["training"]),
-        "validation": ", ".join(config["validation"]) or "none",
-        "test": ", ".join(config["test"]) or "none",
-        "license": info.license or "no licence stated",
-        "commands": _commands(metrics),
-        "atmoloss": origin["atmoloss"],
-        "commit": _commit(origin["git_commit"]),
-        "torch": origin["torch"],
-        "unseen": "" if LOW_PASS in info.layers else "Bias: the mean over a patch is weak in the features.\n",
-    }
-    template = string.Template(_TEMPLATE.read_text(encoding="utf-8"))
-    write_atomically(folder / "README.md", template.substitute(values).encode())
+    text = _TEMPLATE.read_text(encoding="utf-8").format(
+        info=info,
+        origin=metrics["origin"],
+        license_header=_license_header(info.license),
+        channels=", ".join(f"{c['name']} ({c['units'] or 'the data name no units'})" for c in info.channels),
+        grids=", ".join(f"{g:.3g}°" for g in info.grid_spacings),
+        patches=" and ".join(f"{n} × {n}" for n in info.patch_sizes),
+        last=last,
+        receptive_fields=", ".join(f"{stage} {cells}" for stage, cells in encoder.receptive_fields.items()),
+        smallest=max(encoder.smallest_input(stage) for stage in encoder.strides),
+        layers=", ".join(f"{n} × {w:.3g}" for n, w in info.layers.items()),
+        steps=" + ".join(f"{n:,}" for n in metrics["steps"]),
+        scores=_scores(metrics, last),
+        figures=_figures(folder),
+        sources="\n".join(_data_line(s) for s in metrics["training"]),
+        validation=", ".join(metrics["config"]["validation"]) or "none",
+        test=", ".join(metrics["config"]["test"]) or "none",
+        license=info.license or "no licence stated",
+        commands=_commands(metrics),
+        commit=f" (commit {commit[:12]}{' with changes' if commit.endswith('+') else ''})" if commit else "",
+        unseen="" if LOW_PASS in info.layers else "Bias: the mean over a patch is weak in the features.\n",
+    )
+    write_atomically(folder / "README.md", text.encode())

@@ -16,7 +16,8 @@ from atmoloss._version import __version__
 from atmoloss.data.sources import FieldSource
 from atmoloss.errors import ConfigError
 from atmoloss.files import write_atomically
-from atmoloss.training.config import RunConfig, TrainConfig, build_config, make_config
+from atmoloss.training.config import RunConfig
+from atmoloss.training.config_reading import build_dataclass
 
 RECORD, CHECKPOINT, METRICS = "run.json", "checkpoint.pt", "metrics.jsonl"
 
@@ -49,17 +50,12 @@ def write_record(folder: Path, record: dict[str, Any]) -> None:
     write_atomically(folder / RECORD, (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode())
 
 
-def read_record(folder: Path) -> tuple[TrainConfig, dict[str, Any]]:
-    """Read ``run.json``: the configuration of the run, and the whole record.
+def read_record(folder: Path) -> dict[str, Any]:
+    """Read ``run.json``.
 
     Raises:
         ConfigError: no run in that folder.
     """
-    record = _read(folder)
-    return make_config(record["config"]), record
-
-
-def _read(folder: Path) -> dict[str, Any]:
     try:
         record: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -70,9 +66,8 @@ def _read(folder: Path) -> dict[str, Any]:
 def has_steps(folder: Path) -> bool:
     """Whether the folder holds a run that took a step, as far as its files tell: one that failed before is none."""
     log = folder / METRICS
-    return (folder / RECORD).is_file() and (
-        (folder / CHECKPOINT).is_file() or (log.is_file() and log.stat().st_size > 0)
-    )
+    taken = (folder / CHECKPOINT).is_file() or (log.is_file() and log.stat().st_size > 0)
+    return taken and (folder / RECORD).is_file()
 
 
 def create_folder(folder: Path, resume: bool) -> None:
@@ -95,7 +90,7 @@ def open_folder(
 
     Returns:
         The record that ``run.json`` holds, and the last checkpoint, if any. ``"lengthened"`` of the record lists the
-        steps that were the last of the run once.
+        numbers of steps after which the run was lengthened.
 
     Raises:
         ConfigError: as :func:`check_same`.
@@ -104,7 +99,7 @@ def open_folder(
     if not has_steps(folder):
         write_record(folder, record)
         return record, state
-    before = _read(folder)
+    before = read_record(folder)
     last, steps = before["config"]["steps"], record["config"]["steps"]
     if kind.CAN_BE_LENGTHENED and state is not None and state["step"] == last < steps:
         longer = {**before, "config": {**before["config"], "steps": steps}}
@@ -117,7 +112,7 @@ def open_folder(
 
 def check_same(before: dict[str, Any], now: dict[str, Any], kind: type[RunConfig]) -> None:
     """Raise ``ConfigError`` where a continued run would compute something else than it began."""
-    was, config = (_what_is_computed(build_config(kind, record["config"])) for record in (before, now))
+    was, config = (_what_is_computed(build_dataclass(kind, record["config"])) for record in (before, now))
     for key, value in config.items():
         if value != was[key]:
             more = " (more once the run has taken all of its steps)" if key == "steps" else ""

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import textwrap
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal
 
 from atmoloss.data.sequence_spec import SequenceSpec
 from atmoloss.errors import ConfigError
-from atmoloss.training.config_reading import build_dataclass, check_choice, check_lowest, keys_as_text, read_values
-
-_C = TypeVar("_C", bound="RunConfig")
+from atmoloss.training.config_reading import build_dataclass, check_choice, check_lowest, describe_keys, read_values
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,11 +102,6 @@ class RunConfig(MachineConfig):
         if not self.variables:
             raise ConfigError("variables: got none, expected at least one name")
 
-    @classmethod
-    def defaults(cls, values: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return what stands where ``values`` say nothing, beside the defaults of the keys."""
-        return {}
-
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig(SequenceSpec, RunConfig):
@@ -193,36 +187,17 @@ class TrainConfig(SequenceSpec, RunConfig):
         if self.head == "published" and len(self.patch_sizes) != 1:
             raise ConfigError(f"patch_sizes: got {self.patch_sizes}, expected one size for the published head")
 
-    @property
-    def sequences(self) -> SequenceSpec:
-        """How training sequences are drawn."""
-        return SequenceSpec(**{field.name: getattr(self, field.name) for field in dataclasses.fields(SequenceSpec)})
 
-    @classmethod
-    def defaults(cls, values: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return the defaults of the recipe that ``values`` name."""
-        recipe = values.get("recipe", "fast")
-        if recipe not in RECIPES:
-            raise ConfigError(f"recipe: got {recipe!r}, expected one of {', '.join(RECIPES)}")
-        return RECIPES[recipe]
-
-
-def _has_metric_head(config: TrainConfig) -> bool:
-    return config.head == "metric"
-
-
+_METRIC = (lambda c: c.head == "metric", "head = 'metric'")
 # A key, whether a configuration uses it, and what it needs to.
 _USED_ONLY_WITH: tuple[tuple[str, Callable[[TrainConfig], Any], str], ...] = (
-    ("ranking_weight", _has_metric_head, "head = 'metric'"),
-    ("artefact_weight", _has_metric_head, "head = 'metric'"),
-    ("detail_weight", _has_metric_head, "head = 'metric'"),
+    ("ranking_weight", *_METRIC),
+    ("artefact_weight", *_METRIC),
+    ("detail_weight", *_METRIC),
+    ("low_pass_share", *_METRIC),
     ("ranking_weight", lambda c: c.n_times > 2, "n_times of at least 3: two distances have to be ordered"),
     ("detail_coherence", lambda c: c.detail_weight, "a detail_weight"),
-    (
-        "low_pass_share",
-        lambda c: _has_metric_head(c) and c.encoder_options.get("low_pass"),
-        "head = 'metric' and low_pass in encoder_options",
-    ),
+    ("low_pass_share", lambda c: c.encoder_options.get("low_pass"), "low_pass in encoder_options"),
     ("epoch_steps", lambda c: c.optimizer == "sgd", "optimizer = 'sgd'"),
     ("subset_steps", lambda c: c.subset_batches, "subset_batches"),
     ("subset_batches", lambda c: c.subset_steps, "subset_steps"),
@@ -253,18 +228,13 @@ RECIPES: dict[str, dict[str, Any]] = {
 """Defaults per recipe; what a configuration says itself goes before them."""
 
 
-def build_config(kind: type[_C], values: Mapping[str, Any]) -> _C:
-    """Build a configuration from plain values, on top of its recipe's defaults.
+def make_config(values: Mapping[str, Any]) -> TrainConfig:
+    """Build the configuration of AtmoDist's training from plain values, on top of its recipe's defaults.
 
     Raises:
         ConfigError: an unknown key or a value of the wrong kind.
     """
-    return build_dataclass(kind, {**kind.defaults(values), **values})
-
-
-def make_config(values: Mapping[str, Any]) -> TrainConfig:
-    """Build the configuration of AtmoDist's training, see :func:`build_config`."""
-    return build_config(TrainConfig, values)
+    return build_dataclass(TrainConfig, {**RECIPES.get(str(values.get("recipe")), {}), **values})
 
 
 def read_config(path: Path, overrides: Mapping[str, Any] | None = None) -> TrainConfig:
@@ -282,4 +252,11 @@ def read_config(path: Path, overrides: Mapping[str, Any] | None = None) -> Train
 
 def keys_help() -> str:
     """Return every key of a training configuration with type, default and meaning, as text for a terminal."""
-    return keys_as_text(TrainConfig)
+    lines, section = [], ""
+    for key in describe_keys(TrainConfig):
+        if key.section != section:
+            section = key.section
+            lines.append(f"\n{section}")
+        lines.append(f"  {key.name} ({key.type}; {key.default})")
+        lines.append(textwrap.fill(key.meaning, 100, initial_indent=" " * 6, subsequent_indent=" " * 6))
+    return "\n".join(lines).strip() + "\n"

@@ -7,7 +7,6 @@ import dataclasses
 import datetime
 import os
 import signal
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from inspect import signature
 from typing import Any, TypeVar
@@ -43,16 +42,6 @@ class ProcessGroup:
         """Whether this process writes the files and the log."""
         return self.rank == 0
 
-    def check_batch_size(self, batch_size: int) -> None:
-        """Raise ``ConfigError`` unless every process gets the same number of sequences of a batch.
-
-        Only then is the mean over processes of a mean over sequences the mean over the batch.
-        """
-        if batch_size % self.world_size:
-            raise ConfigError(
-                f"batch_size: got {batch_size}, expected a multiple of the {self.world_size} processes that share it"
-            )
-
     def run_on_main(self, work: Callable[[], _T]) -> _T:
         """Let process 0 do ``work`` (with files, which only it need see) and give all its result, or its error.
 
@@ -68,10 +57,10 @@ class ProcessGroup:
             try:
                 result_and_error[0] = work()
             except BaseException as error:  # the others wait for an answer, whatever it is
-                own = error
-                told = isinstance(error, (AtmolossError, OSError))
-                reason = f"{type(error).__name__}: {error}".splitlines()[0]
-                result_and_error[1] = error if told else DistributedError(f"training: process 0 failed with {reason}")
+                own = result_and_error[1] = error
+                if not isinstance(error, (AtmolossError, OSError)):
+                    reason = f"{type(error).__name__}: {error}".splitlines()[0]
+                    result_and_error[1] = DistributedError(f"training: process 0 failed with {reason}")
         dist.broadcast_object_list(result_and_error, src=0, device=torch.device(self.device))
         if result_and_error[1] is not None:
             raise own or result_and_error[1]
@@ -154,7 +143,7 @@ def init_process_group(device: str, timeout_minutes: float = 30.0) -> Iterator[P
         return
     rank, device = int(os.environ["RANK"]), _own_device(device)
     backend = "nccl" if device.startswith("cuda") else "gloo"
-    with _termination_as_error(), _lost_process_as_error():
+    with _lost_process_as_error():
         dist.init_process_group(backend, timeout=datetime.timedelta(minutes=timeout_minutes))
         try:
             yield ProcessGroup(rank, world_size, device)
@@ -182,15 +171,19 @@ def _own_device(device: str) -> str:
     return f"cuda:{local}"
 
 
-def _process_lost(reason: str) -> DistributedError:
-    return DistributedError(
-        f"training: another process of the run is gone or the job was terminated ({reason}); continue from the "
-        "last checkpoint with --resume, with any number of processes"
-    )
-
-
 @contextlib.contextmanager
 def _lost_process_as_error() -> Iterator[None]:
+    """Say what happened when another process is gone; torchrun ends those that remain with SIGTERM."""
+    process = os.getpid()
+
+    def terminated(*_: object) -> None:
+        if os.getpid() != process:  # a data worker that inherited this handler
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGTERM)
+            return
+        raise _process_lost("SIGTERM")
+
+    before = signal.signal(signal.SIGTERM, terminated)
     try:
         yield
     except RuntimeError as error:
@@ -199,39 +192,19 @@ def _lost_process_as_error() -> Iterator[None]:
             isinstance(error, dist.DistError) or any(word in text for word in _LOST_WORDS)
         ):
             raise
-        ignore_termination_signals()
         raise _process_lost(text.splitlines()[0]) from error
+    signal.signal(signal.SIGTERM, before or signal.SIG_DFL)  # not after an error, see _process_lost
 
 
-@contextlib.contextmanager
-def _termination_as_error() -> Iterator[None]:
-    """torchrun ends the processes that remain with SIGTERM: say why instead of dying silently."""
-    process = os.getpid()
-
-    def terminated(*_: object) -> None:
-        if os.getpid() != process:  # a data worker that inherited this handler
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            os.kill(os.getpid(), signal.SIGTERM)
-            return
-        ignore_termination_signals()
-        raise _process_lost("SIGTERM")
-
-    before = _set_handler("SIGTERM", terminated)
-    yield
-    _set_handler("SIGTERM", before)  # not after an error, see ignore_termination_signals
-
-
-def ignore_termination_signals() -> None:
-    """Give this process the time to say what happened; torchrun kills it after 30 s.
+def _process_lost(reason: str) -> DistributedError:
+    """Return the error, and give this process the time to tell it: torchrun kills it after 30 s, and not before.
 
     torchrun sends SIGTERM to it and to its data workers, at whose end torch would raise an error anywhere.
     """
     for name in ("SIGTERM", "SIGCHLD"):
-        _set_handler(name, lambda *_: None)  # SIG_IGN would make Python complain of a signal on its way
-
-
-def _set_handler(name: str, handler: Any) -> Any:
-    # Windows lacks some, and Python lets only the main thread set any.
-    if hasattr(signal, name) and threading.current_thread() is threading.main_thread():
-        return signal.signal(getattr(signal, name), signal.SIG_DFL if handler is None else handler)
-    return None
+        if hasattr(signal, name):  # Windows has no SIGCHLD; SIG_IGN would make Python complain of one on its way
+            signal.signal(getattr(signal, name), lambda *_: None)
+    return DistributedError(
+        f"training: another process of the run is gone or the job was terminated ({reason}); continue from the "
+        "last checkpoint with --resume, with any number of processes"
+    )

@@ -19,7 +19,7 @@ def write_figures(folder: Path, info: WeightsInfo, metrics: dict[str, Any]) -> N
     plt = require("matplotlib.pyplot", "train")
     figures = folder / "figures"
     figures.mkdir(exist_ok=True)
-    for name in FIGURES:  # of an earlier weights folder, which may have had dates that this one has not
+    for name in FIGURES:  # those of an earlier export, which may have had dates that this one has not
         (figures / f"{name}.png").unlink(missing_ok=True)
     test = [s for s in metrics["sources"] if s["split"] == "test"] or metrics["sources"]
     classes = [s for s in test if s.get("classes")]
@@ -68,7 +68,7 @@ def _draw_curves(plt: Any, figures: Path, info: WeightsInfo, metrics: dict[str, 
 
 def _draw_lag_2afc(plt: Any, figures: Path, test: Sequence[dict[str, Any]]) -> None:
     fig, axes = plt.subplots(figsize=(7, 0.9 + 0.75 * len(test)), layout="constrained")
-    colours = plt.get_cmap("tab10").colors
+    colours = dict(zip(("distance", "best baseline", *BASELINES), plt.get_cmap("tab10").colors, strict=False))
     for row, s in enumerate(test):
         scores = s["lag_2afc"]
         shown = ["distance", best_baseline(scores)[0], *[b for b in BASELINES if b in scores]]
@@ -79,19 +79,12 @@ def _draw_lag_2afc(plt: Any, figures: Path, test: Sequence[dict[str, Any]]) -> N
             y = row - 0.08 * k + 0.2
             axes.errorbar(
                 value, y, xerr=[[value - low], [high - value]], fmt="o", ms=5 if k < 2 else 3.5,
-                color=_colour(colours, label), label=label if row == 0 else None,
+                color=colours.get(label, "grey"), label=label if row == 0 else None,
             )  # fmt: skip
     axes.set_yticks(range(len(test)), [s["name"] for s in test], fontsize=8)
     axes.set(xlabel="lag 2AFC, unseen dates (95 % over days)", ylim=(len(test) - 0.5, -0.6))
     axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))
     _save(plt, fig, figures / "lag_2afc.png")
-
-
-_COLOUR_ORDER = ("distance", "best baseline", *BASELINES)
-
-
-def _colour(colours: Any, label: str) -> Any:
-    return colours[_COLOUR_ORDER.index(label)] if label in _COLOUR_ORDER else "grey"
 
 
 def _save(plt: Any, fig: Any, path: Path) -> None:

@@ -10,14 +10,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.utils.data import Dataset
 
 from atmoloss._version import __version__
-from atmoloss.data.sequences import SequenceDataset
+from atmoloss.data.sequences import SequenceBatch, SequenceDataset
 from atmoloss.data.sources import FieldSource
 from atmoloss.errors import ConfigError
-from atmoloss.heads import MetricHead, PretextModel
+from atmoloss.heads import MetricHead
 from atmoloss.lag_2afc.baselines import extractor_measure
 from atmoloss.lag_2afc.triples import measure_source
 from atmoloss.normalization import LogNormalization
@@ -45,36 +43,32 @@ def train(
     folder: Path,
     *,
     resume: bool = False,
-    device: str = "cpu",
-    group: ProcessGroup | None = None,
+    group: ProcessGroup = SINGLE_PROCESS,
     sources: Sequence[FieldSource] | None = None,
 ) -> None:
-    """Train, or continue to train, into a run folder; see :func:`atmoloss.training.loop.open_run`.
+    """Train, or continue to train, into a run folder.
 
     Args:
-        config, folder, resume, sources: as there. A run that took all of its steps goes on where ``config`` has more.
-        device: of torch, for a single process.
-        group: the processes that share the work. Default: this process alone.
+        config, folder, resume, group, sources: see :func:`atmoloss.training.loop.open_run`. A run that took all of its
+            steps goes on where ``config`` has more.
 
     Raises:
         ConfigError: as there, or a loss that is not finite.
     """
-    run = open_run(config, folder, resume=resume, group=group or ProcessGroup(device=device), sources=sources)
+    run = open_run(config, folder, resume=resume, group=group, sources=sources)
     loop.train(run, LagTrainer(run))
 
 
-class BatchStream(Dataset[tuple[Tensor, Tensor]]):
-    """Fields and hours by step; the first ``subset_steps`` repeat a fixed set of ``subset_batches``."""
+class BatchStream(SequenceDataset):
+    """Sequences by step; the first ``subset_steps`` repeat a fixed set of ``subset_batches``."""
 
     def __init__(self, config: TrainConfig, train: Sequence[FieldSource], group: ProcessGroup = SINGLE_PROCESS) -> None:
         shares = {"rank": group.rank, "world_size": group.world_size}
-        self._batches = SequenceDataset(train, config.sequences, seed=config.seed, length=config.steps, **shares)
-        self._subset = (config.subset_steps, max(config.subset_batches, 1))
+        super().__init__(train, config, seed=config.seed, length=config.steps, **shares)
+        self._subset_steps, self._subset_batches = config.subset_steps, config.subset_batches
 
-    def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
-        steps, batches = self._subset
-        batch = self._batches[step % batches if step < steps else step]
-        return batch.fields, batch.hours
+    def __getitem__(self, step: int) -> SequenceBatch:
+        return super().__getitem__(step % self._subset_batches if step < self._subset_steps else step)
 
 
 class LagTrainer:
@@ -101,7 +95,7 @@ class LagTrainer:
         self.epoch_loss = [0.0, 0.0]  # sum and count
         self._last_cycle_starts = run.record.get("lengthened", [0])[-1]
 
-    def step(self, batch: tuple[Tensor, Tensor], step: int) -> dict[str, float]:
+    def step(self, batch: SequenceBatch, step: int) -> dict[str, float]:
         """Lower the loss of a batch of sequences by one step."""
         config, group = self.config, self.group
         self.module.train()
@@ -125,9 +119,27 @@ class LagTrainer:
         return {**numbers, "learning_rate": self.optimizer.param_groups[0]["lr"]}
 
     def validate(self) -> dict[str, Any]:
-        """Return the lag 2AFC of the distance as it would ship, per validation source."""
-        scores = validate(self.config, self.module, self.normalization, self.held_out, self.group)
-        return {"validation_2afc": scores}
+        """Return the lag 2AFC (how often the distance is right in a two-alternative forced choice) per held-out source.
+
+        It is that of the distance as it would ship; the processes share the patches.
+        """
+        config, group, sources = self.config, self.group, self.held_out
+        extractor = build_extractor(config, self.module, self.normalization)
+        if config.low_pass_share and sources:  # else the order of distances does not depend on the scales
+            fitted = fit_layers(self.module, source_curves(extractor, sources, config), config.low_pass_share)
+            extractor.info = dataclasses.replace(extractor.info, **fitted)
+        layers = None if isinstance(self.module.head, MetricHead) else [extractor.stages[-1]]
+        measures = {"distance": extractor_measure(extractor, layers)}
+        max_lag, limit = config.base_step * config.n_classes, config.validation_patches
+        counted = np.zeros((len(sources), 2))
+        for i, s in enumerate(sources):
+            part = ((group.rank + i) % group.world_size, group.world_size)  # for sources of one patch other processes
+            size = min(config.patch_sizes[0], len(s.latitude), len(s.longitude))
+            tallies = measure_source(s, measures, size=size, max_lag=max_lag, limit=limit, part=part)
+            if tallies:
+                counted[i] = tallies["distance"].right.sum(), tallies["distance"].total.sum()
+        scores = zip(sources, group.sum(counted), strict=True)
+        return {"validation_2afc": {s.name: float(right / total) for s, (right, total) in scores if total}}
 
     def store(self, step: int) -> None:
         """Write nothing: :func:`atmoloss.training.publish.publish` makes the weights folder of a checkpoint."""
@@ -152,35 +164,3 @@ class LagTrainer:
             self.scheduler = make_scheduler(self.config, self.optimizer, state["step"])
         else:
             self.scheduler.load_state_dict(state["scheduler"])
-
-
-def validate(
-    config: TrainConfig,
-    model: PretextModel,
-    normalization: LogNormalization,
-    sources: Sequence[FieldSource],
-    group: ProcessGroup = SINGLE_PROCESS,
-) -> dict[str, float]:
-    """Return the lag 2AFC (how often the distance is right in a two-alternative forced choice) per validation source.
-
-    It is that of the distance as it would ship; the processes share the patches.
-    """
-    extractor = build_extractor(config, model, normalization)
-    if config.low_pass_share and sources:  # else the order of distances does not depend on the scales
-        curves = source_curves(extractor, sources, config.sequences)
-        fitted = fit_layers(model, curves, config.low_pass_share)
-        extractor.info = dataclasses.replace(extractor.info, **fitted)
-    layers = None if isinstance(model.head, MetricHead) else [extractor.stages[-1]]
-    measure = extractor_measure(extractor, layers)
-    max_lag = config.base_step * config.n_classes
-    counted = np.zeros((len(sources), 2))
-    for i, s in enumerate(sources):
-        part = ((group.rank + i) % group.world_size, group.world_size)  # sources of one patch go to different processes
-        size = min(config.patch_sizes[0], len(s.latitude), len(s.longitude))
-        tallies = measure_source(
-            s, {"distance": measure}, size=size, max_lag=max_lag, limit=config.validation_patches, part=part
-        )
-        for tally in tallies.values():
-            counted[i] = tally.right.sum(), tally.total.sum()
-    counted = group.sum(counted)
-    return {s.name: float(right / total) for s, (right, total) in zip(sources, counted, strict=True) if total}

@@ -2,7 +2,7 @@ r"""Layer scales: the factors that bring feature distances to the size of the sq
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from atmoloss import functional
 from atmoloss.data.sequence_spec import SequenceSpec
-from atmoloss.data.sequences import SequenceDataset, valid_anchors
+from atmoloss.data.sequences import PartnerIndex, SequenceDataset
 from atmoloss.data.sources import FieldSource
 from atmoloss.errors import ConfigError, InputError
 from atmoloss.extractor import Extractor
@@ -54,33 +54,31 @@ def fit_layer_scale(content: NDArray[Any], mse: NDArray[Any]) -> float:
 
 
 @torch.no_grad()
-def lag_curves(extractor: Extractor, source: FieldSource, spec: SequenceSpec, seed: int = 0) -> dict[str, np.ndarray]:
+def lag_curves(extractor: Extractor, source: FieldSource, spec: SequenceSpec) -> dict[str, np.ndarray]:
     """Return, per lag class, the mean squared difference of each stage and (``"mse"``) of normalised fields.
 
     Args:
         extractor: to measure.
         source: held-out data; sources of different steps are not mixed, each has lags of its own.
         spec: of the sequences whose pairs are averaged.
-        seed: of the draw.
 
     Returns:
         (K,) float64 per name; NaN for lags that no pair has.
     """
-    data = SequenceDataset([source], spec, seed=seed, length=_SCALE_BATCHES)
+    data = SequenceDataset([source], spec, seed=0, length=_SCALE_BATCHES)
     first, second = torch.triu_indices(spec.n_times, spec.n_times, 1)
     sums: dict[str, np.ndarray] = {}
     count = np.zeros(spec.n_classes)
     for i in range(len(data)):
-        batch = data[i]
-        x = extractor.normalization(batch.fields.flatten(0, 1))
-        features = {**extractor.encode(x), "mse": x}
-        classes = ((batch.hours[:, second] - batch.hours[:, first]) // spec.base_step - 1).flatten().numpy()
+        fields, hours = data[i]
+        x = extractor.normalization(fields.flatten(0, 1))
+        classes = ((hours[:, second] - hours[:, first]) // spec.base_step - 1).flatten().numpy()
         count += np.bincount(classes, minlength=spec.n_classes)
-        for name, f in features.items():
+        for name, f in {**extractor.encode(x), "mse": x}.items():
             f = f.unflatten(0, (-1, spec.n_times))
             d = functional.mean_squared_difference(f[:, first].flatten(0, 1), f[:, second].flatten(0, 1))
             total = np.bincount(classes, d.double().numpy(), spec.n_classes)
-            sums[name] = sums.get(name, np.zeros(spec.n_classes)) + total
+            sums[name] = sums.get(name, 0.0) + total
     with np.errstate(invalid="ignore", divide="ignore"):
         return {name: total / count for name, total in sums.items()}
 
@@ -88,12 +86,12 @@ def lag_curves(extractor: Extractor, source: FieldSource, spec: SequenceSpec, se
 def source_curves(extractor: Extractor, sources: Sequence[FieldSource], spec: SequenceSpec) -> Curves:
     """Return :func:`lag_curves` per held-out source: what layer scales are fitted to.
 
-    A source of weight 0 is not trained on: it is measured, and sets no scale.
+    A source of weight 0 is not trained on and sets no scale.
 
     Raises:
         ConfigError: no source has a sequence.
     """
-    used = [s for s in sources if s.weight > 0 and len(valid_anchors(s, spec))]
+    used = [s for s in sources if s.weight > 0 and len(PartnerIndex(s, spec).anchors)]
     if not used:
         raise ConfigError(
             "validation: no held-out source has a sequence to fit the layer scales on; expected more days"
@@ -101,9 +99,7 @@ def source_curves(extractor: Extractor, sources: Sequence[FieldSource], spec: Se
     return {s.name: lag_curves(extractor, s, spec) for s in used}
 
 
-def fit_layers(
-    model: PretextModel, curves: Mapping[str, Mapping[str, np.ndarray]], low_pass_share: float = 0.0
-) -> dict[str, Any]:
+def fit_layers(model: PretextModel, curves: Curves, low_pass_share: float = 0.0) -> dict[str, Any]:
     """Fit the scale of each stage, and of the distance as a whole, to the MSE over the upper half of lags.
 
     Every source counts equally, with the upper half of the lags that it has.
@@ -111,11 +107,6 @@ def fit_layers(
     The recommended layers make scale × weight equal for all stages: their sum is then the distance that
     the metric head was trained on, times the one factor that makes it equal the MSE; the low-pass, if it has a
     share, takes it from all of them. For the published head the deepest stage is recommended, as published.
-
-    Args:
-        model: whose head decides the layers.
-        curves: per source, what :func:`lag_curves` returned.
-        low_pass_share: see ``TrainConfig``.
 
     Returns:
         ``layer_scales`` and ``layers``.
@@ -134,7 +125,6 @@ def fit_layers(
     if not isinstance(model.head, MetricHead):
         return {"layer_scales": fitted, "layers": {stages[-1]: 1.0}}
     whole = fit(stages)
-    layers = {n: (1 - low_pass_share) * whole / fitted[n] for n in stages}
-    if low_pass_share:
-        layers = {LOW_PASS: low_pass_share, **layers}
+    layers = {LOW_PASS: low_pass_share} if low_pass_share else {}
+    layers |= {n: (1 - low_pass_share) * whole / fitted[n] for n in stages}
     return {"layer_scales": fitted, "layers": layers}

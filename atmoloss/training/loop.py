@@ -109,17 +109,21 @@ def open_run(
     """Open the data and the folder of a run, to start or to continue it.
 
     Args:
-        config: of the run.
+        config: of the run; ``batch_size`` is that of all processes together.
         folder: of the run; only the main process reads and writes it.
         resume: continue from the last checkpoint.
-        group: the processes that share the work; ``batch_size`` is that of all together.
+        group: the processes that share the work.
         sources: those of the configuration, where they have been opened before.
 
     Raises:
         ConfigError: the folder already holds a run and ``resume`` is false, the run it holds differs, or
             ``batch_size`` is no multiple of the number of processes.
     """
-    group.check_batch_size(config.batch_size)
+    if config.batch_size % group.world_size:  # only of equal shares is the mean of means that of the batch
+        raise ConfigError(
+            f"batch_size: got {config.batch_size}, expected a multiple of the {group.world_size} processes that share "
+            "it"
+        )
     group.run_on_main(lambda: runs.create_folder(folder, resume))
     if config.threads:
         torch.set_num_threads(config.threads)

@@ -58,7 +58,7 @@ def load_initial(config: TrainConfig, model: PretextModel) -> LogNormalization |
 def fit_normalization(config: TrainConfig, train: Sequence[FieldSource]) -> LogNormalization:
     """Fit the constants to patches drawn as in training, so that sources count as they will."""
     # Another stream than training's: seeds below 2**32 are free for users.
-    sample = SequenceDataset(train, config.sequences, seed=config.seed + 2**32, length=_NORMALISATION_BATCHES)
+    sample = SequenceDataset(train, config, seed=config.seed + 2**32, length=_NORMALISATION_BATCHES)
     return LogNormalization.fit(lambda: (sample[i].fields.flatten(0, 1) for i in range(len(sample))))
 
 
@@ -78,10 +78,8 @@ def make_optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimiz
 def make_scheduler(config: TrainConfig, optimizer: torch.optim.Optimizer, done: int = 0) -> Any:
     """One-cycle for AdamW; for SGD the original's plateau rule on the mean training loss of an epoch.
 
-    Args:
-        config, optimizer: of the run.
-        done: steps of the run before it was lengthened: a cycle ends with a rate of next to nothing, so that the
-            steps after it are a cycle of their own, to the same highest rate (a warm restart).
+    A run that was lengthened after ``done`` steps has a cycle of its own for the steps after them, to the same highest
+    rate (a warm restart): the first one ended with a rate of next to nothing.
     """
     if config.optimizer == "adamw":
         steps = config.steps - done

@@ -51,15 +51,14 @@ class SequenceObjective(nn.Module):
         count = len(normalised)
         corrupted = self._corrupted(self._every_fourth(normalised), generator)
         if corrupted:
-            memory_format = _memory_format(normalised)
-            normalised = torch.cat((normalised, *corrupted.values())).contiguous(memory_format=memory_format)
+            normalised = torch.cat((normalised, *corrupted.values())).contiguous(memory_format=torch.channels_last)
         encoded = self.model.encoder(normalised)
         features = {name: f[:count] for name, f in encoded.items()}
         out = self._lag_terms(features, hours)
         if corrupted:
             parts = {name: f[count:].chunk(len(corrupted)) for name, f in encoded.items()}
-            of_kind = {kind: {n: f[i] for n, f in parts.items()} for i, kind in enumerate(corrupted)}
-            self._add_auxiliary_terms(out, features, of_kind)
+            by_kind = {kind: {name: f[i] for name, f in parts.items()} for i, kind in enumerate(corrupted)}
+            self._add_auxiliary_terms(out, features, by_kind)
         return out
 
     def _lag_terms(self, features: Mapping[str, Tensor], hours: Tensor) -> dict[str, Tensor]:
@@ -67,22 +66,22 @@ class SequenceObjective(nn.Module):
         head = self.model.head
         classes = (hours[:, self.second] - hours[:, self.first]) // self.config.base_step - 1
         out: dict[str, Tensor] = {}
-        ranking: Tensor | None = None
+        cost: Tensor | float = 0.0
         if isinstance(head, MetricHead):
             distances = head.pair_distances(features, self.n_times)
             logits = head.logits(distances)
             if len(self.near):
                 log_d = distances.clamp_min(1e-12).log()
-                out["ranking"], ranking = _ranking(log_d[:, self.far] - log_d[:, self.near])
+                out["ranking"], cost = _ranking(log_d[:, self.far] - log_d[:, self.near])
         else:
-            logits = head(*(self._pairs(features, index) for index in (self.first, self.second)))
-            logits = logits.unflatten(0, classes.shape)
+            by_time = {name: f.reshape(-1, self.n_times, *f.shape[1:]) for name, f in features.items()}
+            pairs = ({n: f[:, index].flatten(0, 1) for n, f in by_time.items()} for index in (self.first, self.second))
+            logits = head(*pairs).unflatten(0, classes.shape)
         flat, target = logits.float().flatten(0, 1), classes.flatten()
-        out["cross_entropy"] = F.cross_entropy(flat, target)
+        out["loss"] = out["cross_entropy"] = F.cross_entropy(flat, target)
         out["accuracy"] = (flat.argmax(1) == target).float().mean().detach()
-        out["loss"] = out["cross_entropy"]
-        if ranking is not None and self.config.ranking_weight:
-            out["loss"] = out["loss"] + self.config.ranking_weight * ranking
+        if self.config.ranking_weight:
+            out["loss"] = out["loss"] + self.config.ranking_weight * cost
         return out
 
     def _corrupted(self, truth: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
@@ -101,39 +100,25 @@ class SequenceObjective(nn.Module):
     def _add_auxiliary_terms(
         self, out: dict[str, Tensor], features: Mapping[str, Tensor], corrupted: Mapping[str, Mapping[str, Tensor]]
     ) -> None:
-        """Add to the loss what asks that a pattern is farther from the truth than nothing, and misplaced detail nearer.
-
-        Args:
-            out: of :meth:`_lag_terms`, changed in place.
-            features: of all fields.
-            corrupted: features of every kind of :meth:`_corrupted`.
-        """
+        """Ask that a pattern is farther from the truth than no small scales, and misplaced detail nearer."""
         head, config = self.model.head, self.config
         assert isinstance(head, MetricHead)  # a configuration with another head and such a weight is refused
         truth = {name: self._every_fourth(f) for name, f in features.items()}
         log_d = {kind: head.distance(truth, f).clamp_min(1e-12).log() for kind, f in corrupted.items()}
-        gaps = {}
-        if config.artefact_weight:
-            gaps["artefacts"] = config.artefact_weight, log_d["patterned"] - log_d["smooth"]
-        if config.detail_weight:
-            gaps["detail"] = config.detail_weight, log_d["smooth"] - log_d["misplaced"]
-        for name, (weight, gap) in gaps.items():
-            out[name], cost = _ranking(gap)
-            out["loss"] = out["loss"] + weight * cost
+        terms = (
+            ("artefacts", config.artefact_weight, "patterned", "smooth"),
+            ("detail", config.detail_weight, "smooth", "misplaced"),
+        )
+        for name, weight, far, near in terms:
+            if weight:
+                out[name], cost = _ranking(log_d[far] - log_d[near])
+                out["loss"] = out["loss"] + weight * cost
 
     def _every_fourth(self, x: Tensor) -> Tensor:
         """Return the first field of every fourth sequence: enough to learn from, at an eighth of the cost of a step."""
         return x[:: 4 * self.n_times]
 
-    def _pairs(self, features: Mapping[str, Tensor], index: Tensor) -> dict[str, Tensor]:
-        return {name: f.reshape(-1, self.n_times, *f.shape[1:])[:, index].flatten(0, 1) for name, f in features.items()}
-
 
 def _ranking(gap: Tensor) -> tuple[Tensor, Tensor]:
     """Return the share of gaps (log of the distance that is to be larger, minus the other's) above zero, and a cost."""
     return (gap > 0).float().mean().detach(), F.softplus(-gap / _TEMPERATURE).mean()
-
-
-def _memory_format(x: Tensor) -> torch.memory_format:
-    channels_last = x.is_contiguous(memory_format=torch.channels_last)
-    return torch.channels_last if channels_last else torch.contiguous_format

@@ -41,7 +41,7 @@ def publish(config: TrainConfig, run: Path, folder: Path) -> None:
     Raises:
         ConfigError: no checkpoint, or data that changed since the run.
     """
-    record = runs.read_record(run)[1]
+    record = runs.read_record(run)
     model, normalization, step = load_model(config, run)
     torch.set_flush_denormal(True)
     sources = open_sources(config)
@@ -73,7 +73,10 @@ def publish(config: TrainConfig, run: Path, folder: Path) -> None:
             for source, by_stage in curves.items()
         },
         "origin": {key: record[key] for key in ("atmoloss", "torch", "git_commit", "data")},
-        "config": {**record["config"], "sources": [_without_folder(s) for s in record["config"]["sources"]]},
+        "config": {
+            **record["config"],
+            "sources": [{**s, "path": public_path(s["path"])} for s in record["config"]["sources"]],
+        },
     }
     text = json.dumps(metrics, indent=1, ensure_ascii=False) + "\n"
     write_atomically(folder / "metrics.json", text.encode())
@@ -96,10 +99,6 @@ def training_commands(config: TrainConfig, record: dict[str, Any]) -> list[str]:
     start = "atmoloss train" if processes == 1 else f"torchrun --nproc-per-node {processes} -m atmoloss.train"
     output = f"--output runs/{config.name}"
     lengths: list[int] = [*record.get("lengthened", []), config.steps]
-    first, more = lengths[0], lengths[1:]
+    first, *more = lengths
     shorter = f" --steps {first}" if more else ""
     return [f"{start} metrics.json {output}{shorter}", *(f"{start} --resume {output} --steps {n}" for n in more)]
-
-
-def _without_folder(source: dict[str, Any]) -> dict[str, Any]:
-    return {**source, "path": public_path(source["path"])}

@@ -26,11 +26,22 @@ from atmoloss.weights import WeightsInfo
 log = logging.getLogger("atmoloss")
 
 
-def build_info(
+def head_gains(model: PretextModel) -> dict[str, Tensor]:
+    """Return the factors that make plain mean squared differences the metric head's distance.
+
+    With w per channel and C channels a gain √(w C) turns the mean over channels into the weighted sum.
+    The published head has no weights: no gains.
+    """
+    if not isinstance(model.head, MetricHead):
+        return {}
+    return {name: (w.detach() * len(w)).sqrt() for name, w in model.head.weights().items()}
+
+
+def build_extractor(
     config: TrainConfig, model: PretextModel, normalization: LogNormalization, sources: Sequence[FieldSource] = ()
-) -> WeightsInfo:
-    """Describe a model; scales and layers come from :func:`atmoloss.training.layer_scales.fit_layers`."""
-    return WeightsInfo(
+) -> Extractor:
+    """Return the model as it would ship, without scales; evaluation mode, on the model's device."""
+    info = WeightsInfo(
         name=config.name,
         channels=describe_channels(config.variables, sources),
         encoder=model.encoder.architecture,
@@ -45,31 +56,9 @@ def build_info(
         license=config.license,
         package_version=__version__,
     )
-
-
-def head_gains(model: PretextModel) -> dict[str, Tensor]:
-    """Return the factors that make plain mean squared differences the metric head's distance.
-
-    With w per channel and C channels a gain √(w C) turns the mean over channels into the weighted sum.
-    The published head has no weights: no gains.
-    """
-    if not isinstance(model.head, MetricHead):
-        return {}
-    return {name: (w.detach() * len(w)).sqrt() for name, w in model.head.weights().items()}
-
-
-def build_extractor(config: TrainConfig, model: PretextModel, normalization: LogNormalization) -> Extractor:
-    """Return the model as it would ship, without scales; evaluation mode, on the model's device."""
-    info = build_info(config, model, normalization)
     device = next(model.parameters()).device
     # A copy of the constants: the extractor freezes what it is given.
-    return Extractor(model.encoder, LogNormalization(**normalization.constants()), info, head_gains(model)).to(device)
-
-
-def model_tensors(model: PretextModel) -> dict[str, Tensor]:
-    """Return what ``model.safetensors`` holds: ``encoder.…``, ``head.…`` and ``gain.<stage>``."""
-    state = {name: tensor for name, tensor in model.state_dict().items() if tensor.is_floating_point()}
-    return {**state, **{f"gain.{name}": gain for name, gain in head_gains(model).items()}}
+    return Extractor(model.encoder, LogNormalization(**info.normalization), info, head_gains(model)).to(device)
 
 
 def load_pretext(folder: Path) -> PretextModel | None:
@@ -112,6 +101,8 @@ def write_weights(
 ) -> tuple[WeightsInfo, Curves]:
     """Write ``config.json`` and ``model.safetensors``; return what describes them and the curves of the scales.
 
+    The tensors are ``encoder.…``, ``head.…`` and ``gain.<stage>``.
+
     Args:
         config, model, normalization: of the run.
         sources: all, for the description.
@@ -121,9 +112,11 @@ def write_weights(
     Raises:
         ConfigError: no held-out source has a sequence.
     """
-    curves = source_curves(build_extractor(config, model, normalization), held_out, config.sequences)
-    info = build_info(config, model, normalization, sources)
-    info = dataclasses.replace(info, **fit_layers(model, curves, config.low_pass_share))
-    info = weights_folder.save(folder, info, model_tensors(model))
+    extractor = build_extractor(config, model, normalization, sources)
+    curves = source_curves(extractor, held_out, config)
+    info = dataclasses.replace(extractor.info, **fit_layers(model, curves, config.low_pass_share))
+    tensors = {name: tensor for name, tensor in model.state_dict().items() if tensor.is_floating_point()}
+    tensors |= {f"gain.{name}": gain for name, gain in head_gains(model).items()}
+    info = weights_folder.save(folder, info, tensors)
     log.info("%s written to %s", info.id, folder)
     return info, curves

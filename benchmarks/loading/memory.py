@@ -98,10 +98,10 @@ def measure(config: TrainConfig, root: Path, steps: int, workers: int) -> dict[s
     before = resident()
     source = open_source(str(root), "synthetic", config.variables)
     train = split_by_date([source], ["1970-01-01/1970-01-04"], [])["train"]
-    stream = SequenceDataset(train, config.sequences, seed=0, length=2 * steps + 8)
+    stream = SequenceDataset(train, config, seed=0, length=2 * steps + 8)
     opened = resident() - before
     size = sum(p.stat().st_size for p in root.rglob("0")) / 1e9
-    alone = SequenceDataset(train, config.sequences, seed=1, length=64)
+    alone = SequenceDataset(train, config, seed=1, length=64)
     data_side = {"opening_mb": opened, **measure_loader(alone, max(workers, 1))}
     if not steps:
         return {"store_gb": size, "data_side": data_side}

@@ -77,7 +77,7 @@ def train_autoencoder(config: TrainConfig, train: Sequence[FieldSource], normali
     model.decoder = Decoder(list(model.encoder.channels.values()), len(config.variables))
     optimizer = make_optimizer(config, model)
     scheduler = make_scheduler(config, optimizer)
-    data = SequenceDataset(train, config.sequences, seed=config.seed, length=config.steps)
+    data = SequenceDataset(train, config, seed=config.seed, length=config.steps)
     for step in range(config.steps):
         x = normalization(data[step].fields.flatten(0, 1)).contiguous(memory_format=torch.channels_last)
         loss = (model.decoder(list(model.encoder(x).values())[-1]) - x).square().mean()

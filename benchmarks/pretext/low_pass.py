@@ -28,7 +28,7 @@ from atmoloss.lag_2afc.baselines import mixtures, pixel_measures, random_extract
 from atmoloss.lag_2afc.triples import Measure, measure_source, patch_size
 from atmoloss.networks import Encoder
 from atmoloss.training.checkpoint import read_record
-from atmoloss.training.config import TrainConfig
+from atmoloss.training.config import TrainConfig, make_config
 from atmoloss.training.layer_scales import fit_layers, lag_curves
 from atmoloss.training.loop import open_sources
 from atmoloss.training.publish import winds_of
@@ -51,7 +51,7 @@ def measures_of(
     model: PretextModel, extractor: Extractor, held_out: list[FieldSource], config: TrainConfig
 ) -> dict[str, Measure]:
     """Return the distance with each share; scales are fitted as those of weights that ship."""
-    curves = {s.name: lag_curves(extractor, s, config.sequences) for s in held_out}
+    curves = {s.name: lag_curves(extractor, s, config) for s in held_out}
     factors = {}
     for share in SHARES:
         fitted = fit_layers(model, curves, share)
@@ -61,7 +61,7 @@ def measures_of(
 
 def scores(run: Path) -> tuple[str, Scores]:
     """Return what tells the run's configuration, and the scores of its distances."""
-    config = read_record(run)[0]
+    config = make_config(read_record(run)["config"])
     model, normalization, _ = load_model(config, run)
     model = with_low_pass(model)
     trained = build_extractor(config, model, normalization)

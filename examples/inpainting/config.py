@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
 
 from srgan.config import ContentConfig
 
 from atmoloss.errors import ConfigError
-from atmoloss.training.config import build_config
-from atmoloss.training.config_reading import check_choice, check_lowest, read_values
+from atmoloss.training.config_reading import check_choice, check_lowest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,21 +62,3 @@ class InpaintingConfig(ContentConfig):
     def content_size(self) -> int:
         """Rows and columns of what the content loss compares."""
         return self.box_size if self.compare == "box" else self.patch_size
-
-
-def read_config(path: Path, overrides: Mapping[str, Any] | None = None) -> InpaintingConfig:
-    """Read a TOML file; relative source paths are relative to its folder; ``overrides`` are applied last.
-
-    Raises:
-        ConfigError: not TOML, an unknown key, or a value of the wrong kind.
-    """
-    return make_config({**read_values(path), **(overrides or {})})
-
-
-def make_config(raw: Mapping[str, Any]) -> InpaintingConfig:
-    """Build a configuration from plain values.
-
-    Raises:
-        ConfigError: an unknown key or a value of the wrong kind.
-    """
-    return build_config(InpaintingConfig, raw)

@@ -31,11 +31,12 @@ from atmoloss.data.splits import split_by_date
 from atmoloss.errors import AtmolossError, ConfigError, DataError
 from atmoloss.files import write_atomically
 from atmoloss.lag_2afc.triples import tiles
+from atmoloss.training.config_reading import build_dataclass
 from atmoloss.training.loop import open_sources
 from atmoloss.verification.statistics.bootstrap import BlockBootstrap
 
 from . import box
-from .config import InpaintingConfig, make_config
+from .config import InpaintingConfig
 from .figure import draw
 from .model import Autoencoder
 from .train import fill
@@ -157,7 +158,7 @@ def load_networks(folders: Sequence[Path]) -> tuple[dict[str, StoredGenerator], 
     configs = []
     for folder in folders:
         stored = load_generator(folder, Autoencoder)
-        configs.append(make_config(stored.origin["config"]))
+        configs.append(build_dataclass(InpaintingConfig, stored.origin["config"]))
         name = configs[-1].content
         out[f"{name} {stored.id}" if name in out else name] = stored
     first = configs[0]

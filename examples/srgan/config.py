@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from atmoloss.errors import ConfigError
-from atmoloss.training.config import RunConfig, build_config
-from atmoloss.training.config_reading import check_choice, check_lowest, read_values
+from atmoloss.training.config import RunConfig
+from atmoloss.training.config_reading import build_dataclass, check_choice, check_lowest, read_values
 
 from .data import PatchSpec
 from .models import FACTOR
@@ -120,22 +120,9 @@ class SrganConfig(ContentConfig):
 
 
 def read_config(path: Path, overrides: Mapping[str, Any] | None = None) -> SrganConfig:
-    """Read a TOML file; relative source paths are relative to its folder.
-
-    Args:
-        path: of the file.
-        overrides: key to value, applied last.
+    """Read a TOML file; relative source paths are relative to its folder; ``overrides`` are applied last.
 
     Raises:
         ConfigError: not TOML, an unknown key, or a value of the wrong kind.
     """
-    return make_config({**read_values(path), **(overrides or {})})
-
-
-def make_config(raw: Mapping[str, Any]) -> SrganConfig:
-    """Build a configuration from plain values.
-
-    Raises:
-        ConfigError: an unknown key or a value of the wrong kind.
-    """
-    return build_config(SrganConfig, raw)
+    return build_dataclass(SrganConfig, {**read_values(path), **(overrides or {})})

@@ -16,8 +16,7 @@ from torch import Tensor, nn
 
 from atmoloss.errors import AtmolossError, ConfigError
 from atmoloss.normalization import LogNormalization
-from atmoloss.training.config import build_config
-from atmoloss.training.config_reading import parse_overrides, read_values
+from atmoloss.training.config_reading import build_dataclass, parse_overrides, read_values
 from atmoloss.training.distributed import ProcessGroup, init_process_group
 from atmoloss.training.loop import Run
 
@@ -168,7 +167,7 @@ def command(
     try:
         overrides = parse_overrides(args.set)
         overrides |= {key: value for key in ("content", *(options or {})) if (value := getattr(args, key))}
-        config = build_config(kind, {**read_values(Path(args.config)), **overrides})
+        config = build_dataclass(kind, {**read_values(Path(args.config)), **overrides})
         output = Path(args.output or f"runs/{config.name}-{config.content}")
         with init_process_group(args.device, config.timeout_minutes) as group:
             generator = run(config, output, resume=args.resume, group=group)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atmoloss.data.sequence_spec import SequenceSpec
-from atmoloss.data.sequences import PartnerIndex, SequenceDataset, mirror_sign, read_patch, valid_anchors
+from atmoloss.data.sequences import PartnerIndex, SequenceDataset, mirror_sign, read_patch
 from atmoloss.data.sources import FieldSource
 from atmoloss.data.splits import parse_periods, split_by_date
 from atmoloss.errors import DataError
@@ -45,7 +45,7 @@ def test_only_pairs_that_exist(seed, count, index, n_runs):
     hours = np.sort(np.random.default_rng(seed).choice(200, count, replace=False))
     run = np.arange(len(hours)) % n_runs
     source = make_source(hours, run=run)
-    if not len(valid_anchors(source, SPEC)):
+    if not len(PartnerIndex(source, SPEC).anchors):
         with pytest.raises(DataError, match="none has 3 times"):
             SequenceDataset([source], SPEC, seed=0, length=4)
         return
@@ -85,7 +85,6 @@ def test_partners_and_anchors_are_those_of_the_definition(seed, count, n_runs, n
         if fits.sum() >= n_times - 1:
             enough.append(anchor)
     np.testing.assert_array_equal(lags.anchors, enough)
-    np.testing.assert_array_equal(valid_anchors(source, spec), enough)
 
 
 def test_forty_years_are_searched_at_once():

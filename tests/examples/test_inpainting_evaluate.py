@@ -1,5 +1,6 @@
 """Scores of fillings against their definitions, and the command."""
 
+import functools
 import json
 
 import numpy as np
@@ -7,13 +8,16 @@ import pytest
 import scipy.fft
 import torch
 from inpainting import box
-from inpainting.config import make_config
+from inpainting.config import InpaintingConfig
 from inpainting.evaluate import SCORES, evaluate_source, load_networks, main, scores, statistics
 from inpainting.train import run
 
 from atmoloss.data.sources import FieldSource
 from atmoloss.errors import ConfigError
+from atmoloss.training.config_reading import build_dataclass
 from atmoloss.verification.statistics.bootstrap import BlockBootstrap
+
+make_config = functools.partial(build_dataclass, InpaintingConfig)
 
 DAY = np.timedelta64(1, "D")
 

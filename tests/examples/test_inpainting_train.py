@@ -1,13 +1,14 @@
 """Training runs of inpainting: loss, optimizer, schedule, resume, files, configuration."""
 
 import dataclasses
+import functools
 import json
 from pathlib import Path
 
 import pytest
 import torch
 from inpainting import box
-from inpainting.config import make_config, read_config
+from inpainting.config import InpaintingConfig
 from inpainting.model import Autoencoder
 from inpainting.train import Inpainter, fill, main, run
 from srgan.content import ContentLoss, make_content
@@ -19,9 +20,12 @@ from atmoloss.data.splits import split_by_date
 from atmoloss.errors import ConfigError, InputError, WeightsError
 from atmoloss.normalization import LogNormalization
 from atmoloss.training import checkpoint as runs
+from atmoloss.training.config_reading import build_dataclass, read_values
 from atmoloss.training.distributed import SINGLE_PROCESS
 from atmoloss.training.loop import Run, open_sources
 from tests.tolerances import assert_close
+
+make_config = functools.partial(build_dataclass, InpaintingConfig)
 
 PRESETS = Path(__file__).parents[2] / "examples" / "inpainting" / "presets"
 
@@ -211,7 +215,7 @@ def test_a_box_that_is_too_small_for_the_encoder_is_told(raw_inpainting, tmp_pat
 
 
 def test_presets():
-    small, full = (read_config(PRESETS / f"{name}.toml") for name in ("small", "full"))
+    small, full = (make_config(read_values(PRESETS / f"{name}.toml")) for name in ("small", "full"))
     assert (full.validation, full.test) == (small.validation, small.test)
     published = {"patch_size": 160, "box_size": 40, "compare": "box", "batch_size": 128, "mse_weight": 0.1, "l2": 1e-3}
     published |= {"learning_rate": 1e-4, "gradient_clip": 5.0, "plateau_patience": 6, "epoch_steps": 15000}

@@ -1,11 +1,12 @@
 """Content losses of a run: networks, mixture, scale."""
 
 import dataclasses
+import functools
 
 import pytest
 import torch
 from srgan import measures
-from srgan.config import make_config
+from srgan.config import SrganConfig
 from srgan.content import CONTENTS, RandomVgg, calibrate, make_content, make_normalization
 
 from atmoloss import AtmoDistLoss
@@ -14,7 +15,10 @@ from atmoloss.data.sources import source_from_dataset
 from atmoloss.data.splits import split_by_date
 from atmoloss.errors import ConfigError, DataError, InputError
 from atmoloss.normalization import LogNormalization
+from atmoloss.training.config_reading import build_dataclass
 from tests.tolerances import assert_close
+
+make_config = functools.partial(build_dataclass, SrganConfig)
 
 
 @pytest.fixture(scope="module")

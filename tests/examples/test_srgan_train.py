@@ -1,5 +1,6 @@
 """Training runs of the super-resolution GAN: stages, balance, resume, files."""
 
+import functools
 import json
 import os
 import subprocess
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from srgan import gan as gan_module
-from srgan.config import make_config, read_config
+from srgan.config import SrganConfig, read_config
 from srgan.content import ContentLoss
 from srgan.data import PatchDataset
 from srgan.gan import Gan
@@ -21,7 +22,10 @@ from atmoloss.data.splits import split_by_date
 from atmoloss.errors import ConfigError, WeightsError
 from atmoloss.normalization import LogNormalization
 from atmoloss.training import checkpoint as runs
+from atmoloss.training.config_reading import build_dataclass
 from atmoloss.training.loop import open_sources
+
+make_config = functools.partial(build_dataclass, SrganConfig)
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -109,7 +113,11 @@ def test_pretraining_is_shared_by_all_losses_and_lowers_the_mse(raw_config, tmp_
     assert curve[-1] < 0.9 * curve[0]
     # A run that starts from that generator takes the step that the first one took.
     given = {**raw, "content": "mse", "initial_generator": str(tmp_path / "mse" / "pretrained"), "seed": 0}
-    run(make_config({**given, "adversarial_weight": 0.0, "learning_rate": 1e-30}), tmp_path / "given", sources=sources)
+    run(
+        make_config({**given, "adversarial_weight": 0.0, "learning_rate": 1e-30}),
+        tmp_path / "given",
+        sources=sources,
+    )
     assert equal(weights_of(tmp_path / "given"), weights_of(tmp_path / "mse", "pretrained"))
     assert not (tmp_path / "given" / "pretrained").exists()
     with pytest.raises(ConfigError, match=r"initial_generator: .* has sizes"):
@@ -189,7 +197,11 @@ def test_a_changed_run_is_not_continued(raw_config, tmp_path, one_sentence):
         run(config, tmp_path / "run")
     for key, value in {"mse_weight": 0.3, "content": "l1", "adversarial_weight": 0.01}.items():
         with pytest.raises(ConfigError) as error:
-            run(make_config({**raw_config, "content": "mse", key: value}), tmp_path / "run", resume=True)
+            run(
+                make_config({**raw_config, "content": "mse", key: value}),
+                tmp_path / "run",
+                resume=True,
+            )
         one_sentence(error.value, "resume", key, "expected the same")
     run(
         make_config({**raw_config, "content": "mse", "log_every": 1, "validate_every": 1}),
@@ -233,7 +245,10 @@ def test_presets_are_configurations_of_the_same_data(preset):
 
 
 def test_altered_generators_are_refused(raw_config, tmp_path, one_sentence):
-    run(make_config({**raw_config, "content": "mse", "adversarial_weight": 0.0, "steps": 2}), tmp_path / "run")
+    run(
+        make_config({**raw_config, "content": "mse", "adversarial_weight": 0.0, "steps": 2}),
+        tmp_path / "run",
+    )
     tensors = tmp_path / "run" / "generator" / "model.safetensors"
     data = bytearray(tensors.read_bytes())
     data[-1] ^= 1

@@ -81,7 +81,7 @@ def test_the_card_says_where_it_comes_from_and_its_command_gives_the_same_weight
     train(config, tmp_path / "run")
     assert main(["train", "--output", str(tmp_path / "run"), "--export", str(tmp_path / "weights")]) == 0
     card = (tmp_path / "weights" / "README.md").read_text()
-    record = runs.read_record(tmp_path / "run")[1]
+    record = runs.read_record(tmp_path / "run")
     line = next(line for line in card.splitlines() if line.startswith("- winds, share 1: winds.nc, "))
     assert "32 times of 2026-01-01/2026-01-08" in line
     assert f"sha256 of all values {record['data']['winds'][:12]}" in line

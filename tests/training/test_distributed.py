@@ -146,7 +146,7 @@ def test_a_lost_process_ends_the_run_with_one_sentence_and_a_checkpoint(victim, 
     assert len(said) == 1, output
     assert "another process of the run is gone" in said[0]
     assert "--resume" in said[0]
-    config = runs.read_record(tmp_path / "run")[0]
+    config = make_config(runs.read_record(tmp_path / "run")["config"])
     state = runs.load_checkpoint(tmp_path / "run")
     assert state is not None
     assert state["step"] == 5

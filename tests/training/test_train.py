@@ -137,7 +137,8 @@ def test_a_finished_run_is_lengthened_exactly(optimizer, raw_config, tmp_path, m
     after = losses_of(tmp_path / "run")
     assert sorted(after) == list(range(1, 11))
     assert {k: v for k, v in after.items() if k <= 6} == first
-    config, record = runs.read_record(tmp_path / "run")
+    record = runs.read_record(tmp_path / "run")
+    config = make_config(record["config"])
     assert (config.steps, record["lengthened"]) == (10, [6])
     rates = [json.loads(x).get("learning_rate") for x in (tmp_path / "run" / runs.METRICS).read_text().splitlines()]
     rates = [rate for rate in rates if rate is not None]
@@ -180,14 +181,14 @@ def test_a_run_that_failed_before_its_first_step_blocks_nothing(raw_config, tmp_
     for resume in (False, True):
         with pytest.raises(MemoryError):
             train(other, tmp_path / "run", resume=resume)
-    assert runs.read_record(tmp_path / "run")[0] == other
+    assert make_config(runs.read_record(tmp_path / "run")["config"]) == other
     monkeypatch.undo()
     monkeypatch.setattr("atmoloss.training.lag.clip_gradients", fail)  # in the first step
     with pytest.raises(MemoryError):
         train(config, tmp_path / "run")
     monkeypatch.undo()
     train(config, tmp_path / "run")
-    assert runs.read_record(tmp_path / "run")[0] == config
+    assert make_config(runs.read_record(tmp_path / "run")["config"]) == config
     with pytest.raises(ConfigError, match="already holds a run"):
         train(config, tmp_path / "run")
 
@@ -540,7 +541,8 @@ def test_published_optimizer_clips_each_tensor_and_decays_kernels_only(raw_confi
 
 def test_record_names_origin(raw_config, tmp_path):
     train(make_config({**raw_config, "steps": 2}), tmp_path / "run")
-    config, record = runs.read_record(tmp_path / "run")
+    record = runs.read_record(tmp_path / "run")
+    config = make_config(record["config"])
     assert config == make_config({**raw_config, "steps": 2})
     assert set(record) == {"config", "atmoloss", "torch", "git_commit", "data", "processes"}
     assert record["processes"] == 1
