@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from atmoloss._version import __version__
-from atmoloss.verification.accumulate import accumulate
-from atmoloss.verification.accumulators import Draws, curves_of
+from atmoloss.verification.accumulators import Draws, accumulate, curves_of
 from atmoloss.verification.comparison import Comparison, Options, compare
 from atmoloss.verification.metrics import METRICS
 from atmoloss.verification.results import TRUTH, Difference, Evaluation, Score
