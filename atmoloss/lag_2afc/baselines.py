@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -61,29 +63,20 @@ _FILTERS: Mapping[str, Callable[[Tensor], Tensor]] = {
 _NORMS: Mapping[str, Callable[[Tensor], Tensor]] = {"MSE": squared_distances, "MAE": absolute_distances}
 
 
-def _pixel(key: str, norm: Callable[[Tensor], Tensor], prepare: Callable[[Tensor], Tensor]) -> Measure:
-    def measure(patch: PatchFields) -> Tensor | None:
-        return norm(prepare(patch[key]).flatten(1)) if key in patch else None
-
-    return measure
-
-
 def pixel_measures(normalise: Callable[[Tensor], Tensor]) -> dict[str, Measure]:
-    """Return MSE and MAE of the normalised fields and of the winds, each plain and smoothed in four ways.
+    """Return MSE and MAE of the normalised fields and of the winds, each plain and smoothed in four ways."""
 
-    Args:
-        normalise: (T, C, h, w) physical fields to comparable channels.
-    """
+    def measure(filter_name: str, norm: str, key: str) -> Measure:
+        def distances(patch: PatchFields) -> Tensor | None:
+            if key not in patch:
+                return None
+            x = normalise(patch[key]) if key == "fields" else patch[key]
+            return _NORMS[norm](_FILTERS[filter_name](x).flatten(1))
 
-    def after_normalising(filt: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-        return lambda x: filt(normalise(x))
+        return distances
 
-    out: dict[str, Measure] = {}
-    for filter_name, filt in _FILTERS.items():
-        for norm_name, norm in _NORMS.items():
-            out[f"{norm_name} of fields{filter_name}"] = _pixel("fields", norm, after_normalising(filt))
-            out[f"{norm_name} of winds{filter_name}"] = _pixel("winds", norm, filt)
-    return out
+    names = itertools.product(_FILTERS, _NORMS, ("fields", "winds"))
+    return {f"{norm} of {key}{filter_name}": measure(filter_name, norm, key) for filter_name, norm, key in names}
 
 
 def ssim_measure(normalise: Callable[[Tensor], Tensor]) -> Measure:
@@ -130,26 +123,18 @@ def stage_measures(extractor: Extractor) -> dict[str, Measure]:
 
 
 def mixtures(extractor: Extractor, factors: Mapping[str, Mapping[str, float]]) -> dict[str, Measure]:
-    """Return a measure per name: the sum of the stages' mean squared differences times their ``factors``.
-
-    Each patch is encoded once for all of them.
-    """
+    """Return the sums of the stages' mean squared differences times ``factors``; each patch is encoded once for all."""
     last: list[Any] = [None, {}]  # the patch that all measures are asked for in turn
 
     @torch.no_grad()
-    def stages(patch: PatchFields) -> dict[str, Tensor]:
+    def mixture(per_stage: Mapping[str, float], patch: PatchFields) -> Tensor:
         if last[0] is not patch:
-            blocks = torch.split(patch["fields"], _ENCODED_AT_A_TIME)
-            parts = [extractor(block) for block in blocks]
+            parts = [extractor(block) for block in torch.split(patch["fields"], _ENCODED_AT_A_TIME)]
             rows = {n: torch.cat([part[n].flatten(1) for part in parts]) for n in extractor.stages}
             last[:] = patch, {n: squared_distances(f) / f.shape[1] for n, f in rows.items()}
-        out: dict[str, Tensor] = last[1]
-        return out
+        return torch.stack([factor * last[1][n] for n, factor in per_stage.items()]).sum(0)
 
-    def mixture(per_stage: Mapping[str, float]) -> Measure:
-        return lambda patch: torch.stack([factor * stages(patch)[n] for n, factor in per_stage.items()]).sum(0)
-
-    return {name: mixture(per_stage) for name, per_stage in factors.items()}
+    return {name: functools.partial(mixture, per_stage) for name, per_stage in factors.items()}
 
 
 def random_extractor(info: WeightsInfo, normalization: LogNormalization, fields: Tensor, seed: int = 0) -> Extractor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -94,7 +94,7 @@ def lag_2afc(
 
 @torch.no_grad()
 def lag_classes(
-    model: PretextModel, normalization: LogNormalization, sources: Sequence[FieldSource], spec: SequenceSpec
+    model: PretextModel, normalization: LogNormalization, source: FieldSource, spec: SequenceSpec
 ) -> dict[str, Any]:
     """Return what the pretext head answers on held-out pairs of evenly drawn lags.
 
@@ -105,7 +105,8 @@ def lag_classes(
     model.eval()
     k = spec.n_classes
     confusion, top3, error = np.zeros((k, k), np.int64), np.zeros(k), np.zeros(k)
-    data = SequenceDataset(sources, spec, seed=1, length=_CLASS_BATCHES)
+    source = dataclasses.replace(source, weight=1.0)  # of 0 it would not be drawn
+    data = SequenceDataset([source], spec, seed=1, length=_CLASS_BATCHES)
     for i in range(len(data)):
         batch = data[i]
         x1, x2 = (normalization(batch.fields[:, j]) for j in (0, 1))
@@ -116,24 +117,14 @@ def lag_classes(
         np.add.at(top3, true, (best == true[:, None]).any(1))
         np.add.at(error, true, np.abs(best[:, 0] - true) * spec.base_step)
     n = confusion.sum(1)
+    sums = {"top1": np.diag(confusion), "top3": top3, "mae_hours": error}
     per_lag = [
-        {
-            "hours": (c + 1) * spec.base_step,
-            "n": int(n[c]),
-            "top1": float(confusion[c, c] / n[c]),
-            "top3": float(top3[c] / n[c]),
-            "mae_hours": float(error[c] / n[c]),
-        }
+        {"hours": (c + 1) * spec.base_step, "n": int(n[c]), **{name: float(x[c] / n[c]) for name, x in sums.items()}}
         for c in range(k)
         if n[c]
     ]
-    return {
-        "top1": float(np.trace(confusion) / n.sum()),
-        "top3": float(top3.sum() / n.sum()),
-        "mae_hours": float(error.sum() / n.sum()),
-        "per_lag": per_lag,
-        "confusion": confusion.tolist(),
-    }
+    means = {name: float(x.sum() / n.sum()) for name, x in sums.items()}
+    return {**means, "per_lag": per_lag, "confusion": confusion.tolist()}
 
 
 def evaluate_source(
@@ -158,8 +149,7 @@ def evaluate_source(
             n_times=2, n_classes=info.n_lag_classes, base_step=info.base_step_hours, patch_sizes=(size,), mirror=False
         )
         try:
-            alone = dataclasses.replace(source, weight=1.0)  # of 0 it would not be drawn
-            entry["classes"] = lag_classes(model, extractor.normalization, [alone], spec)
+            entry["classes"] = lag_classes(model, extractor.normalization, source, spec)
         except DataError:  # no pair at a multiple of the base step, or the grid is too small for the head
             entry["classes"] = None
     return entry

@@ -145,9 +145,8 @@ class _Semivariance(Accumulator):
 
     def per_time(self, chunk: Chunk, comparison: Comparison) -> dict[str, np.ndarray]:
         options, weights = comparison.options, comparison.grid.row_weights
-        gamma = pair_semivariance(
-            chunk.values, chunk.times, comparison.grid, comparison.lags, options.n_samples, options.seed
-        )
+        pairs = options.n_samples, options.seed, "nearest"
+        gamma = pair_semivariance(chunk.values, chunk.times, comparison.grid, comparison.lags, *pairs)
         mean, square = (x.mean(2) @ weights for x in (chunk.values, chunk.values**2))
         return {"semivariance": gamma, "mean": mean, "square": square}
 
@@ -202,7 +201,7 @@ def city_distances(draws: Draws) -> np.ndarray:
     blocks = draws.comparison.blocks
     weights = blocks.counts[:, blocks.block].T
     series = zip(draws.truth["cities"].T, draws.model["cities"].T, strict=True)
-    return np.stack([wasserstein(m[:, None], t[:, None], weights, weights) for t, m in series])
+    return np.stack([wasserstein(m, t, weights, weights) for t, m in series])
 
 
 class _Maps(Accumulator):
