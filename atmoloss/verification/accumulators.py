@@ -45,13 +45,7 @@ class Chunk(NamedTuple):
 
 
 class Draws:
-    """The sums of one variable of the truth and of a model, for the data as they are and for every draw of blocks.
-
-    Args:
-        truth, model: sums of :func:`accumulate`.
-        variable: its name.
-        comparison: of which they are.
-    """
+    """The sums of one variable of the truth and of a model, for the data as they are and for every draw of blocks."""
 
     def __init__(self, truth: Sums, model: Sums, variable: str, comparison: Comparison) -> None:
         self.truth, self.model, self.variable, self.comparison = truth, model, variable, comparison
@@ -89,12 +83,8 @@ class Accumulator:
     key: str
     summed = True
 
-    def applies(self, comparison: Comparison) -> bool:
-        """Say whether the grid has it."""
-        return True
-
     def per_time(self, chunk: Chunk, comparison: Comparison) -> dict[str, np.ndarray]:
-        """Return key → values (T, …)."""
+        """Return key → values (T, …); nothing where the grid or the data set has none."""
         raise NotImplementedError
 
     def curves(self, draws: Sequence[Draws]) -> tuple[Curves, Coordinates]:
@@ -116,11 +106,8 @@ class _Spectrum(Accumulator):
 
     key = "spectrum"
 
-    def applies(self, comparison: Comparison) -> bool:
-        return comparison.degree is not None
-
     def per_time(self, chunk: Chunk, comparison: Comparison) -> dict[str, np.ndarray]:
-        return {"spectrum": power_of_degrees(chunk.values, comparison.grid)[1]}
+        return {} if comparison.degree is None else {"spectrum": power_of_degrees(chunk.values, comparison.grid)[1]}
 
     def curves(self, draws: Sequence[Draws]) -> tuple[Curves, Coordinates]:
         comparison, ratios = draws[0].comparison, []
@@ -140,10 +127,9 @@ class _Semivariance(Accumulator):
 
     key = "semivariance"
 
-    def applies(self, comparison: Comparison) -> bool:
-        return bool(comparison.lags.size)
-
     def per_time(self, chunk: Chunk, comparison: Comparison) -> dict[str, np.ndarray]:
+        if not comparison.lags.size:
+            return {}
         options, weights = comparison.options, comparison.grid.row_weights
         pairs = options.n_samples, options.seed, "nearest"
         gamma = pair_semivariance(chunk.values, chunk.times, comparison.grid, comparison.lags, *pairs)
@@ -179,21 +165,17 @@ class _Cities(Accumulator):
     key = "cities"
     summed = False
 
-    def applies(self, comparison: Comparison) -> bool:
-        return bool(comparison.cities[0].sizes["city"])
-
     def per_time(self, chunk: Chunk, comparison: Comparison) -> dict[str, np.ndarray]:
         _, rows, columns = comparison.cities
-        return {"cities": chunk.values[:, rows, columns]}
+        return {"cities": chunk.values[:, rows, columns]} if rows.size else {}
 
     def curves(self, draws: Sequence[Draws]) -> tuple[Curves, Coordinates]:
         comparison = draws[0].comparison
         places = comparison.cities[0]
-        distances = np.stack([d.once(city_distances)[:, 0] for d in draws])
+        distances, units = np.stack([d.once(city_distances)[:, 0] for d in draws]), comparison.units(draws[0].variable)
         coords: Coordinates = {"city": places["city"].values}
         coords |= {f"city_{a}": ("city", places[a].values) for a in ("latitude", "longitude")}
-        units = {"units": comparison.units(draws[0].variable)}
-        return {"wasserstein": (("model", "city"), distances, units)}, coords
+        return {"wasserstein": (("model", "city"), distances, {"units": units})}, coords
 
 
 def city_distances(draws: Draws) -> np.ndarray:
@@ -241,11 +223,8 @@ ACCUMULATORS: tuple[Accumulator, ...] = (
 def accumulate(comparison: Comparison, progress: Callable[[str], None] | None = None) -> dict[str, dict[str, Sums]]:
     """Return variable → data set → sums; the kinetic energy, where there are winds, is a variable of its own.
 
-    Args:
-        comparison: whose data, if they are lazy, are read some times at a time.
-        progress: called with a line for every part of the times.
+    Data that are lazy are read some times at a time; ``progress`` is called with a line for each part.
     """
-    used = [a for a in ACCUMULATORS if a.applies(comparison)]
     names = [*comparison.variables, *([KINETIC_ENERGY] if comparison.winds else [])]
     sums: dict[str, dict[str, Sums]] = {name: {dataset: {} for dataset in comparison.data} for name in names}
     grid, blocks, n_times = comparison.grid, comparison.blocks, comparison.times.size
@@ -258,7 +237,7 @@ def accumulate(comparison: Comparison, progress: Callable[[str], None] | None = 
             truth = None
             for dataset, data in loaded.items():  # the truth is the first
                 chunk = Chunk(variable, Field(data[variable], dataset).values, truth, comparison.times[part])
-                for accumulator in used:
+                for accumulator in ACCUMULATORS:
                     for key, values in accumulator.per_time(chunk, comparison).items():
                         _add(sums[variable][dataset], key, values, *(in_blocks if accumulator.summed else each))
                 truth = chunk.values if dataset == TRUTH else truth
