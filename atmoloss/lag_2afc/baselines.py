@@ -38,26 +38,17 @@ def absolute_distances(features: Tensor) -> Tensor:
     return torch.cdist(features, features, p=1.0) / features.shape[1]
 
 
-def _smooth(sigma: float) -> Callable[[Tensor], Tensor]:
-    radius = round(4 * sigma)
-    offsets = torch.arange(-radius, radius + 1)
-    kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
-    kernel = kernel / kernel.sum()
-
-    def apply(x: Tensor) -> Tensor:
-        c = x.shape[1]
-        rows = kernel.reshape(1, 1, -1, 1).expand(c, 1, -1, 1)
-        x = F.conv2d(F.pad(x, (0, 0, radius, radius), mode="replicate"), rows, groups=c)
-        return F.conv2d(F.pad(x, (radius, radius, 0, 0), mode="replicate"), rows.transpose(2, 3), groups=c)
-
-    return apply
+def _gaussian(sigma: float, x: Tensor) -> Tensor:
+    radius, c = round(4 * sigma), x.shape[1]
+    kernel = torch.exp(-0.5 * (torch.arange(-radius, radius + 1) / sigma) ** 2)
+    rows = (kernel / kernel.sum()).reshape(1, 1, -1, 1).expand(c, 1, -1, 1)
+    x = F.conv2d(F.pad(x, (0, 0, radius, radius), mode="replicate"), rows, groups=c)
+    return F.conv2d(F.pad(x, (radius, radius, 0, 0), mode="replicate"), rows.transpose(2, 3), groups=c)
 
 
 _FILTERS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "": lambda x: x,
-    ", Gaussian σ 1": _smooth(1.0),
-    ", Gaussian σ 2": _smooth(2.0),
-    ", Gaussian σ 4": _smooth(4.0),
+    **{f", Gaussian σ {sigma}": functools.partial(_gaussian, float(sigma)) for sigma in (1, 2, 4)},
     ", mean of 4x4": lambda x: F.avg_pool2d(x, 4),
 }
 _NORMS: Mapping[str, Callable[[Tensor], Tensor]] = {"MSE": squared_distances, "MAE": absolute_distances}
@@ -106,13 +97,10 @@ def extractor_measure(extractor: Extractor, layers: Sequence[str] | None = None)
 
     Without stored scales and layers (a network in training) all stages count as the metric head sums them.
     """
-    options: dict[str, Any] = {"validate": False}
-    if layers is not None:
-        options |= {"layers": tuple(layers), "scale": "none"}
-    elif not extractor.info.layers:
-        options |= {"layers": tuple(extractor.encoder.stages), "scale": "none"}
-
-    return lambda patch: distance_matrix(patch["fields"], weights=extractor, batch_size=_ENCODED_AT_A_TIME, **options)
+    options: dict[str, Any] = {"validate": False, "batch_size": _ENCODED_AT_A_TIME}
+    if layers is not None or not extractor.info.layers:
+        options |= {"layers": tuple(layers or extractor.encoder.stages), "scale": "none"}
+    return lambda patch: distance_matrix(patch["fields"], weights=extractor, **options)
 
 
 def stage_measures(extractor: Extractor) -> dict[str, Measure]:

@@ -56,12 +56,9 @@ def lag_2afc(
     """Return lag 2AFC with 95 % intervals over blocks of days, the extractor first, and the gap to each baseline.
 
     Args:
-        extractor: its recommended distance, each stage alone, and random weights of its architecture.
-        source: held-out fields.
-        winds: of the same times.
-        size, max_lag, limit: see :func:`measure_source`.
-        baselines: also those of ``atmoloss.lag_2afc.baselines``.
-        progress: called with a line per patch.
+        extractor: of which the recommended distance and each stage alone are measured.
+        source, winds, size, max_lag, limit, progress: see :func:`measure_source`.
+        baselines: whether those of :mod:`~atmoloss.lag_2afc.baselines` are measured, too.
 
     Raises:
         DataError: no patch without missing values.
@@ -142,9 +139,8 @@ def evaluate_source(
         "lag_2afc": lag_2afc(extractor, source, winds, **options),
     }
     if model is not None and info.n_lag_classes:
-        size = options.get("size", 64)
-        if info.head and info.head["kind"] == "published":
-            size = info.head["input_size"][0]
+        head = info.head or {}
+        size = head["input_size"][0] if head.get("kind") == "published" else options.get("size", 64)
         spec = SequenceSpec(
             n_times=2, n_classes=info.n_lag_classes, base_step=info.base_step_hours, patch_sizes=(size,), mirror=False
         )
@@ -166,15 +162,9 @@ def format_entry(entry: dict[str, Any]) -> str:
         text = "" if name == "distance" else f"{gap:+.3f}"
         text += " ({:+.3f} to {:+.3f})".format(*score["gap"]) if score.get("gap") else ""
         lines.append(f"  {name:40s} {score['value']:.3f}   {interval:14s}    {text}".rstrip())
-    classes = entry.get("classes")
-    if classes:
-        lines.append(
-            f"  lag class: top-1 {classes['top1']:.3f}, top-3 {classes['top3']:.3f}, "
-            f"mean absolute error {classes['mae_hours']:.1f} h"
-        )
-        for lag in classes["per_lag"]:
-            lines.append(
-                f"    {lag['hours']:3d} h: n {lag['n']:4d}, top-1 {lag['top1']:.2f}, top-3 {lag['top3']:.2f}, "
-                f"error {lag['mae_hours']:.1f} h"
-            )
+    if classes := entry.get("classes"):
+        text = "  lag class: top-1 {top1:.3f}, top-3 {top3:.3f}, mean absolute error {mae_hours:.1f} h"
+        lines.append(text.format_map(classes))
+        text = "    {hours:3d} h: n {n:4d}, top-1 {top1:.2f}, top-3 {top3:.2f}, error {mae_hours:.1f} h"
+        lines += [text.format_map(lag) for lag in classes["per_lag"]]
     return "\n".join(lines)

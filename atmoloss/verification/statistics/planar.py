@@ -47,9 +47,7 @@ def power(values: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
     window /= np.sqrt((window**2).mean())
     spectrum = np.abs(np.fft.rfft2(_detrended(values) * window)) ** 2 / (rows * columns) ** 2
     both = np.full(kx.shape[1], 2.0)  # a column and its conjugate
-    both[0] = 1.0
-    if columns % 2 == 0:
-        both[-1] = 1.0
+    both[[0, -1] if columns % 2 == 0 else [0]] = 1.0
     sums = np.stack([np.bincount(ring.ravel(), (part * both).ravel(), last + 1) for part in spectrum])
     return fundamental * np.arange(1, last + 1), sums[:, 1 : last + 1]
 

@@ -174,12 +174,11 @@ def log_spectral_distance(
     Raises:
         InputError: no such degree.
     """
-    last = float(spectrum["degree"].max())
-    chosen = (spectrum["degree"] >= from_degree) & (spectrum["degree"] <= (last if to_degree is None else to_degree))
-    if not bool(chosen.any()):
-        raise InputError(f"from_degree: got {from_degree:g} to {to_degree}, expected degrees up to {last:g}")
     decibels: Any = 10 * np.log10(spectrum / reference)  # a DataArray; numpy's types know only arrays
-    decibels = decibels.where(chosen, drop=True)
+    decibels = decibels.sel(degree=slice(from_degree, to_degree))
+    if not decibels["degree"].size:
+        last = float(spectrum["degree"].max())
+        raise InputError(f"from_degree: got {from_degree:g} to {to_degree}, expected degrees up to {last:g}")
     out: xr.DataArray = np.sqrt((decibels**2).mean("degree"))
     out.attrs = {"units": "dB", "long_name": "log-spectral distance"}
     return out
