@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -36,54 +38,36 @@ def absolute_distances(features: Tensor) -> Tensor:
     return torch.cdist(features, features, p=1.0) / features.shape[1]
 
 
-def _smooth(sigma: float) -> Callable[[Tensor], Tensor]:
-    radius = round(4 * sigma)
-    offsets = torch.arange(-radius, radius + 1)
-    kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
-    kernel = kernel / kernel.sum()
-
-    def apply(x: Tensor) -> Tensor:
-        c = x.shape[1]
-        rows = kernel.reshape(1, 1, -1, 1).expand(c, 1, -1, 1)
-        x = F.conv2d(F.pad(x, (0, 0, radius, radius), mode="replicate"), rows, groups=c)
-        return F.conv2d(F.pad(x, (radius, radius, 0, 0), mode="replicate"), rows.transpose(2, 3), groups=c)
-
-    return apply
+def _gaussian(sigma: float, x: Tensor) -> Tensor:
+    radius, c = round(4 * sigma), x.shape[1]
+    kernel = torch.exp(-0.5 * (torch.arange(-radius, radius + 1) / sigma) ** 2)
+    rows = (kernel / kernel.sum()).reshape(1, 1, -1, 1).expand(c, 1, -1, 1)
+    x = F.conv2d(F.pad(x, (0, 0, radius, radius), mode="replicate"), rows, groups=c)
+    return F.conv2d(F.pad(x, (radius, radius, 0, 0), mode="replicate"), rows.transpose(2, 3), groups=c)
 
 
 _FILTERS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "": lambda x: x,
-    ", Gaussian σ 1": _smooth(1.0),
-    ", Gaussian σ 2": _smooth(2.0),
-    ", Gaussian σ 4": _smooth(4.0),
+    **{f", Gaussian σ {sigma}": functools.partial(_gaussian, float(sigma)) for sigma in (1, 2, 4)},
     ", mean of 4x4": lambda x: F.avg_pool2d(x, 4),
 }
 _NORMS: Mapping[str, Callable[[Tensor], Tensor]] = {"MSE": squared_distances, "MAE": absolute_distances}
 
 
-def _pixel(key: str, norm: Callable[[Tensor], Tensor], prepare: Callable[[Tensor], Tensor]) -> Measure:
-    def measure(patch: PatchFields) -> Tensor | None:
-        return norm(prepare(patch[key]).flatten(1)) if key in patch else None
-
-    return measure
-
-
 def pixel_measures(normalise: Callable[[Tensor], Tensor]) -> dict[str, Measure]:
-    """Return MSE and MAE of the normalised fields and of the winds, each plain and smoothed in four ways.
+    """Return MSE and MAE of the normalised fields and of the winds, each plain and smoothed in four ways."""
 
-    Args:
-        normalise: (T, C, h, w) physical fields to comparable channels.
-    """
+    def measure(filter_name: str, norm: str, key: str) -> Measure:
+        def distances(patch: PatchFields) -> Tensor | None:
+            if key not in patch:
+                return None
+            x = normalise(patch[key]) if key == "fields" else patch[key]
+            return _NORMS[norm](_FILTERS[filter_name](x).flatten(1))
 
-    def after_normalising(filt: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-        return lambda x: filt(normalise(x))
+        return distances
 
-    out: dict[str, Measure] = {}
-    for filter_name, filt in _FILTERS.items():
-        for norm_name, norm in _NORMS.items():
-            out[f"{norm_name} of fields{filter_name}"] = _pixel("fields", norm, after_normalising(filt))
-            out[f"{norm_name} of winds{filter_name}"] = _pixel("winds", norm, filt)
-    return out
+    names = itertools.product(_FILTERS, _NORMS, ("fields", "winds"))
+    return {f"{norm} of {key}{filter_name}": measure(filter_name, norm, key) for filter_name, norm, key in names}
 
 
 def ssim_measure(normalise: Callable[[Tensor], Tensor]) -> Measure:
@@ -113,13 +97,10 @@ def extractor_measure(extractor: Extractor, layers: Sequence[str] | None = None)
 
     Without stored scales and layers (a network in training) all stages count as the metric head sums them.
     """
-    options: dict[str, Any] = {"validate": False}
-    if layers is not None:
-        options |= {"layers": tuple(layers), "scale": "none"}
-    elif not extractor.info.layers:
-        options |= {"layers": tuple(extractor.encoder.stages), "scale": "none"}
-
-    return lambda patch: distance_matrix(patch["fields"], weights=extractor, batch_size=_ENCODED_AT_A_TIME, **options)
+    options: dict[str, Any] = {"validate": False, "batch_size": _ENCODED_AT_A_TIME}
+    if layers is not None or not extractor.info.layers:
+        options |= {"layers": tuple(layers or extractor.encoder.stages), "scale": "none"}
+    return lambda patch: distance_matrix(patch["fields"], weights=extractor, **options)
 
 
 def stage_measures(extractor: Extractor) -> dict[str, Measure]:
@@ -130,26 +111,18 @@ def stage_measures(extractor: Extractor) -> dict[str, Measure]:
 
 
 def mixtures(extractor: Extractor, factors: Mapping[str, Mapping[str, float]]) -> dict[str, Measure]:
-    """Return a measure per name: the sum of the stages' mean squared differences times their ``factors``.
-
-    Each patch is encoded once for all of them.
-    """
+    """Return the sums of the stages' mean squared differences times ``factors``; each patch is encoded once for all."""
     last: list[Any] = [None, {}]  # the patch that all measures are asked for in turn
 
     @torch.no_grad()
-    def stages(patch: PatchFields) -> dict[str, Tensor]:
+    def mixture(per_stage: Mapping[str, float], patch: PatchFields) -> Tensor:
         if last[0] is not patch:
-            blocks = torch.split(patch["fields"], _ENCODED_AT_A_TIME)
-            parts = [extractor(block) for block in blocks]
+            parts = [extractor(block) for block in torch.split(patch["fields"], _ENCODED_AT_A_TIME)]
             rows = {n: torch.cat([part[n].flatten(1) for part in parts]) for n in extractor.stages}
             last[:] = patch, {n: squared_distances(f) / f.shape[1] for n, f in rows.items()}
-        out: dict[str, Tensor] = last[1]
-        return out
+        return torch.stack([factor * last[1][n] for n, factor in per_stage.items()]).sum(0)
 
-    def mixture(per_stage: Mapping[str, float]) -> Measure:
-        return lambda patch: torch.stack([factor * stages(patch)[n] for n, factor in per_stage.items()]).sum(0)
-
-    return {name: mixture(per_stage) for name, per_stage in factors.items()}
+    return {name: functools.partial(mixture, per_stage) for name, per_stage in factors.items()}
 
 
 def random_extractor(info: WeightsInfo, normalization: LogNormalization, fields: Tensor, seed: int = 0) -> Extractor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -56,12 +56,9 @@ def lag_2afc(
     """Return lag 2AFC with 95 % intervals over blocks of days, the extractor first, and the gap to each baseline.
 
     Args:
-        extractor: its recommended distance, each stage alone, and random weights of its architecture.
-        source: held-out fields.
-        winds: of the same times.
-        size, max_lag, limit: see :func:`measure_source`.
-        baselines: also those of ``atmoloss.lag_2afc.baselines``.
-        progress: called with a line per patch.
+        extractor: of which the recommended distance and each stage alone are measured.
+        source, winds, size, max_lag, limit, progress: see :func:`measure_source`.
+        baselines: whether those of :mod:`~atmoloss.lag_2afc.baselines` are measured, too.
 
     Raises:
         DataError: no patch without missing values.
@@ -94,7 +91,7 @@ def lag_2afc(
 
 @torch.no_grad()
 def lag_classes(
-    model: PretextModel, normalization: LogNormalization, sources: Sequence[FieldSource], spec: SequenceSpec
+    model: PretextModel, normalization: LogNormalization, source: FieldSource, spec: SequenceSpec
 ) -> dict[str, Any]:
     """Return what the pretext head answers on held-out pairs of evenly drawn lags.
 
@@ -105,7 +102,8 @@ def lag_classes(
     model.eval()
     k = spec.n_classes
     confusion, top3, error = np.zeros((k, k), np.int64), np.zeros(k), np.zeros(k)
-    data = SequenceDataset(sources, spec, seed=1, length=_CLASS_BATCHES)
+    source = dataclasses.replace(source, weight=1.0)  # of 0 it would not be drawn
+    data = SequenceDataset([source], spec, seed=1, length=_CLASS_BATCHES)
     for i in range(len(data)):
         batch = data[i]
         x1, x2 = (normalization(batch.fields[:, j]) for j in (0, 1))
@@ -116,24 +114,14 @@ def lag_classes(
         np.add.at(top3, true, (best == true[:, None]).any(1))
         np.add.at(error, true, np.abs(best[:, 0] - true) * spec.base_step)
     n = confusion.sum(1)
+    sums = {"top1": np.diag(confusion), "top3": top3, "mae_hours": error}
     per_lag = [
-        {
-            "hours": (c + 1) * spec.base_step,
-            "n": int(n[c]),
-            "top1": float(confusion[c, c] / n[c]),
-            "top3": float(top3[c] / n[c]),
-            "mae_hours": float(error[c] / n[c]),
-        }
+        {"hours": (c + 1) * spec.base_step, "n": int(n[c]), **{name: float(x[c] / n[c]) for name, x in sums.items()}}
         for c in range(k)
         if n[c]
     ]
-    return {
-        "top1": float(np.trace(confusion) / n.sum()),
-        "top3": float(top3.sum() / n.sum()),
-        "mae_hours": float(error.sum() / n.sum()),
-        "per_lag": per_lag,
-        "confusion": confusion.tolist(),
-    }
+    means = {name: float(x.sum() / n.sum()) for name, x in sums.items()}
+    return {**means, "per_lag": per_lag, "confusion": confusion.tolist()}
 
 
 def evaluate_source(
@@ -151,15 +139,13 @@ def evaluate_source(
         "lag_2afc": lag_2afc(extractor, source, winds, **options),
     }
     if model is not None and info.n_lag_classes:
-        size = options.get("size", 64)
-        if info.head and info.head["kind"] == "published":
-            size = info.head["input_size"][0]
+        head = info.head or {}
+        size = head["input_size"][0] if head.get("kind") == "published" else options.get("size", 64)
         spec = SequenceSpec(
             n_times=2, n_classes=info.n_lag_classes, base_step=info.base_step_hours, patch_sizes=(size,), mirror=False
         )
         try:
-            alone = dataclasses.replace(source, weight=1.0)  # of 0 it would not be drawn
-            entry["classes"] = lag_classes(model, extractor.normalization, [alone], spec)
+            entry["classes"] = lag_classes(model, extractor.normalization, source, spec)
         except DataError:  # no pair at a multiple of the base step, or the grid is too small for the head
             entry["classes"] = None
     return entry
@@ -176,15 +162,9 @@ def format_entry(entry: dict[str, Any]) -> str:
         text = "" if name == "distance" else f"{gap:+.3f}"
         text += " ({:+.3f} to {:+.3f})".format(*score["gap"]) if score.get("gap") else ""
         lines.append(f"  {name:40s} {score['value']:.3f}   {interval:14s}    {text}".rstrip())
-    classes = entry.get("classes")
-    if classes:
-        lines.append(
-            f"  lag class: top-1 {classes['top1']:.3f}, top-3 {classes['top3']:.3f}, "
-            f"mean absolute error {classes['mae_hours']:.1f} h"
-        )
-        for lag in classes["per_lag"]:
-            lines.append(
-                f"    {lag['hours']:3d} h: n {lag['n']:4d}, top-1 {lag['top1']:.2f}, top-3 {lag['top3']:.2f}, "
-                f"error {lag['mae_hours']:.1f} h"
-            )
+    if classes := entry.get("classes"):
+        text = "  lag class: top-1 {top1:.3f}, top-3 {top3:.3f}, mean absolute error {mae_hours:.1f} h"
+        lines.append(text.format_map(classes))
+        text = "    {hours:3d} h: n {n:4d}, top-1 {top1:.2f}, top-3 {top3:.2f}, error {mae_hours:.1f} h"
+        lines += [text.format_map(lag) for lag in classes["per_lag"]]
     return "\n".join(lines)

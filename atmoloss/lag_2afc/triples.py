@@ -15,7 +15,7 @@ from torch import Tensor
 
 from atmoloss.data.sequences import read_patch, rows_inside
 from atmoloss.data.sources import FieldSource
-from atmoloss.verification.statistics.bootstrap import DEFAULT_BLOCK_DAYS, BlockBootstrap
+from atmoloss.verification.statistics.bootstrap import BlockBootstrap
 
 PatchFields = dict[str, Tensor]
 """What a distance may look at: ``"fields"`` (T, C, h, w) and, where the data has them, ``"winds"``; and
@@ -50,17 +50,9 @@ def later_pairs(hours: np.ndarray, run: np.ndarray, max_lag: int = 96) -> np.nda
 def tally_anchors(
     distances: np.ndarray, hours: np.ndarray, run: np.ndarray, max_lag: int = 96, kept: Kept = np.less
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Count right answers and triples for each anchor time of one patch.
+    """Count right answers and triples, each (T,), for each anchor time of the distances (T, T) of one patch.
 
-    Args:
-        distances: (T, T).
-        hours: (T,) valid times.
-        run: (T,) forecast runs; triples stay inside one.
-        max_lag: longest lag, hours.
-        kept: which triples count; all of them by default.
-
-    Returns:
-        Two (T,) float arrays.
+    Triples stay inside one forecast run; those count that ``kept`` says, all of them by default.
     """
     right, total = np.zeros(len(hours)), np.zeros(len(hours))
     for t, follows in enumerate(later_pairs(hours, run, max_lag)):
@@ -75,32 +67,22 @@ def tally_anchors(
 Interval = tuple[float, float]
 
 
-def bootstrap(
-    tallies: Sequence[Tally], block_days: float = DEFAULT_BLOCK_DAYS, n: int = 1000, seed: int = 0, level: float = 0.95
-) -> tuple[list[Interval | None], list[Interval | None]]:
-    """Intervals over blocks of days, see :class:`~atmoloss.verification.statistics.bootstrap.BlockBootstrap`.
+def bootstrap(tallies: Sequence[Tally]) -> tuple[list[Interval | None], list[Interval | None]]:
+    """Return 95 % intervals of the share of each tally, and of the first one's minus that of each other one.
 
-    The same blocks are drawn for all tallies, so that differences are paired. Days count as one block with their
-    neighbours: an anchor is compared with the four days after it. Where the triples fill fewer than two blocks
-    (Kish's number, (Σ n)² / Σ n² for n triples in each), nothing tells how far another period's share would be.
-
-    Args:
-        tallies: of the same anchor times.
-        block_days, n, seed: of the bootstrap.
-        level: of the intervals.
-
-    Returns:
-        An interval of the share of each tally, and of the first one's minus the share of each other one. Each holds the
-        value itself; ``None`` where there are too few days.
+    The same blocks of days are drawn for all tallies, which have the same anchor times, so that differences are paired.
+    Days count as one block with their neighbours: an anchor is compared with the four days after it. Each interval
+    holds the value itself. ``None`` where the triples fill fewer than two blocks (Kish's number, (Σ n)² / Σ n² for n
+    triples in each): nothing tells how far another period's share would be.
     """
     used = tallies[0].total > 0
-    draws = BlockBootstrap(tallies[0].times[used], block_days, n, seed)
+    draws = BlockBootstrap(tallies[0].times[used])
     right = draws.block_sums(np.stack([t.right[used] for t in tallies], 1))
     total = draws.block_sums(tallies[0].total[used])
     if total.sum() ** 2 < 2 * (total**2).sum():
         return [None] * len(tallies), [None] * (len(tallies) - 1)
     shares = draws.ratios(right, total)
-    _, low, high = draws.bounds(np.concatenate((shares, shares[:, :1] - shares[:, 1:]), 1), level)
+    _, low, high = draws.bounds(np.concatenate((shares, shares[:, :1] - shares[:, 1:]), 1))
     pairs: list[Interval | None] = list(zip(low.tolist(), high.tolist(), strict=True))
     return pairs[: len(tallies)], pairs[len(tallies) :]
 
@@ -123,16 +105,9 @@ def tiles(source: FieldSource, size: int, latitude_band: tuple[float, float] = (
 
 
 def iterate_patches(
-    source: FieldSource,
-    winds: FieldSource | None,
-    size: int,
-    limit: int | None = None,
-    part: tuple[int, int] = (0, 1),
+    source: FieldSource, winds: FieldSource | None, size: int, limit: int | None = None, part: tuple[int, int] = (0, 1)
 ) -> Iterator[PatchFields]:
-    """Yield all times of one patch after the other, of those that have no missing values.
-
-    ``limit`` and ``part`` are as in :func:`measure_source`.
-    """
+    """Yield all times of one patch after the other, of those without missing values; see :func:`measure_source`."""
     corners = tiles(source, size)
     if limit is not None and limit < len(corners):
         corners = [corners[int(k)] for k in np.linspace(0, len(corners) - 1, limit)]

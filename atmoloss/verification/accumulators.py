@@ -1,4 +1,4 @@
-"""One pass over time: what is summed of every variable and data set, and the curves that are drawn of the sums.
+"""One pass over time: the sums per block of every variable and data set that all scores and curves follow from.
 
 To add one: write a class here, name it in ``ACCUMULATORS``, and let a score of :mod:`atmoloss.verification.metrics`
 ask for its key.
@@ -6,7 +6,6 @@ ask for its key.
 
 from __future__ import annotations
 
-import abc
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,13 +13,14 @@ import numpy as np
 
 from atmoloss.errors import require
 from atmoloss.verification.comparison import Comparison
-from atmoloss.verification.results import TRUTH
+from atmoloss.verification.results import KINETIC_ENERGY, TRUTH
 from atmoloss.verification.statistics.bootstrap import BOUNDS
 from atmoloss.verification.statistics.cities import wasserstein
 from atmoloss.verification.statistics.distributions import area_shares
+from atmoloss.verification.statistics.grid import Field
 from atmoloss.verification.statistics.grid_artefacts import band_power
 from atmoloss.verification.statistics.pixel import errors_of_times
-from atmoloss.verification.statistics.spectra import power_of_degrees
+from atmoloss.verification.statistics.spectra import energy_of_derivatives, energy_of_winds, power_of_degrees
 from atmoloss.verification.statistics.variogram import pair_semivariance
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ Sums = dict[str, np.ndarray]
 Curves = dict[str, tuple[tuple[str, ...], np.ndarray, dict[str, str]]]
 """Name → dimensions, values and attributes."""
 Coordinates = dict[str, Any]
+_CHUNK_CELLS = 2**22
+"""Cells of one variable that are held at a time in float64, 32 MB."""
 
 
 class Chunk(NamedTuple):
@@ -43,13 +45,7 @@ class Chunk(NamedTuple):
 
 
 class Draws:
-    """The sums of one variable of the truth and of a model, for the data as they are and for every draw of blocks.
-
-    Args:
-        truth, model: sums of :func:`accumulate`.
-        variable: its name.
-        comparison: of which they are.
-    """
+    """The sums of one variable of the truth and of a model, for the data as they are and for every draw of blocks."""
 
     def __init__(self, truth: Sums, model: Sums, variable: str, comparison: Comparison) -> None:
         self.truth, self.model, self.variable, self.comparison = truth, model, variable, comparison
@@ -76,24 +72,20 @@ def _all_means(draws: Sequence[Draws], key: str) -> np.ndarray:
     return np.stack([s[key].sum(0) for s in sums]) / draws[0].comparison.times.size
 
 
-class Accumulator(abc.ABC):
+class Accumulator:
     """Something that is summed over the times of each block.
 
     Attributes:
-        keys: of its sums.
+        key: of its sums, or of one of them.
         summed: or kept for every time, for scores that do not follow from means.
     """
 
-    keys: tuple[str, ...]
+    key: str
     summed = True
 
-    def applies(self, comparison: Comparison) -> bool:
-        """Say whether the grid has it."""
-        return True
-
-    @abc.abstractmethod
     def per_time(self, chunk: Chunk, comparison: Comparison) -> dict[str, np.ndarray]:
-        """Return key → values (T, …)."""
+        """Return key → values (T, …); nothing where the grid or the data set has none."""
+        raise NotImplementedError
 
     def curves(self, draws: Sequence[Draws]) -> tuple[Curves, Coordinates]:
         """Return what plots show of it, and the coordinates, from the draws of all models of one variable."""
@@ -103,7 +95,7 @@ class Accumulator(abc.ABC):
 class _PixelErrors(Accumulator):
     """Mean squared and absolute error, and structural similarity; of models only."""
 
-    keys = ("mse", "mae", "ssim")
+    key = "mse"
 
     def per_time(self, chunk: Chunk, comparison: Comparison) -> dict[str, np.ndarray]:
         return {} if chunk.truth is None else errors_of_times(chunk.values, chunk.truth, comparison.grid)
@@ -112,13 +104,10 @@ class _PixelErrors(Accumulator):
 class _Spectrum(Accumulator):
     """Power, or kinetic energy, at each degree."""
 
-    keys = ("spectrum",)
-
-    def applies(self, comparison: Comparison) -> bool:
-        return comparison.degree is not None
+    key = "spectrum"
 
     def per_time(self, chunk: Chunk, comparison: Comparison) -> dict[str, np.ndarray]:
-        return {"spectrum": power_of_degrees(chunk.values, comparison.grid)[1]}
+        return {} if comparison.degree is None else {"spectrum": power_of_degrees(chunk.values, comparison.grid)[1]}
 
     def curves(self, draws: Sequence[Draws]) -> tuple[Curves, Coordinates]:
         comparison, ratios = draws[0].comparison, []
@@ -136,16 +125,14 @@ class _Spectrum(Accumulator):
 class _Semivariance(Accumulator):
     """Half of the mean squared difference of two points, by their distance."""
 
-    keys = ("semivariance", "mean", "square")
-
-    def applies(self, comparison: Comparison) -> bool:
-        return bool(comparison.lags.size)
+    key = "semivariance"
 
     def per_time(self, chunk: Chunk, comparison: Comparison) -> dict[str, np.ndarray]:
+        if not comparison.lags.size:
+            return {}
         options, weights = comparison.options, comparison.grid.row_weights
-        gamma = pair_semivariance(
-            chunk.values, chunk.times, comparison.grid, comparison.lags, options.n_samples, options.seed
-        )
+        pairs = options.n_samples, options.seed, "nearest"
+        gamma = pair_semivariance(chunk.values, chunk.times, comparison.grid, comparison.lags, *pairs)
         mean, square = (x.mean(2) @ weights for x in (chunk.values, chunk.values**2))
         return {"semivariance": gamma, "mean": mean, "square": square}
 
@@ -159,7 +146,7 @@ class _Semivariance(Accumulator):
 class _Histogram(Accumulator):
     """Share of area in bins of values."""
 
-    keys = ("histogram",)
+    key = "histogram"
 
     def per_time(self, chunk: Chunk, comparison: Comparison) -> dict[str, np.ndarray]:
         return {"histogram": area_shares(chunk.values, comparison.edges[chunk.variable], comparison.grid)}
@@ -175,24 +162,20 @@ class _Histogram(Accumulator):
 class _Cities(Accumulator):
     """Values at cities, of which the distributions over time are compared."""
 
-    keys = ("cities",)
+    key = "cities"
     summed = False
-
-    def applies(self, comparison: Comparison) -> bool:
-        return bool(comparison.cities[0].sizes["city"])
 
     def per_time(self, chunk: Chunk, comparison: Comparison) -> dict[str, np.ndarray]:
         _, rows, columns = comparison.cities
-        return {"cities": chunk.values[:, rows, columns]}
+        return {"cities": chunk.values[:, rows, columns]} if rows.size else {}
 
     def curves(self, draws: Sequence[Draws]) -> tuple[Curves, Coordinates]:
         comparison = draws[0].comparison
         places = comparison.cities[0]
-        distances = np.stack([d.once(city_distances)[:, 0] for d in draws])
+        distances, units = np.stack([d.once(city_distances)[:, 0] for d in draws]), comparison.units(draws[0].variable)
         coords: Coordinates = {"city": places["city"].values}
         coords |= {f"city_{a}": ("city", places[a].values) for a in ("latitude", "longitude")}
-        units = {"units": comparison.units(draws[0].variable)}
-        return {"wasserstein": (("model", "city"), distances, units)}, coords
+        return {"wasserstein": (("model", "city"), distances, {"units": units})}, coords
 
 
 def city_distances(draws: Draws) -> np.ndarray:
@@ -200,13 +183,13 @@ def city_distances(draws: Draws) -> np.ndarray:
     blocks = draws.comparison.blocks
     weights = blocks.counts[:, blocks.block].T
     series = zip(draws.truth["cities"].T, draws.model["cities"].T, strict=True)
-    return np.stack([wasserstein(m[:, None], t[:, None], weights, weights) for t, m in series])
+    return np.stack([wasserstein(m, t, weights, weights) for t, m in series])
 
 
 class _Maps(Accumulator):
     """The field and its square, of which the maps of mean and standard deviation follow."""
 
-    keys = ("map", "map_square")
+    key = "map"
 
     def per_time(self, chunk: Chunk, comparison: Comparison) -> dict[str, np.ndarray]:
         return {"map": chunk.values, "map_square": chunk.values**2}
@@ -214,21 +197,19 @@ class _Maps(Accumulator):
     def curves(self, draws: Sequence[Draws]) -> tuple[Curves, Coordinates]:
         comparison, variable = draws[0].comparison, draws[0].variable
         mean, square = _all_means(draws, "map"), _all_means(draws, "map_square")
-        fields = {name: data[variable] for name, data in comparison.data.items()}
         middle = comparison.times.size // 2
-        maps: dict[str, np.ndarray] = {"mean": mean, "std": np.sqrt(np.maximum(square - mean**2, 0.0))}
-        maps["example"] = np.stack([field.isel(time=middle).values for field in fields.values()])
-        units = {"units": comparison.units(draws[0].variable)}
-        coords: dict[str, Any] = {axis: fields[TRUTH][axis] for axis in ("latitude", "longitude")}
+        example = np.stack([data[variable].isel(time=middle).values for data in comparison.data.values()])
+        maps = {"mean": mean, "std": np.sqrt(np.maximum(square - mean**2, 0.0)), "example": example}
+        dims, units = ("dataset", "latitude", "longitude"), {"units": comparison.units(variable)}
+        coords: Coordinates = {axis: comparison.data[TRUTH][axis] for axis in dims[1:]}
         coords["example_time"] = comparison.times[middle]
-        dims = ("dataset", "latitude", "longitude")
         return {name: (dims, x, units) for name, x in maps.items()}, coords
 
 
 class _GridScale(Accumulator):
     """Power near the grid scale, along rows and columns."""
 
-    keys = ("grid_scale",)
+    key = "grid_scale"
 
     def per_time(self, chunk: Chunk, comparison: Comparison) -> dict[str, np.ndarray]:
         return {"grid_scale": band_power(chunk.values, comparison.grid)}
@@ -239,6 +220,43 @@ ACCUMULATORS: tuple[Accumulator, ...] = (
 )  # fmt: skip
 
 
+def accumulate(comparison: Comparison, progress: Callable[[str], None] | None = None) -> dict[str, dict[str, Sums]]:
+    """Return variable → data set → sums; the kinetic energy, where there are winds, is a variable of its own.
+
+    Data that are lazy are read some times at a time; ``progress`` is called with a line for each part.
+    """
+    names = [*comparison.variables, *([KINETIC_ENERGY] if comparison.winds else [])]
+    sums: dict[str, dict[str, Sums]] = {name: {dataset: {} for dataset in comparison.data} for name in names}
+    grid, blocks, n_times = comparison.grid, comparison.blocks, comparison.times.size
+    size = max(1, _CHUNK_CELLS // (grid.latitude.size * grid.longitude.size))
+    for start in range(0, n_times, size):
+        part = slice(start, start + size)
+        loaded = {name: data.isel(time=part).load() for name, data in comparison.data.items()}
+        in_blocks, each = (blocks.block[part], blocks.n_blocks), (np.arange(n_times)[part], n_times)
+        for variable in comparison.variables:
+            truth = None
+            for dataset, data in loaded.items():  # the truth is the first
+                chunk = Chunk(variable, Field(data[variable], dataset).values, truth, comparison.times[part])
+                for accumulator in ACCUMULATORS:
+                    for key, values in accumulator.per_time(chunk, comparison).items():
+                        _add(sums[variable][dataset], key, values, *(in_blocks if accumulator.summed else each))
+                truth = chunk.values if dataset == TRUTH else truth
+        if comparison.winds:
+            energy_of = energy_of_winds if "u" in comparison.winds else energy_of_derivatives
+            for dataset, data in loaded.items():
+                a, b = (Field(data[name], name).values for name in comparison.winds.values())
+                _add(sums[KINETIC_ENERGY][dataset], "spectrum", energy_of(a, b, grid)[1], *in_blocks)
+        if progress is not None:
+            progress(f"{min(part.stop, n_times)} of {n_times} times")
+    return sums
+
+
+def _add(sums: Sums, key: str, values: np.ndarray, index: np.ndarray, size: int) -> None:
+    if key not in sums:
+        sums[key] = np.zeros((size, *values.shape[1:]))
+    np.add.at(sums[key], index, values)
+
+
 def curves_of(draws: Sequence[Draws]) -> xr.Dataset:
     """Return what the plots of one variable show, from the draws of all models."""
     comparison = draws[0].comparison
@@ -247,7 +265,7 @@ def curves_of(draws: Sequence[Draws]) -> xr.Dataset:
         ("dataset", comparison.data), ("model", comparison.models), ("bound", BOUNDS),
     )}  # fmt: skip
     for accumulator in ACCUMULATORS:
-        if set(accumulator.keys) <= set(draws[0].truth):
+        if accumulator.key in draws[0].truth:
             own, axes = accumulator.curves(draws)
             variables |= own
             coords |= axes

@@ -121,9 +121,13 @@ def compare(truth: xr.Dataset, models: Mapping[str, xr.Dataset], options: Option
     unresolved_from = 45.0 / grid.step[0] if options.unresolved_from is None else options.unresolved_from
     if degree is not None and not 0 < unresolved_from <= degree[-1]:
         raise InputError(f"unresolved_from: got {unresolved_from:g}, expected a degree between 0 and {degree[-1]:g}")
-    notes = (_few_blocks(blocks.n_blocks), cropped, why)
-    lags = _usable_lags(options.lags_km, grid)
-    return Comparison(data, options, grid, blocks, degree, unresolved_from, lags, tuple(filter(None, notes)))
+    few = ""
+    if blocks.n_blocks == 1:
+        few = "All times lie in one block: there are no intervals."
+    elif blocks.n_blocks < _FEW_BLOCKS:
+        few = f"Only {blocks.n_blocks} blocks of time: the intervals are rough, and too narrow rather than too wide."
+    notes, lags = tuple(filter(None, (few, cropped, why))), _usable_lags(options.lags_km, grid)
+    return Comparison(data, options, grid, blocks, degree, unresolved_from, lags, notes)
 
 
 def wind_pair(variables: Sequence[str]) -> dict[str, str] | None:
@@ -135,13 +139,6 @@ def wind_pair(variables: Sequence[str]) -> dict[str, str] | None:
             if key == first and (second, place) in parsed:
                 return {first: name, second: parsed[second, place]}
     return None
-
-
-def _few_blocks(n: int) -> str:
-    if n == 1:
-        return "All times lie in one block: there are no intervals."
-    few = f"Only {n} blocks of time: the intervals are rough, and too narrow rather than too wide."
-    return few if n < _FEW_BLOCKS else ""
 
 
 def _degrees(grid: Grid) -> tuple[np.ndarray | None, str]:

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from atmoloss._version import __version__
-from atmoloss.verification.accumulate import accumulate
-from atmoloss.verification.accumulators import Draws, curves_of
+from atmoloss.verification.accumulators import Draws, accumulate, curves_of
 from atmoloss.verification.comparison import Comparison, Options, compare
 from atmoloss.verification.metrics import METRICS
 from atmoloss.verification.results import TRUTH, Difference, Evaluation, Score
@@ -68,26 +67,21 @@ def _scores(
     scores: list[Score] = []
     differences: list[Difference] = []
     for variable, own in draws.items():
-        per_model = dict(zip(comparison.models, own, strict=True))
         samples = {
             model: {n: m.samples(d) for n, m in METRICS.items() if set(m.keys) <= set(d.model)}
-            for model, d in per_model.items()
+            for model, d in zip(comparison.models, own, strict=True)
         }
         units = {name: metric.units or comparison.units(variable) for name, metric in METRICS.items()}
         for model, values in samples.items():
             for name, x in values.items():
-                scores.append(Score(variable, name, model, *_bounds(comparison, x), units=units[name]))
+                bounds = comparison.blocks.bounds(x).tolist()
+                scores.append(Score(variable, name, model, *bounds, units[name]))
         for a, b in itertools.combinations(samples, 2):
             for name in samples[a]:
                 first, second = (METRICS[name].from_ideal(samples[model][name]) for model in (a, b))
-                bounds = _bounds(comparison, first - second)
-                differences.append(Difference(variable, name, a, b, *bounds, units=units[name]))
+                bounds = comparison.blocks.bounds(first - second).tolist()
+                differences.append(Difference(variable, name, a, b, *bounds, units[name]))
     return tuple(scores), tuple(differences)
-
-
-def _bounds(comparison: Comparison, samples: np.ndarray) -> tuple[float, float, float]:
-    value, low, high = comparison.blocks.bounds(samples)
-    return float(value), float(low), float(high)
 
 
 def _settings(comparison: Comparison, variables: list[str]) -> dict[str, Any]:

@@ -1,12 +1,13 @@
 """Every score: its name, its unit, what it asks for, how it is finished, and how its distance from the ideal is judged.
 
-To add one: write a class here and name it in ``METRICS``; tables, intervals and differences follow. What it asks for
-is accumulated by :mod:`atmoloss.verification.accumulators`. ``docs/verification.md`` defines all of them.
+To add one: add a ``Metric`` to ``METRICS``; tables, intervals and differences follow. What it asks for is accumulated
+by :mod:`atmoloss.verification.accumulators`. ``docs/verification.md`` defines all of them.
 """
 
 from __future__ import annotations
 
-import abc
+import dataclasses
+from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
@@ -19,35 +20,35 @@ from atmoloss.verification.statistics.grid_artefacts import artefact_ratios
 _CELLS = 2**8
 
 
-class Metric(abc.ABC):
+@dataclasses.dataclass(frozen=True)
+class Metric:
     """A score.
 
     Attributes:
         name: key in results.
         label: of tables.
+        meaning: a phrase for the report.
+        keys: of the sums that it is made of; where a model lacks one of them there is no such score.
+        finish: makes of these sums the score (n + 1,): of the data as they are, and of every draw of blocks.
         units: ``None``: those of the field.
         ideal: what the truth would get.
-        meaning: a phrase for the report.
         scale: how the distance from the ideal is judged: by the difference; by the ratio (2 is as far from 1 as 0.5);
             or by the ratio where it exceeds the ideal only.
-        keys: of the sums that it is made of; where a model lacks one of them there is no such score.
     """
 
     name: str
     label: str
-    units: str | None = None
-    ideal = 0.0
     meaning: str
-    scale: Literal["difference", "ratio", "excess"] = "difference"
     keys: tuple[str, ...]
+    finish: Callable[[Draws], Any]
+    units: str | None = None
+    ideal: float = 0.0
+    scale: Literal["difference", "ratio", "excess"] = "difference"
 
     def samples(self, draws: Draws) -> np.ndarray:
-        """Return the score (n + 1,): of the data as they are, and of every draw of blocks."""
+        """Return what ``finish`` does, without warnings."""
         with np.errstate(divide="ignore", invalid="ignore"):  # a model without any power has infinite decibels
-            return np.asarray(self._finish(draws))
-
-    @abc.abstractmethod
-    def _finish(self, draws: Draws) -> np.ndarray: ...
+            return np.asarray(self.finish(draws))
 
     def from_ideal(self, values: Any) -> np.ndarray:
         """Return how far values are from the ideal, ≥ 0; for ratios the natural logarithm."""
@@ -56,30 +57,6 @@ class Metric(abc.ABC):
         with np.errstate(divide="ignore"):  # no power at all is infinitely far
             logarithm = np.log(np.asarray(values) / self.ideal)
         return np.abs(logarithm) if self.scale == "ratio" else np.maximum(logarithm, 0.0)
-
-
-class _RootMeanSquaredError(Metric):
-    name, label, keys = "rmse", "RMSE", ("mse",)
-    meaning = "root of the area-weighted mean squared difference at each pixel and time"
-
-    def _finish(self, draws: Draws) -> np.ndarray:
-        return np.asarray(np.sqrt(draws.model_means("mse")))
-
-
-class _MeanAbsoluteError(Metric):
-    name, label, keys = "mae", "MAE", ("mae",)
-    meaning = "area-weighted mean absolute difference"
-
-    def _finish(self, draws: Draws) -> np.ndarray:
-        return draws.model_means("mae")
-
-
-class _StructuralSimilarity(Metric):
-    name, label, units, ideal, keys = "ssim", "SSIM", "1", 1.0, ("ssim",)
-    meaning = "structural similarity, Gaussian window of 1.5 pixels, mean over area and times"
-
-    def _finish(self, draws: Draws) -> np.ndarray:
-        return draws.model_means("ssim")
 
 
 def _unresolved(draws: Draws) -> tuple[np.ndarray, np.ndarray]:
@@ -91,65 +68,26 @@ def _unresolved(draws: Draws) -> tuple[np.ndarray, np.ndarray]:
     return truth[:, use], model[:, use]
 
 
-class _LogSpectralDistance(Metric):
-    name, label, units, keys = "log_spectral_distance", "Log-spectral distance", "dB", ("spectrum",)
-    meaning = "root mean square over unresolved degrees of 10 log10 of the ratio of the time-mean power spectra"
-
-    def _finish(self, draws: Draws) -> np.ndarray:
-        truth, model = _unresolved(draws)
-        return np.asarray(np.sqrt(((10 * np.log10(model / truth)) ** 2).mean(1)))
+def _log_spectral_distance(draws: Draws) -> Any:
+    truth, model = _unresolved(draws)
+    return np.sqrt(((10 * np.log10(model / truth)) ** 2).mean(1))
 
 
-class _UnresolvedPower(Metric):
-    name, label, units, ideal, keys = "unresolved_power", "Unresolved power / truth", "1", 1.0, ("spectrum",)
-    meaning = "power summed over the unresolved degrees, those that the models' input does not hold, over the truth's"
-    scale = "ratio"
-
-    def _finish(self, draws: Draws) -> np.ndarray:
-        truth, model = _unresolved(draws)
-        return np.asarray(model.sum(1) / truth.sum(1))
+def _unresolved_power(draws: Draws) -> Any:
+    truth, model = _unresolved(draws)
+    return model.sum(1) / truth.sum(1)
 
 
-class _SemivariogramError(Metric):
-    name, label, units, keys = "semivariogram", "Semivariogram error", "1", ("semivariance",)
-    meaning = "root mean square over distances of ln of the ratio of the semivariograms"
-
-    def _finish(self, draws: Draws) -> np.ndarray:
-        # The variance of the truth, which normalises both, cancels.
-        truth, model = draws.means("semivariance")
-        return np.asarray(np.sqrt((np.log(model / truth) ** 2).mean(-1)))
+def _semivariogram_error(draws: Draws) -> Any:
+    truth, model = draws.means("semivariance")  # the variance of the truth, which normalises both, cancels
+    return np.sqrt((np.log(model / truth) ** 2).mean(-1))
 
 
-def _percentiles(draws: Draws) -> np.ndarray:
-    """Return the lower, the middle and the upper percentile of truth and model, (2, n + 1, 3)."""
-    edges = draws.comparison.edges[draws.variable]
-    return np.stack([percentiles_of_histogram(h, edges, (TAILS[0], 50.0, TAILS[1])) for h in draws.means("histogram")])
-
-
-class _LowerTailError(Metric):
-    name, label, units, keys = "lower_tail", f"{TAILS[0]:g}th percentile error", "%", ("histogram",)
-    meaning = "how much farther from the truth's median the percentile lies, in percent of the truth's distance from it"
-    index = 0
-
-    def _finish(self, draws: Draws) -> np.ndarray:
-        truth, model = draws.once(_percentiles)
-        # Positive: farther out than the truth's, on either side.
-        reach = truth[:, self.index] - truth[:, 1]
-        return np.asarray(100 * (model[:, self.index] - truth[:, self.index]) / reach)
-
-
-class _UpperTailError(_LowerTailError):
-    name, label = "upper_tail", f"{TAILS[1]:g}th percentile error"
-    meaning = "the same for the upper tail; negative: too weak extremes"
-    index = 2
-
-
-class _CityWasserstein(Metric):
-    name, label, keys = "city_wasserstein", "Wasserstein-1 at cities", ("cities",)
-    meaning = "distance of the distributions over time at a city, mean over the cities of a fixed list on the grid"
-
-    def _finish(self, draws: Draws) -> np.ndarray:
-        return np.asarray(draws.once(city_distances).mean(0))
+def _tail_errors(draws: Draws) -> np.ndarray:
+    """Return how much farther out than the truth's the lower and the upper percentile lie, (2, n + 1), percent."""
+    edges, percentiles = draws.comparison.edges[draws.variable], (TAILS[0], 50.0, TAILS[1])
+    truth, model = (percentiles_of_histogram(h, edges, percentiles).T for h in draws.means("histogram"))
+    return np.stack([100 * (model[i] - truth[i]) / (truth[i] - truth[1]) for i in (0, 2)])
 
 
 def _map_errors(draws: Draws) -> np.ndarray:
@@ -165,54 +103,89 @@ def _map_errors(draws: Draws) -> np.ndarray:
             maps.append((mean, np.sqrt(np.maximum(square - mean**2, 0.0))))
         for i, (a, b) in enumerate(zip(*maps, strict=True)):
             totals[i] += (a - b) ** 2 @ weights[part]
+    if draws.comparison.times.size == 1:
+        totals[1] = np.nan
     return np.asarray(np.sqrt(totals))
 
 
-class _MeanMapError(Metric):
-    name, label, keys = "mean_map", "Mean map error", ("map", "map_square")
-    meaning = "area-weighted RMS difference of the maps of the time mean"
+def _artefacts(name: str) -> Callable[[Draws], np.ndarray]:
+    """Return the function that computes one of :func:`artefact_ratios`."""
 
-    def _finish(self, draws: Draws) -> np.ndarray:
-        return np.asarray(draws.once(_map_errors)[0])
-
-
-class _StandardDeviationMapError(Metric):
-    name, label, keys = "std_map", "Standard deviation map error", ("map", "map_square")
-    meaning = "the same for the maps of the standard deviation over time"
-
-    def _finish(self, draws: Draws) -> np.ndarray:
-        errors = draws.once(_map_errors)[1]
-        return errors if draws.comparison.times.size > 1 else np.full_like(errors, np.nan)
-
-
-class _GridScalePower(Metric):
-    name, label, units, ideal, keys = "grid_scale_power", "Grid-scale power / truth", "1", 1.0, ("grid_scale",)
-    meaning = "power of waves of 2 to 4 grid steps along rows or columns, whichever is larger, over the truth's"
-    scale: Literal["difference", "ratio", "excess"] = "ratio"
-
-    def _finish(self, draws: Draws) -> np.ndarray:
+    def finish(draws: Draws) -> np.ndarray:
         truth, model = draws.means("grid_scale")
-        return artefact_ratios(model, truth)[self.name]
+        return artefact_ratios(model, truth)[name]
 
-
-class _ArtefactAt2Steps(_GridScalePower):
-    name, label, scale = "peak_2", "Artefact at 2 steps", "excess"
-    meaning = (
-        "how far the ratio to the truth at 2 grid steps, the wavelength of a pattern like a checkerboard's, stands out "
-        "from that beside it; values up to 1 are no fault"
-    )
-
-
-class _ArtefactAt4Steps(_ArtefactAt2Steps):
-    name, label, meaning = "peak_4", "Artefact at 4 steps", "the same at 4 grid steps"
+    return finish
 
 
 METRICS: dict[str, Metric] = {
-    metric.name: metric()
+    metric.name: metric
     for metric in (
-        _RootMeanSquaredError, _MeanAbsoluteError, _StructuralSimilarity, _LogSpectralDistance, _UnresolvedPower,
-        _SemivariogramError, _LowerTailError, _UpperTailError, _CityWasserstein, _MeanMapError,
-        _StandardDeviationMapError, _GridScalePower, _ArtefactAt2Steps, _ArtefactAt4Steps,
+        Metric(
+            "rmse", "RMSE", "root of the area-weighted mean squared difference at each pixel and time",
+            ("mse",), lambda draws: np.sqrt(draws.model_means("mse")),
+        ),
+        Metric(
+            "mae", "MAE", "area-weighted mean absolute difference",
+            ("mae",), lambda draws: draws.model_means("mae"),
+        ),
+        Metric(
+            "ssim", "SSIM", "structural similarity, Gaussian window of 1.5 pixels, mean over area and times",
+            ("ssim",), lambda draws: draws.model_means("ssim"), "1", 1.0,
+        ),
+        Metric(
+            "log_spectral_distance", "Log-spectral distance",
+            "root mean square over unresolved degrees of 10 log10 of the ratio of the time-mean power spectra",
+            ("spectrum",), _log_spectral_distance, "dB",
+        ),
+        Metric(
+            "unresolved_power", "Unresolved power / truth",
+            "power summed over the unresolved degrees, those that the models' input does not hold, over the truth's",
+            ("spectrum",), _unresolved_power, "1", 1.0, "ratio",
+        ),
+        Metric(
+            "semivariogram", "Semivariogram error",
+            "root mean square over distances of ln of the ratio of the semivariograms",
+            ("semivariance",), _semivariogram_error, "1",
+        ),
+        Metric(
+            "lower_tail", f"{TAILS[0]:g}th percentile error",
+            "how much farther from the truth's median the percentile lies, in percent of the truth's distance from it",
+            ("histogram",), lambda draws: draws.once(_tail_errors)[0], "%",
+        ),
+        Metric(
+            "upper_tail", f"{TAILS[1]:g}th percentile error",
+            "the same for the upper tail; negative: too weak extremes",
+            ("histogram",), lambda draws: draws.once(_tail_errors)[1], "%",
+        ),
+        Metric(
+            "city_wasserstein", "Wasserstein-1 at cities",
+            "distance of the distributions over time at a city, mean over the cities of a fixed list on the grid",
+            ("cities",), lambda draws: draws.once(city_distances).mean(0),
+        ),
+        Metric(
+            "mean_map", "Mean map error", "area-weighted RMS difference of the maps of the time mean",
+            ("map", "map_square"), lambda draws: draws.once(_map_errors)[0],
+        ),
+        Metric(
+            "std_map", "Standard deviation map error", "the same for the maps of the standard deviation over time",
+            ("map", "map_square"), lambda draws: draws.once(_map_errors)[1],
+        ),
+        Metric(
+            "grid_scale_power", "Grid-scale power / truth",
+            "power of waves of 2 to 4 grid steps along rows or columns, whichever is larger, over the truth's",
+            ("grid_scale",), _artefacts("grid_scale_power"), "1", 1.0, "ratio",
+        ),
+        Metric(
+            "peak_2", "Artefact at 2 steps",
+            "how far the ratio to the truth at 2 grid steps, the wavelength of a pattern like a checkerboard's, stands "
+            "out from that beside it; values up to 1 are no fault",
+            ("grid_scale",), _artefacts("peak_2"), "1", 1.0, "excess",
+        ),
+        Metric(
+            "peak_4", "Artefact at 4 steps", "the same at 4 grid steps",
+            ("grid_scale",), _artefacts("peak_4"), "1", 1.0, "excess",
+        ),
     )
 }  # fmt: skip
 """Every score by name, in the order of the tables."""

@@ -20,10 +20,8 @@ if TYPE_CHECKING:
 def on_common_grid(fields: Mapping[str, xr.Dataset]) -> dict[str, xr.Dataset]:
     """Return ordered data sets at the rows and columns that all have, with the coordinates of the first.
 
-    Grids may differ in extent, as of a model that covers a region, or leaves out the row at a pole.
-
-    Raises:
-        InputError: the points differ, or fewer than 5 rows or columns are common.
+    Grids may differ in extent, as of a model that covers a region, or leaves out the row at a pole. An ``InputError``
+    is raised where the points differ, or fewer than 5 rows or columns are common.
     """
     label, first = next(iter(fields.items()))
     positions = {name: _positions(first, data) for name, data in fields.items()}
@@ -55,25 +53,20 @@ def on_common_grid(fields: Mapping[str, xr.Dataset]) -> dict[str, xr.Dataset]:
 
 def _positions(reference: xr.Dataset, data: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
     """Return which row and column of ``data`` each of ``reference`` is, −1 for none."""
-    positions = []
-    for axis in ("latitude", "longitude"):
-        wanted, own = (np.asarray(d[axis].values, np.float64) for d in (reference, data))
-        apart = np.abs(wanted[:, None] - own)
-        if axis == "longitude":
-            apart = np.abs((wanted[:, None] - own + 180.0) % 360.0 - 180.0)
+
+    def of_axis(name: str) -> np.ndarray:
+        wanted, own = (np.asarray(d[name].values, np.float64) for d in (reference, data))
+        apart = np.abs((wanted[:, None] - own + 180.0) % 360.0 - 180.0)  # latitudes differ by less than 180
         near = apart.min(1) < TOLERANCE * abs(wanted[1] - wanted[0])
-        positions.append(np.where(near, apart.argmin(1), -1))
-    return positions[0], positions[1]
+        return np.where(near, apart.argmin(1), -1)
+
+    return of_axis("latitude"), of_axis("longitude")
 
 
 def overlap(truth: xr.Dataset, models: Mapping[str, xr.Dataset]) -> tuple[dict[str, xr.Dataset], str]:
-    """Return the variables of the truth and the models with standard axes, at the times and points that all have.
+    """Return name → data of the truth and the models with standard axes, at the times and points that all have.
 
-    Returns:
-        Name → data, the truth first; and a sentence that says which data sets have more points, or nothing.
-
-    Raises:
-        InputError: no model or variable, a reserved name, or variables, grids or times that do not fit.
+    The truth comes first. The text is a sentence that says which data sets have more points, or empty.
     """
     names = [str(name) for name in truth.data_vars]
     if not models or not names:

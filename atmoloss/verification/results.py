@@ -68,15 +68,8 @@ class Evaluation:
     notes: tuple[str, ...]
 
     def score(self, variable: str, metric: str, model: str) -> Score:
-        """Return one score.
-
-        Raises:
-            KeyError: there is none of that name.
-        """
-        for s in self.scores:
-            if (s.variable, s.metric, s.model) == (variable, metric, model):
-                return s
-        raise KeyError((variable, metric, model))
+        """Return one score; a ``KeyError`` says that there is none of that name."""
+        return {(s.variable, s.metric, s.model): s for s in self.scores}[variable, metric, model]
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the maps as what JSON can hold; NaN becomes ``None``."""

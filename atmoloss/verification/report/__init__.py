@@ -9,14 +9,15 @@ from pathlib import Path
 from urllib.parse import quote
 
 from atmoloss.errors import InputError
+from atmoloss.files import write_atomically
 from atmoloss.verification.metrics import METRICS
 from atmoloss.verification.report import figures, maps
 from atmoloss.verification.report.drawing import Plot, pretty_name
-from atmoloss.verification.report.page import Code, Item, Note, Section, Terms, to_html, to_markdown
+from atmoloss.verification.report.page import Page, Table
 from atmoloss.verification.report.tables import city_table, difference_table, period, score_table
 from atmoloss.verification.results import Evaluation
 
-PARTS: tuple[Callable[[Evaluation, str], Item | None], ...] = (
+PARTS: tuple[Callable[[Evaluation, str], Table | Plot | None], ...] = (
     score_table, difference_table, figures.spectrum, figures.distances_and_tails, maps.cities, city_table,
     maps.moment_maps, maps.example,
 )  # fmt: skip
@@ -46,26 +47,33 @@ def write_report(
     Raises:
         InputError: no such folder can be made.
     """
-    from atmoloss.files import write_atomically
-
-    page = output_page(output)
-    page.parent.mkdir(parents=True, exist_ok=True)
-    folder = page.with_name(f"{page.stem}_figures")
-    paths = {
-        "html": page,
-        "markdown": page.with_suffix(".md"),
-        "json": page.with_suffix(".json"),
-        "figures": folder,
-    }
-    sections = _sections(evaluation, sources, command)
-    folder.mkdir(exist_ok=True)
-    for section in sections:
-        for item in section.items:
+    path = output_page(output)
+    folder = path.with_name(f"{path.stem}_figures")
+    folder.mkdir(parents=True, exist_ok=True)
+    page = Page(title, quote(folder.name))
+    _introduce(page, evaluation)
+    for variable in evaluation.settings["variables"]:
+        page.heading(pretty_name(variable).capitalize())
+        for part in PARTS:
+            item = part(evaluation, variable)
             if isinstance(item, Plot):
                 write_atomically(folder / item.file, item.data)
+                page.plot(item)
+            elif item is not None:
+                page.table(item)
+    page.heading("What the scores mean")
+    used = {score.metric for score in evaluation.scores}
+    page.terms([(metric.label, metric.meaning) for name, metric in METRICS.items() if name in used])
+    page.heading("How this was made")
+    if sources:
+        page.terms(sources)
+    if command:
+        page.code(command)
+    page.paragraph(f"atmoloss {evaluation.settings['atmoloss']}; seed {evaluation.settings['seed']}.")
+    paths = {"html": path, "markdown": path.with_suffix(".md"), "json": path.with_suffix(".json"), "figures": folder}
     write_atomically(paths["json"], (json.dumps(evaluation.to_dict(), indent=1, allow_nan=False) + "\n").encode())
-    write_atomically(paths["markdown"], to_markdown(title, sections, quote(folder.name)).encode())
-    write_atomically(page, to_html(title, sections).encode())
+    write_atomically(paths["markdown"], page.markdown().encode())
+    write_atomically(path, page.html().encode())
     return paths
 
 
@@ -87,34 +95,21 @@ def output_page(output: str | os.PathLike[str]) -> Path:
     return page
 
 
-def _sections(evaluation: Evaluation, sources: Sequence[tuple[str, str]], command: str) -> list[Section]:
-    sections = [Section("", _introduction(evaluation))]
-    for variable in evaluation.settings["variables"]:
-        items = [part(evaluation, variable) for part in PARTS]
-        sections.append(Section(pretty_name(variable).capitalize(), [item for item in items if item is not None]))
-    used = {score.metric for score in evaluation.scores}
-    meanings = Terms([(metric.label, metric.meaning) for name, metric in METRICS.items() if name in used])
-    sections.append(Section("What the scores mean", [meanings]))
-    origin: list[Item] = [Terms(sources)] if sources else []
-    if command:
-        origin.append(Code(command))
-    origin.append(f"atmoloss {evaluation.settings['atmoloss']}; seed {evaluation.settings['seed']}.")
-    return [*sections, Section("How this was made", origin)]
-
-
-def _introduction(evaluation: Evaluation) -> list[Item]:
+def _introduce(page: Page, evaluation: Evaluation) -> None:
+    """Say what is compared, what the intervals are, which scales count as unresolved, and what limits all this."""
     s = evaluation.settings
-    items: list[Item] = [f"{', '.join(evaluation.models)} against the truth: {period(evaluation)}, {s['grid']}."]
+    page.paragraph(f"{', '.join(evaluation.models)} against the truth: {period(evaluation)}, {s['grid']}.")
     if s["n_blocks"] > 1:
-        items.append(
+        page.paragraph(
             f"Intervals: 95 %, bootstrap over {s['n_blocks']} blocks of {s['block_days']:g} d "
             f"({s['n_bootstrap']} draws, the same for every model)."
         )
     if s["spectrum"] is not None:
         degree = s["unresolved_from_degree"]
         kind = "" if s["spectrum"] == "spherical" else "equivalent "
-        items.append(
+        page.paragraph(
             f"Scales that the input of the models does not hold count as unresolved: from {kind}degree {degree:.4g}, "
             f"wavelengths below {40030 / degree:.3g} km."
         )
-    return [*items, *map(Note, evaluation.notes)]
+    for note in evaluation.notes:
+        page.note(note)

@@ -41,36 +41,26 @@ def spectrum(evaluation: Evaluation, variable: str) -> Plot | None:
                 y = 2.5 * top[start] * (x / x[0]) ** power
                 left.loglog(x, y, color="0.6", linewidth=0.8)
                 left.annotate(text, (x[1], y[1]), color="0.4", fontsize=7, ha="right", va="bottom")
-    first = evaluation.settings["unresolved_from_degree"]
+    first, spherical = evaluation.settings["unresolved_from_degree"], evaluation.settings["spectrum"] == "spherical"
     for axes in (left, right):
         axes.axvspan(first, degree[-1], color="0.93", zorder=0)
-        axes.set_xlabel(_degree_label(evaluation))
+        axes.set_xlabel(f"{'spherical-harmonic' if spherical else 'equivalent'} degree")
         axes.grid(alpha=0.25, which="major")
     right.axhline(1.0, color="black", linewidth=1.2)
-    right.set_ylim(0, min(2.5, max(1.3, 1.15 * _nanmax(data["spectrum_ratio"].values[..., use]))))
+    ratios = data["spectrum_ratio"].values[..., use]
+    right.set_ylim(0, min(2.5, max(1.3, 1.15 * ratios[np.isfinite(ratios)].max(initial=0.0))))
     left.set_ylabel(f"power per degree [{pretty_units(data['spectrum'].attrs['units'])}]")
     right.set_ylabel("ratio to truth")
     left.legend(frameon=False)
+    of_winds = "kinetic-energy spectrum of the wind"
+    what = of_winds if variable == KINETIC_ENERGY else f"power spectrum of {pretty_name(variable)}"
     return to_plot(
         figure,
         f"spectrum_{variable}.svg",
-        f"Time-mean {'kinetic-energy' if variable == KINETIC_ENERGY else 'power'} spectrum of {_of(variable)} and its "
+        f"Time-mean {what} and its "
         f"ratio to the truth; bands: 95 % intervals; grey: degrees counted as unresolved (from {first:.4g}).",
         f"Line plot of the spectrum of {pretty_name(variable)} for truth and models, and of the ratio to the truth",
     )
-
-
-def _of(variable: str) -> str:
-    return "the wind" if variable == KINETIC_ENERGY else pretty_name(variable)
-
-
-def _nanmax(values: np.ndarray) -> float:
-    finite = values[np.isfinite(values)]
-    return float(finite.max()) if finite.size else 1.0
-
-
-def _degree_label(evaluation: Evaluation) -> str:
-    return "spherical-harmonic degree" if evaluation.settings["spectrum"] == "spherical" else "equivalent degree"
 
 
 @drawn_from("density")

@@ -27,10 +27,10 @@ def cities(evaluation: Evaluation, variable: str) -> Plot | None:
     distances = factor * data["wasserstein"]
     rows = -(-len(models) // 2)
     figure, axes = panels(rows + 1, 2, 2.6 + 2.0 * rows)
-    gs = axes[0, 0].get_gridspec()
-    for ax in axes[0]:
+    for ax in (*axes[0], *axes[1:].flat[len(models) :]):
         ax.remove()
-    top = figure.add_subplot(gs[0, :])
+    top = figure.add_subplot(axes[0, 0].get_gridspec()[0, :])
+    maps = axes[1:].ravel()[: len(models)]
     marks = {"marker": "o", "markersize": 3} if data.sizes["city"] < 20 else {}
     for model in models:
         values = np.sort(distances.sel(model=model).values)
@@ -41,25 +41,14 @@ def cities(evaluation: Evaluation, variable: str) -> Plot | None:
     )
     top.grid(alpha=0.25)
     top.legend(frameon=False)
-    highest = float(np.percentile(distances.values, 98)) or 1.0
-    points = None
-    for ax, model in zip(axes[1:].ravel(), models, strict=False):
-        points = ax.scatter(
-            _near(data["city_longitude"].values, data["longitude"].values),
-            data["city_latitude"],
-            c=distances.sel(model=model),
-            cmap="viridis_r",
-            vmin=0,
-            vmax=highest,
-            s=11,
-            edgecolors="0.3",
-            linewidths=0.3,
-            zorder=3,  # over the coastlines
-        )
+    west = data["longitude"].values[0] - 0.5
+    longitude = (data["city_longitude"].values - west) % 360.0 + west
+    looks = {"s": 11, "edgecolors": "0.3", "linewidths": 0.3, "cmap": "viridis_r", "zorder": 3}  # over the coastlines
+    looks |= {"vmin": 0, "vmax": float(np.percentile(distances.values, 98)) or 1.0}
+    for ax, model in zip(maps, models, strict=True):
+        points = ax.scatter(longitude, data["city_latitude"], c=distances.sel(model=model), **looks)
         _map_axes(ax, data, model)
-    for ax in axes[1:].ravel()[len(models) :]:
-        ax.remove()
-    _bar(figure, points, axes[1:].ravel()[: len(models)], f"Wasserstein-1 [{unit}]", extend="max")
+    _bar(figure, points, maps, f"Wasserstein-1 [{unit}]", extend="max")
     return to_plot(
         figure,
         f"cities_{variable}.svg",
@@ -69,16 +58,11 @@ def cities(evaluation: Evaluation, variable: str) -> Plot | None:
     )
 
 
-def _near(longitude: np.ndarray, axis: np.ndarray) -> np.ndarray:
-    """Turn longitudes to the range of an axis."""
-    return np.asarray((longitude - axis[0] + 0.5) % 360.0 + axis[0] - 0.5)
-
-
 def _map_axes(ax: Any, data: xr.Dataset, title: str) -> None:
     latitude, longitude = data["latitude"].values, data["longitude"].values
     ax.set(xlim=(longitude[0], longitude[-1]), ylim=(latitude[-1], latitude[0]))
     draw_coastlines(ax, longitude[0], longitude[-1])
-    ax.set_aspect(1 / max(0.3, np.cos(np.deg2rad(latitude[[0, -1]].mean()))))
+    ax.set_aspect(1 / _row_length(latitude))
     ax.set_title(title, fontsize=8.5)
     ax.tick_params(labelsize=6.5)
     for axis in (ax.xaxis, ax.yaxis):
@@ -95,34 +79,24 @@ def _limits(values: np.ndarray) -> dict[str, Any]:
 
 
 def _maps(
-    figure: Any,
-    axes: np.ndarray,
-    data: xr.Dataset,
-    pictures: list[tuple[str, np.ndarray]],
-    unit: str,
-    scale: int | None = None,
+    figure: Any, axes: np.ndarray, data: xr.Dataset, pictures: dict[str, np.ndarray], unit: str, scale: np.ndarray
 ) -> None:
-    """Draw maps that share one colour scale, made for the first ``scale`` of them, or for all."""
-    limits = _limits(
-        np.concatenate([values.ravel() for _, values in (pictures if scale is None else pictures[:scale])])
-    )
+    """Draw maps (title → values) that share one colour scale, that of the values ``scale``."""
+    limits = _limits(scale)
     factor, text = readable([limits["vmin"], limits["vmax"]], unit)
     limits |= {name: factor * limits[name] for name in ("vmin", "vmax")}
-    mesh = None
     thin = slice(None, None, max(1, data.sizes["longitude"] // _COLUMNS))
     axis = data["longitude"].values[thin], data["latitude"].values[thin]
-    for ax, (title, values) in zip(axes, pictures, strict=True):
+    for ax, (title, values) in zip(axes, pictures.items(), strict=True):
         mesh = ax.pcolormesh(*axis, factor * values[thin, thin], shading="nearest", **limits)
         _map_axes(ax, data, title)
     _bar(figure, mesh, axes, f"[{text}]", extend="both")
 
 
 def _bar(figure: Any, mesh: Any, axes: np.ndarray, label: str, extend: str) -> None:
-    rows = len({ax.get_subplotspec().rowspan.start for ax in axes})
-    bar = figure.colorbar(
-        mesh, ax=axes.tolist(), shrink=1.0 if rows == 1 else 0.7, aspect=12 if rows == 1 else 30, extend=extend
-    )
-    bar.set_label(label)
+    one_row = len({ax.get_subplotspec().rowspan.start for ax in axes}) == 1
+    shape = {"shrink": 1.0, "aspect": 12} if one_row else {"shrink": 0.7, "aspect": 30}
+    figure.colorbar(mesh, ax=axes.tolist(), extend=extend, **shape).set_label(label)
 
 
 @drawn_from("mean")
@@ -134,9 +108,9 @@ def moment_maps(evaluation: Evaluation, variable: str) -> Plot | None:
     figure, axes = panels(1 + len(models), 2, (1 + len(models)) * shape + 0.2)
     for column, (name, text) in enumerate((("mean", "mean"), ("std", "standard deviation"))):
         truth = data[name].sel(dataset=TRUTH).values
-        _maps(figure, axes[:1, column], data, [(f"truth: {text}", truth)], unit)
-        errors = [(f"{m} − truth: {text}", data[name].sel(dataset=m).values - truth) for m in models]
-        _maps(figure, axes[1:, column], data, errors, unit)
+        _maps(figure, axes[:1, column], data, {f"truth: {text}": truth}, unit, truth)
+        errors = {f"{m} − truth: {text}": data[name].sel(dataset=m).values - truth for m in models}
+        _maps(figure, axes[1:, column], data, errors, unit, np.stack(list(errors.values())))
     return to_plot(
         figure,
         f"moments_{variable}.png",
@@ -148,9 +122,13 @@ def moment_maps(evaluation: Evaluation, variable: str) -> Plot | None:
 def _panel_shape(data: xr.Dataset) -> float:
     """Return the height of a map that is half the page wide, in inches."""
     latitude, longitude = data["latitude"].values, data["longitude"].values
-    stretch = max(0.3, np.cos(np.deg2rad(latitude[[0, -1]].mean())))
-    ratio = float((latitude[0] - latitude[-1]) / (longitude[-1] - longitude[0]) / stretch)
+    ratio = (latitude[0] - latitude[-1]) / (longitude[-1] - longitude[0]) / _row_length(latitude)
     return float(np.clip(0.38 * WIDTH * ratio, 1.2, 4.0)) + 0.35
+
+
+def _row_length(latitude: np.ndarray) -> float:
+    """Return how long a degree of longitude is in the middle of a map, in degrees of latitude, at least 0.3."""
+    return max(0.3, float(np.cos(np.deg2rad(latitude[[0, -1]].mean()))))
 
 
 @drawn_from("example")
@@ -165,11 +143,10 @@ def example(evaluation: Evaluation, variable: str) -> Plot | None:
     names = [str(d) for d in part["dataset"].values]
     lines = -(-len(names) // 2)
     figure, axes = panels(lines, 2, lines * _panel_shape(part) + 0.1)
-    pictures = [(n, part["example"].sel(dataset=n).values) for n in names]
-    flat = axes.ravel()
-    for ax in flat[len(names) :]:
+    for ax in axes.flat[len(names) :]:
         ax.remove()
-    _maps(figure, flat[: len(names)], part, pictures, part["example"].attrs["units"], scale=1)
+    pictures = {n: part["example"].sel(dataset=n).values for n in names}
+    _maps(figure, axes.ravel()[: len(names)], part, pictures, part["example"].attrs["units"], pictures[TRUTH])
     time = str(np.datetime_as_string(data["example_time"].values, unit="m")).replace("T", " ")
     return to_plot(
         figure,

@@ -1,4 +1,4 @@
-"""A report as text: sections of paragraphs, tables and plots, written as one HTML page or as Markdown."""
+"""A report as text: headings, paragraphs, tables and plots, written at once as one HTML page and as Markdown."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ Cell = tuple[str, bool]
 """Text, and whether it is bold."""
 
 _TYPES = {"svg": "image/svg+xml", "png": "image/png"}
+_LINKS = "<nav></nav>"  # gives way to the links to the sections
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,107 +26,93 @@ class Table:
     rows: Sequence[Sequence[Cell]]
 
 
-@dataclasses.dataclass(frozen=True)
-class Note:
-    """A sentence that limits what is shown."""
+class Page:
+    """A page of text, to which parts are added from top to bottom.
 
-    text: str
+    Args:
+        title: of the page.
+        folder: in which Markdown finds the plots, as a URL; HTML holds them itself.
+    """
 
+    def __init__(self, title: str, folder: str) -> None:
+        self._title, self._folder = escape(title), folder
+        self._html, self._markdown = [f"<h1>{self._title}</h1>"], [f"# {_plain(title)}"]
+        self._links: list[str] = []
+        self._last = {"Table": 0, "Figure": 0}
 
-@dataclasses.dataclass(frozen=True)
-class Code:
-    """A command."""
+    def _add(self, html: str, markdown: str) -> None:
+        self._html.append(html)
+        self._markdown.append(markdown)
 
-    text: str
+    def _number(self, kind: str) -> str:
+        self._last[kind] += 1
+        return f"{kind} {self._last[kind]}."
 
+    def heading(self, text: str) -> None:
+        """Begin a section."""
+        if not self._links:
+            self._html.append(_LINKS)
+        anchor = f"s{len(self._links) + 1}"
+        self._links.append(f'<a href="#{anchor}">{escape(text)}</a>')
+        self._add(f'<h2 id="{anchor}">{escape(text)}</h2>', f"## {_plain(text)}")
 
-@dataclasses.dataclass(frozen=True)
-class Terms:
-    """Names and what they mean."""
+    def paragraph(self, text: str) -> None:
+        """Add a paragraph."""
+        self._add(f"<p>{escape(text)}</p>", _plain(text))
 
-    items: Sequence[tuple[str, str]]
+    def note(self, text: str) -> None:
+        """Add a sentence that limits what is shown."""
+        self._add(f'<p class="note">{escape(text)}</p>', f"> {_plain(text)}")
 
+    def code(self, text: str) -> None:
+        """Add a command."""
+        self._add(f"<p><code>{escape(text)}</code></p>", f"    {text}")
 
-Item = str | Table | Plot | Note | Code | Terms
+    def terms(self, items: Sequence[tuple[str, str]]) -> None:
+        """Add names and what they mean."""
+        html = "".join(f"<dt>{escape(a)}</dt><dd>{escape(b)}</dd>" for a, b in items)
+        self._add(f"<dl>{html}</dl>", "\n".join(f"- **{_plain(a)}**: {_plain(b)}" for a, b in items))
 
-
-@dataclasses.dataclass(frozen=True)
-class Section:
-    """A heading and what stands under it."""
-
-    title: str
-    items: Sequence[Item]
-
-
-def to_html(title: str, sections: Sequence[Section]) -> str:
-    """Return a page that needs nothing else: pictures are inside it."""
-    numbers = _Numbers()
-    body = [f"<h1>{escape(title)}</h1>"]
-    links = " ".join(f'<a href="#s{i}">{escape(s.title)}</a>' for i, s in enumerate(sections) if s.title)
-    for i, section in enumerate(sections):
-        if section.title:
-            body.append(f'<h2 id="s{i}">{escape(section.title)}</h2>')
-        body += [_html(item, numbers) for item in section.items]
-        if i == 0:
-            body.append(f"<nav aria-label='Sections'>{links}</nav>")
-    inner = "\n".join(body)
-    style = Path(__file__).with_name("style.css").read_text(encoding="utf-8")
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n{inner}\n</main>\n</body>\n"
-        "</html>\n"
-    )
-
-
-class _Numbers:
-    """Numbers tables and figures in the order in which they come."""
-
-    def __init__(self) -> None:
-        self.last = {"Table": 0, "Figure": 0}
-
-    def __call__(self, kind: str) -> str:
-        self.last[kind] += 1
-        return f"{kind} {self.last[kind]}."
-
-
-def _html(item: Item, numbers: _Numbers) -> str:
-    if isinstance(item, Table):
-        head = "".join(f'<th scope="col">{escape(h)}</th>' for h in item.header)
+    def table(self, table: Table) -> None:
+        """Add a table, with its number."""
+        number = self._number("Table")
+        head = "".join(f'<th scope="col">{escape(h)}</th>' for h in table.header)
         rows = []
-        for row in item.rows:
+        for row in table.rows:
             cells = [f'<th scope="row">{escape(row[0][0])}</th>']
             cells += [f"<td>{'<strong>' * b}{escape(text)}{'</strong>' * b}</td>" for text, b in row[1:]]
             rows.append(f"<tr>{''.join(cells)}</tr>")
-        return (
-            f'<div class="scroll"><table><caption><strong>{numbers("Table")}</strong> {escape(item.caption)}</caption>'
-            f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+        lines = [" | ".join(_plain(h) or " " for h in table.header), " | ".join("---" for _ in table.header)]
+        lines += [" | ".join(f"{'**' * b}{_plain(text)}{'**' * b}" for text, b in row) for row in table.rows]
+        self._add(
+            f'<div class="scroll"><table><caption><strong>{number}</strong> {escape(table.caption)}</caption>'
+            f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>",
+            f"**{number}** {_plain(table.caption)}\n\n" + "\n".join(f"| {line} |" for line in lines),
         )
-    if isinstance(item, Plot):
-        kind = _TYPES[item.file.rpartition(".")[2]]
-        data = base64.b64encode(item.data).decode("ascii")
-        return (
-            f'<figure><img src="data:{kind};base64,{data}" alt="{escape(item.alt)}"><figcaption>'
-            f"<strong>{numbers('Figure')}</strong> {escape(item.caption)}</figcaption></figure>"
+
+    def plot(self, plot: Plot) -> None:
+        """Add a plot, with its number."""
+        number, data = self._number("Figure"), base64.b64encode(plot.data).decode("ascii")
+        self._add(
+            f'<figure><img src="data:{_TYPES[plot.file.rpartition(".")[2]]};base64,{data}" alt="{escape(plot.alt)}">'
+            f"<figcaption><strong>{number}</strong> {escape(plot.caption)}</figcaption></figure>",
+            f"![{_plain(plot.alt)}]({self._folder}/{plot.file})\n\n**{number}** {_plain(plot.caption)}",
         )
-    if isinstance(item, Note):
-        return f'<p class="note">{escape(item.text)}</p>'
-    if isinstance(item, Code):
-        return f"<p><code>{escape(item.text)}</code></p>"
-    if isinstance(item, Terms):
-        return f"<dl>{''.join(f'<dt>{escape(a)}</dt><dd>{escape(b)}</dd>' for a, b in item.items)}</dl>"
-    return f"<p>{escape(item)}</p>"
 
+    def html(self) -> str:
+        """Return a page that needs nothing else: pictures are inside it."""
+        style = Path(__file__).with_name("style.css").read_text(encoding="utf-8")
+        inner = "\n".join(self._html).replace(_LINKS, f"<nav aria-label='Sections'>{' '.join(self._links)}</nav>")
+        return (
+            '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+            '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+            f"<title>{self._title}</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n{inner}\n</main>\n</body>\n"
+            "</html>\n"
+        )
 
-def to_markdown(title: str, sections: Sequence[Section], folder: str) -> str:
-    """Return the same as Markdown, with the pictures in a folder beside it."""
-    numbers = _Numbers()
-    parts = [f"# {_plain(title)}"]
-    for section in sections:
-        if section.title:
-            parts.append(f"## {_plain(section.title)}")
-        parts += [_markdown(item, numbers, folder) for item in section.items]
-    return "\n\n".join(parts) + "\n"
+    def markdown(self) -> str:
+        """Return the same as Markdown."""
+        return "\n\n".join(self._markdown) + "\n"
 
 
 def _plain(text: str) -> str:
@@ -133,21 +120,3 @@ def _plain(text: str) -> str:
     for character in "\\`*_<>|[]":
         text = text.replace(character, f"\\{character}")
     return text
-
-
-def _markdown(item: Item, numbers: _Numbers, folder: str) -> str:
-    if isinstance(item, Table):
-        lines = [" | ".join(_plain(h) or " " for h in item.header), " | ".join("---" for _ in item.header)]
-        lines += [" | ".join(f"{'**' * b}{_plain(text)}{'**' * b}" for text, b in row) for row in item.rows]
-        table = "\n".join(f"| {line} |" for line in lines)
-        return f"**{numbers('Table')}** {_plain(item.caption)}\n\n{table}"
-    if isinstance(item, Plot):
-        image = f"![{_plain(item.alt)}]({folder}/{item.file})"
-        return f"{image}\n\n**{numbers('Figure')}** {_plain(item.caption)}"
-    if isinstance(item, Note):
-        return f"> {_plain(item.text)}"
-    if isinstance(item, Code):
-        return f"    {item.text}"
-    if isinstance(item, Terms):
-        return "\n".join(f"- **{_plain(a)}**: {_plain(b)}" for a, b in item.items)
-    return _plain(item)

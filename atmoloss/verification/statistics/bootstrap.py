@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 DEFAULT_BLOCK_DAYS = 5.0
 """Length of a block: at mid-latitudes weather systems pass within that time."""
 BOUNDS = ("value", "low", "high")
+_PERCENTILES = (2.5, 97.5)
 
 
 class BlockBootstrap:
@@ -72,32 +73,31 @@ class BlockBootstrap:
         out: np.ndarray = (flat / (self.counts @ totals)[:, None]).reshape(len(flat), *sums.shape[1:])
         return out
 
-    def bounds(self, samples: np.ndarray, level: float = 0.95) -> np.ndarray:
+    def bounds(self, samples: np.ndarray) -> np.ndarray:
         """Return value, lower and upper bound, (3, …), of samples (n + 1, …); bounds are NaN for a single block.
 
-        The interval is that of the percentiles, moved so that the median of the draws lies on the value. Scores that
-        cannot be negative (a Wasserstein distance, the RMS of a map) grow by the repetition of blocks alone; without
-        that step the value would lie below its own interval. What the interval tells is how far the score of
-        another period as long as this one would be.
+        The interval is that of the 2.5th and 97.5th percentile, moved so that the median of the draws lies on the
+        value. Scores that cannot be negative (a Wasserstein distance, the RMS of a map) grow by the repetition of
+        blocks alone; without that step the value would lie below its own interval. What the interval tells is how far
+        the score of another period as long as this one would be.
         """
         value = samples[:1]
         if self.n_blocks < 2:
             return np.concatenate((value, np.full((2, *samples.shape[1:]), np.nan)))
         with np.errstate(invalid="ignore"):  # infinite scores have no interval
             shift = value - np.median(samples[1:], axis=0)
-            interval = np.percentile(samples[1:], [50 * (1 - level), 50 * (1 + level)], axis=0)
+            interval = np.percentile(samples[1:], _PERCENTILES, axis=0)
             return np.concatenate((value, interval + shift))
 
 
 def bootstrap_mean(
-    series: xr.DataArray, block_days: float = DEFAULT_BLOCK_DAYS, n: int = 1000, seed: int = 0, level: float = 0.95
+    series: xr.DataArray, block_days: float = DEFAULT_BLOCK_DAYS, n: int = 1000, seed: int = 0
 ) -> xr.DataArray:
-    """Return the time mean of a series with its interval.
+    """Return the time mean of a series with its 95 % interval.
 
     Args:
         series: with a ``time`` coordinate, e.g. the MSE of each field, or spectra (time, degree).
         block_days, n, seed: see :class:`BlockBootstrap`.
-        level: of the interval.
 
     Returns:
         (bound, …) with bound = value, low, high, in the units of ``series``.
@@ -108,7 +108,7 @@ def bootstrap_mean(
     samples = draws.means(draws.block_sums(np.asarray(series.values, np.float64)))
     rest = series.isel(time=0, drop=True)
     out: xr.DataArray = xarray.DataArray(
-        draws.bounds(samples, level),
+        draws.bounds(samples),
         dims=("bound", *rest.dims),
         coords={"bound": list(BOUNDS), **{k: v for k, v in rest.coords.items() if v.dims}},
         name=series.name,

@@ -7,7 +7,6 @@ probabilities inverse to the number of such cities around them, as in the origin
 from __future__ import annotations
 
 import csv
-import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,16 +23,11 @@ PERCENTILES = (2.0, 9.0, 25.0, 50.0, 75.0, 91.0, 98.0)
 """Percentiles of the original evaluation."""
 
 
-@functools.cache
-def _rows() -> tuple[dict[str, str], ...]:
-    lines = Path(__file__).with_name("cities.csv").read_text(encoding="utf-8").splitlines()
-    return tuple(csv.DictReader(line for line in lines if not line.startswith("#")))
-
-
 def load_cities() -> xr.Dataset:
     """Return the 150 cities: ``latitude``, ``longitude`` (−180 to 180), ``country`` and ``population`` by ``city``."""
     xarray = require("xarray", "eval")
-    rows = _rows()
+    lines = Path(__file__).with_name("cities.csv").read_text(encoding="utf-8").splitlines()
+    rows = list(csv.DictReader(line for line in lines if not line.startswith("#")))
     numbers = {
         name: ("city", np.array([float(row[name]) for row in rows]), {"units": units, "standard_name": name})
         for name, units in (("latitude", "degrees_north"), ("longitude", "degrees_east"))
@@ -71,12 +65,7 @@ def at_cities(field: xr.DataArray, cities: xr.Dataset | None = None) -> xr.DataA
 
 
 def nearest_points(grid: Grid, cities: xr.Dataset | None = None) -> tuple[xr.Dataset, np.ndarray, np.ndarray]:
-    """Return the cities that lie on a grid, and the row and the column of the point nearest to each.
-
-    Args:
-        grid: of a field with standard axes.
-        cities: see :func:`at_cities`.
-    """
+    """Return the cities that lie on a grid, and the row and the column of the point nearest to each."""
     places = load_cities() if cities is None else cities
     latitude, longitude = (places[name].values.astype(np.float64) for name in ("latitude", "longitude"))
     row = np.abs(latitude[:, None] - grid.latitude).argmin(1)
@@ -109,30 +98,19 @@ def city_wasserstein(field: xr.DataArray, truth: xr.DataArray) -> xr.DataArray:
     a, b = at_cities(field), at_cities(truth)
     if not np.array_equal(a["city"].values, b["city"].values):
         raise InputError("field, truth: lie at different cities, expected one region")
-    distances = [float(wasserstein(x[:, None], y[:, None])[0]) for x, y in zip(a.values.T, b.values.T, strict=True)]
+    once = [np.ones((array.sizes["time"], 1)) for array in (a, b)]
+    distances = [wasserstein(x, y, *once)[0] for x, y in zip(a.values.T, b.values.T, strict=True)]
     out: xr.DataArray = b.isel(time=0, drop=True).copy(data=distances)
     out.attrs = {"units": b.attrs["units"], "long_name": "Wasserstein-1 distance of the values over time"}
     return out
 
 
-def wasserstein(
-    x: np.ndarray, y: np.ndarray, x_weights: np.ndarray | None = None, y_weights: np.ndarray | None = None
-) -> np.ndarray:
-    """Return Wasserstein-1 distances of weighted samples.
+def wasserstein(x: np.ndarray, y: np.ndarray, x_weights: np.ndarray, y_weights: np.ndarray) -> np.ndarray:
+    """Return Wasserstein-1 distances (B,) of values (N,) and (M,) with weights (N, B) and (M, B) of any sum.
 
     They are the integral of the absolute difference of the two distribution functions.
-
-    Args:
-        x, y: (N, 1) and (M, 1) values.
-        x_weights, y_weights: (N, B) and (M, B), of any sum, for B distances of the same values at once;
-            ``None``: all alike.
-
-    Returns:
-        (B,).
     """
-    x_weights = np.ones_like(x) if x_weights is None else x_weights
-    y_weights = np.ones_like(y) if y_weights is None else y_weights
-    values = np.concatenate((x, y))[:, 0]
+    values = np.concatenate((x, y))
     mass = np.concatenate((x_weights / x_weights.sum(0), -y_weights / y_weights.sum(0)))
     order = np.argsort(values, kind="stable")
     gaps = np.diff(values[order])
@@ -140,18 +118,12 @@ def wasserstein(
     return out
 
 
-def compare_cities(distances: np.ndarray, others: np.ndarray, margin: float = 0.1) -> dict[str, int]:
-    """Count at how many cities one model is nearer to the truth than another, as the original summary does.
+def compare_cities(distances: np.ndarray, others: np.ndarray) -> dict[str, int]:
+    """Count at how many cities the first of two models is nearer to the truth, from Wasserstein distances (city).
 
-    Args:
-        distances, others: Wasserstein distances (city) of the two models.
-        margin: share of the larger distance by which they must differ to count as better or worse.
-
-    Returns:
-        ``better``, ``equal`` and ``worse``.
+    Distances that differ by at most a tenth of the larger one count as equal, as in the original summary.
     """
     gap = others - distances
-    decided = np.abs(gap) > margin * np.maximum(distances, others)
-    better = int((decided & (gap > 0)).sum())
-    worse = int((decided & (gap < 0)).sum())
+    decided = np.abs(gap) > 0.1 * np.maximum(distances, others)
+    better, worse = int((decided & (gap > 0)).sum()), int((decided & (gap < 0)).sum())
     return {"better": better, "equal": distances.size - better - worse, "worse": worse}

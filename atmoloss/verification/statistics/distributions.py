@@ -48,28 +48,19 @@ def area_shares(values: np.ndarray, edges: np.ndarray, grid: Grid) -> np.ndarray
 
 
 def percentiles_of_histogram(shares: np.ndarray, edges: np.ndarray, percentiles: Sequence[float]) -> np.ndarray:
-    """Return percentiles of histograms, linear within a bin.
-
-    Args:
-        shares: (…, K), of any sum that is not zero.
-        edges: (K + 1,).
-        percentiles: in percent.
-
-    Returns:
-        (…, len(percentiles)).
-    """
-    total = np.cumsum(shares, -1)
-    total = np.concatenate((np.zeros((*total.shape[:-1], 1)), total), -1)
-    total = total / total[..., -1:]
-    flat = total.reshape(-1, total.shape[-1])
+    """Return percentiles (…, P) of histograms (…, K) of any sum that is not zero, linear within a bin."""
     wanted = np.asarray(percentiles, np.float64) / 100
-    rows = []
-    for row in flat:
+
+    def of_one(histogram: np.ndarray) -> np.ndarray:
+        total = np.concatenate(([0.0], np.cumsum(histogram)))
+        total /= total[-1]
         # Of several edges with one share the last below and the first above bound the bins that hold something.
-        keep = np.concatenate(([True], np.diff(row) > 0))
+        keep = np.concatenate(([True], np.diff(total) > 0))
         keep[:-1] |= keep[1:]
-        rows.append(np.interp(wanted, row[keep], edges[keep]))
-    return np.array(rows).reshape(*shares.shape[:-1], wanted.size)
+        return np.asarray(np.interp(wanted, total[keep], edges[keep]))
+
+    out: np.ndarray = np.apply_along_axis(of_one, -1, shares)
+    return out
 
 
 def tails(field: xr.DataArray, percentiles: Sequence[float] = TAILS, n_bins: int = 4096) -> xr.DataArray:
@@ -97,8 +88,7 @@ def tails(field: xr.DataArray, percentiles: Sequence[float] = TAILS, n_bins: int
 
 def bin_edges(fields: Sequence[xr.DataArray], n_bins: int) -> np.ndarray:
     """Return edges of even bins from the smallest to the largest value of all fields."""
-    low = min(float(f.min()) for f in fields)
-    high = max(float(f.max()) for f in fields)
+    low, high = min(float(f.min()) for f in fields), max(float(f.max()) for f in fields)
     if not high > low:  # constant fields: one bin must still have a width
         high = low + max(abs(low), 1.0)
     return np.linspace(low, high, n_bins + 1)

@@ -65,13 +65,10 @@ def _degrees(value: float, letters: str) -> str:
 
 
 def row_areas(latitude: np.ndarray) -> np.ndarray:
-    """Return the share of area of each row of a grid, (H,), sum 1, in the order of ``latitude``.
+    """Return the share of area of each row of a grid, (H,), sum 1, from its latitudes (H,), degrees in either order.
 
     A row stands for the band to the middle between it and its neighbours, an outer row for as much on its
     other side, at most to the pole; the area of a band is the difference of the sines of its edges.
-
-    Args:
-        latitude: degrees, (H,) monotonic, H ≥ 2.
     """
     values = np.asarray(latitude, np.float64)
     middle = (values[1:] + values[:-1]) / 2
@@ -85,12 +82,7 @@ def row_areas(latitude: np.ndarray) -> np.ndarray:
 def standardise_axes(field: xr.DataArray, name: str = "field") -> xr.DataArray:
     """Return a field as (time, latitude, longitude), latitude descending, longitude eastward, still lazy.
 
-    Args:
-        field: with dimensions latitude and longitude, and time or none.
-        name: of the argument, for messages.
-
-    Raises:
-        InputError: other dimensions, or axes that are not latitudes and longitudes.
+    ``name`` is that of the argument in an ``InputError`` about other dimensions or axes.
     """
     xarray = require("xarray", "eval")
     if not isinstance(field, xarray.DataArray):
@@ -118,33 +110,20 @@ def standardise_axes(field: xr.DataArray, name: str = "field") -> xr.DataArray:
 
 
 def grid_of(field: xr.DataArray) -> Grid:
-    """Return the grid of a field that :func:`standardise_axes` returned.
-
-    Raises:
-        InputError: longitudes that are not evenly spaced.
-    """
-    latitude = field["latitude"].values.astype(np.float64)
-    longitude = field["longitude"].values.astype(np.float64)
-    periodic = is_periodic(longitude)
+    """Return the grid of a field that :func:`standardise_axes` returned; uneven longitudes raise an ``InputError``."""
+    latitude, longitude = (field[axis].values.astype(np.float64) for axis in DIMENSIONS[1:])
     step = float(-np.diff(latitude).mean()), float(np.diff(longitude).mean())
-    geometry, missing = _geometry((latitude, longitude), step[0]) if periodic else (None, (False, False))
-    return Grid(latitude, longitude, step, periodic, geometry, missing)
-
-
-def _geometry(grid_axes: tuple[np.ndarray, np.ndarray], step: float) -> tuple[str | None, tuple[bool, bool]]:
-    """Return ducc0's name of the rows of a closed grid from pole to pole, and which pole rows are absent."""
-    latitude, complete = grid_axes[0], (False, False)
-    if is_global_gaussian(*grid_axes):
-        return "GL", complete
-    if np.abs(np.diff(latitude) + step).max() > TOLERANCE * step:
-        return None, complete
+    periodic, geometry, missing = is_periodic(longitude), None, (False, False)
     # How many steps the first and the last row are from their poles.
-    gaps = np.array([90.0 - latitude[0], latitude[-1] + 90.0]) / step
-    if (np.abs(gaps - 0.5) < TOLERANCE).all():
-        return "F1", complete
-    if (np.abs(gaps - np.rint(gaps)) < TOLERANCE).all() and (gaps < 1.5).all():
-        return "CC", (bool(gaps[0] > 0.5), bool(gaps[1] > 0.5))
-    return None, complete
+    gaps = np.array([90.0 - latitude[0], latitude[-1] + 90.0]) / step[0]
+    if periodic and is_global_gaussian(latitude, longitude):
+        geometry = "GL"
+    elif periodic and np.abs(np.diff(latitude) + step[0]).max() <= TOLERANCE * step[0]:
+        if (np.abs(gaps - 0.5) < TOLERANCE).all():
+            geometry = "F1"
+        elif (np.abs(gaps - np.rint(gaps)) < TOLERANCE).all() and (gaps < 1.5).all():
+            geometry, missing = "CC", (bool(gaps[0] > 0.5), bool(gaps[1] > 0.5))
+    return Grid(latitude, longitude, step, periodic, geometry, missing)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -202,11 +181,7 @@ class Field:
 
 
 def aligned(field: xr.DataArray, other: xr.DataArray, names: tuple[str, str]) -> tuple[Field, Field]:
-    """Return two fields on one grid.
-
-    Raises:
-        InputError: other dimensions, or grids that differ.
-    """
+    """Return two fields on one grid; other dimensions and grids that differ raise an ``InputError``."""
     first, second = (standardise_axes(f, name) for f, name in zip((field, other), names, strict=True))
     return Field(first, names[0]), Field(on_grid_of(first, second, names, InputError), names[1])
 

@@ -72,28 +72,21 @@ def _bands(lines: np.ndarray, weights: np.ndarray, periodic: bool) -> np.ndarray
 
 
 def artefact_ratios(power: np.ndarray, truth: np.ndarray) -> dict[str, np.ndarray]:
-    """Return how far the power near the grid scale is from the truth's, the worse of both directions.
-
-    Args:
-        power, truth: (…, 2, 5), time means of :func:`grid_scale_power`.
-
-    Returns:
-        ``grid_scale_power``: ratio to the truth in the shortest octave; ``peak_2``, ``peak_4``: how much the ratio at 2
-        and 4 steps stands out from that beside them. All are 1 for the truth; each (…).
-    """
-    ratio = power / truth
-
-    def larger(x: np.ndarray) -> np.ndarray:
-        return np.asarray(x.max(-1))
-
-    return {
-        "grid_scale_power": larger(ratio[..., 0]),
-        "peak_2": larger(ratio[..., 1] / ratio[..., 2]),
-        "peak_4": larger(ratio[..., 3] / ratio[..., 4]),
-    }
+    """Return the ratios (…) of :func:`grid_artefacts` of power densities (…, 2, 5), time means of grid_scale_power."""
+    octave, *lines = np.moveaxis(power / truth, -1, 0)
+    ratios = {"grid_scale_power": octave, "peak_2": lines[0] / lines[1], "peak_4": lines[2] / lines[3]}
+    return {name: ratio.max(-1) for name, ratio in ratios.items()}
 
 
 def grid_artefacts(field: xr.DataArray, truth: xr.DataArray) -> dict[str, float]:
-    """Return :func:`artefact_ratios` of the means over all times of a field and of the truth."""
+    """Return how far the time mean of the power near the grid scale is from the truth's, in the worse direction.
+
+    Args:
+        field, truth: (time, latitude, longitude), global or a region.
+
+    Returns:
+        ``grid_scale_power``: ratio to the truth in the shortest octave; ``peak_2``, ``peak_4``: how much the ratio at 2
+        and 4 steps stands out from that beside it. All are 1 for the truth.
+    """
     means = [grid_scale_power(data).mean("time").values for data in (field, truth)]
     return {name: float(value) for name, value in artefact_ratios(*means).items()}

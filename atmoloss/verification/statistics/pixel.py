@@ -64,12 +64,10 @@ def errors_of_times(model: np.ndarray, truth: np.ndarray, grid: Grid) -> dict[st
 def structural_similarity(
     x: np.ndarray, y: np.ndarray, periodic: bool = False, dynamic_range: float | None = None
 ) -> np.ndarray:
-    """Return the structural similarity of each row, (…, H − 10), the mean over the windows that lie inside.
+    """Return the structural similarity (…, H − 10) of each row of ``x`` and ``y`` (…, H, W), float64, H and W ≥ 11.
 
-    Args:
-        x, y: (…, H, W) of at least 11 rows and columns, float64.
-        periodic: whether columns wrap; otherwise the outer 5 are left out like the outer rows.
-        dynamic_range: L of the constants (K L)²; ``None``: that of ``y``.
+    It is the mean over the windows that lie inside; columns wrap on a periodic grid. The dynamic range, L of the
+    constants (K L)², is that of ``y`` where none is given.
     """
     correlate = require("scipy.ndimage", "eval").correlate1d
     offsets = np.arange(-SSIM_RADIUS, SSIM_RADIUS + 1)

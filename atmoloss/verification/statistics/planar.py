@@ -20,16 +20,10 @@ _MOST_CONVERGENCE = 2.0
 
 
 def power(values: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
-    """Return the equivalent degrees (K,) and the power of each field in each ring, (T, K).
+    """Return the equivalent degrees (K,) and the power (T, K) of values (T, H, W) in each ring.
 
-    The sum over rings is the variance of the detrended, tapered field, without the corners.
-
-    Args:
-        values: (T, H, W) float64.
-        grid: whose latitudes are evenly spaced.
-
-    Raises:
-        InputError: a grid that no plane represents: meridians that converge too much, or rows that are uneven.
+    The sum over rings is the variance of the detrended, tapered field, without the corners. A grid that no plane
+    represents raises an ``InputError``: meridians that converge too much, or rows that are uneven.
     """
     cosine = np.cos(np.deg2rad(grid.latitude))
     if cosine.max() > _MOST_CONVERGENCE * cosine.min():
@@ -53,9 +47,7 @@ def power(values: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
     window /= np.sqrt((window**2).mean())
     spectrum = np.abs(np.fft.rfft2(_detrended(values) * window)) ** 2 / (rows * columns) ** 2
     both = np.full(kx.shape[1], 2.0)  # a column and its conjugate
-    both[0] = 1.0
-    if columns % 2 == 0:
-        both[-1] = 1.0
+    both[[0, -1] if columns % 2 == 0 else [0]] = 1.0
     sums = np.stack([np.bincount(ring.ravel(), (part * both).ravel(), last + 1) for part in spectrum])
     return fundamental * np.arange(1, last + 1), sums[:, 1 : last + 1]
 
@@ -63,11 +55,9 @@ def power(values: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
 def _detrended(values: np.ndarray) -> np.ndarray:
     """Remove the least-squares plane of each field."""
     rows, columns = values.shape[1:]
-    y = np.linspace(-1.0, 1.0, rows)[:, None]
-    x = np.linspace(-1.0, 1.0, columns)[None, :]
     out: np.ndarray = values - values.mean((1, 2), keepdims=True)
     # On a rectangular grid the constant and both slopes are orthogonal.
-    for axis in (y, x):
+    for axis in (np.linspace(-1.0, 1.0, rows)[:, None], np.linspace(-1.0, 1.0, columns)):
         slope = (out * axis).sum((1, 2)) / (np.broadcast_to(axis, (rows, columns)) ** 2).sum()
         out = out - slope[:, None, None] * axis
     return out

@@ -19,7 +19,6 @@ their harmonics are normalised otherwise.) From winds E_l comes directly from ve
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -60,14 +59,12 @@ def kinetic_energy_spectrum(
     v: xr.DataArray | None = None,
     vorticity: xr.DataArray | None = None,
     divergence: xr.DataArray | None = None,
-    radius: float = EARTH_RADIUS,
 ) -> xr.DataArray:
     """Return the kinetic energy per unit mass at each degree, of winds or of vorticity and divergence.
 
     Args:
         u, v: eastward and northward wind, m s⁻¹, (time, latitude, longitude).
         vorticity, divergence: s⁻¹, instead of the winds.
-        radius: of the sphere, metres.
 
     Returns:
         (time, degree) in m² s⁻² (CF units ``m2 s-2``); degree 0, which no wind has, is 0 on the globe.
@@ -81,8 +78,8 @@ def kinetic_energy_spectrum(
         raise InputError("u, v, vorticity, divergence: expected u and v, or vorticity and divergence, both of one pair")
     names, fields = tuple(given), tuple(given.values())
     a, b = aligned(fields[0], fields[1], (names[0], names[1]))
-    core = energy_of_winds if u is not None else functools.partial(energy_of_derivatives, radius=radius)
-    return _wrap(a, core(a.values, b.values, a.grid), "m2 s-2", "kinetic energy per unit mass")
+    energy_of = energy_of_winds if u is not None else energy_of_derivatives
+    return _wrap(a, energy_of(a.values, b.values, a.grid), "m2 s-2", "kinetic energy per unit mass")
 
 
 def _wrap(field: Field, power: tuple[np.ndarray, np.ndarray], units: str, what: str) -> xr.DataArray:
@@ -109,13 +106,11 @@ def energy_of_winds(u: np.ndarray, v: np.ndarray, grid: Grid) -> tuple[np.ndarra
     return np.arange(power.shape[1]), power
 
 
-def energy_of_derivatives(
-    vorticity: np.ndarray, divergence: np.ndarray, grid: Grid, radius: float = EARTH_RADIUS
-) -> tuple[np.ndarray, np.ndarray]:
+def energy_of_derivatives(vorticity: np.ndarray, divergence: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
     """Return the degrees (K,) and the kinetic energy (T, K), m² s⁻², of vorticity and divergence (T, H, W), s⁻¹."""
     (degree, first), (_, second) = (power_of_degrees(field, grid) for field in (vorticity, divergence))
     eigenvalue = degree * (degree + 1.0) if grid.geometry else degree**2  # of −a²∇², on the sphere and in the plane
-    factor = np.divide(radius**2, 2 * eigenvalue, out=np.zeros(degree.size), where=eigenvalue > 0)
+    factor = np.divide(EARTH_RADIUS**2, 2 * eigenvalue, out=np.zeros(degree.size), where=eigenvalue > 0)
     return degree, (first + second) * factor
 
 
@@ -125,11 +120,8 @@ def _analyse(fields: np.ndarray, grid: Grid, spin: int) -> np.ndarray:
     fields = _add_poles(fields, grid)
     rows, columns = fields.shape[1:]
     lmax = min(rows - 2 if grid.geometry == "CC" else rows - 1, (columns - 1) // 2)
-    return np.asarray(
-        sht.analysis_2d(
-            map=np.ascontiguousarray(fields), spin=spin, lmax=lmax, mmax=lmax, geometry=grid.geometry, nthreads=1
-        )
-    )
+    fields, options = np.ascontiguousarray(fields), {"geometry": grid.geometry, "nthreads": 1}
+    return np.asarray(sht.analysis_2d(map=fields, spin=spin, lmax=lmax, mmax=lmax, **options))
 
 
 def _add_poles(fields: np.ndarray, grid: Grid) -> np.ndarray:
@@ -160,8 +152,7 @@ def _degree_power(coefficients: np.ndarray) -> np.ndarray:
     """Return P_l of m-major coefficients (1, K) of a real field or of one part of a vector field."""
     lmax = round((np.sqrt(8 * coefficients.shape[1] + 1) - 3) / 2)
     degree = np.concatenate([np.arange(m, lmax + 1) for m in range(lmax + 1)])
-    both = np.full(degree.size, 2.0)  # m and −m
-    both[: lmax + 1] = 1.0
+    both = np.where(np.arange(degree.size) <= lmax, 1.0, 2.0)  # m and −m
     out: np.ndarray = np.bincount(degree, both * np.abs(coefficients[0]) ** 2) / (4 * np.pi)
     return out
 
@@ -183,12 +174,11 @@ def log_spectral_distance(
     Raises:
         InputError: no such degree.
     """
-    last = float(spectrum["degree"].max())
-    chosen = (spectrum["degree"] >= from_degree) & (spectrum["degree"] <= (last if to_degree is None else to_degree))
-    if not bool(chosen.any()):
-        raise InputError(f"from_degree: got {from_degree:g} to {to_degree}, expected degrees up to {last:g}")
     decibels: Any = 10 * np.log10(spectrum / reference)  # a DataArray; numpy's types know only arrays
-    decibels = decibels.where(chosen, drop=True)
+    decibels = decibels.sel(degree=slice(from_degree, to_degree))
+    if not decibels["degree"].size:
+        last = float(spectrum["degree"].max())
+        raise InputError(f"from_degree: got {from_degree:g} to {to_degree}, expected degrees up to {last:g}")
     out: xr.DataArray = np.sqrt((decibels**2).mean("degree"))
     out.attrs = {"units": "dB", "long_name": "log-spectral distance"}
     return out

@@ -23,12 +23,10 @@ def time_moments(field: xr.DataArray) -> xr.Dataset:
         ``mean`` and ``std`` (latitude, longitude), units of the field.
     """
     data = Field.of(field)
-    values = data.array.astype(np.float64)
-    maps = {"mean": values.mean("time"), "std": values.std("time")}
-    text = {"mean": "mean over time", "std": "standard deviation over time"}
-    out: xr.Dataset = require("xarray", "eval").Dataset(
-        {name: maps[name].assign_attrs(units=data.units(), long_name=text[name]) for name in maps}
-    )
+    values, units = data.array.astype(np.float64), data.units()
+    mean = values.mean("time").assign_attrs(units=units, long_name="mean over time")
+    std = values.std("time").assign_attrs(units=units, long_name="standard deviation over time")
+    out: xr.Dataset = require("xarray", "eval").Dataset({"mean": mean, "std": std})
     return out
 
 

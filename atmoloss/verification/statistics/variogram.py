@@ -11,7 +11,7 @@ direction.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -66,13 +66,7 @@ def semivariance(
 
 
 def pair_semivariance(
-    fields: np.ndarray,
-    times: np.ndarray,
-    grid: Grid,
-    lags: np.ndarray,
-    n_samples: int,
-    seed: int,
-    method: str = "nearest",
+    fields: np.ndarray, times: np.ndarray, grid: Grid, lags: np.ndarray, n_samples: int, seed: int, method: str
 ) -> np.ndarray:
     """Return γ (T, lags) of fields (T, H, W) at times (T,), see :func:`semivariance`."""
     interpolate = require("scipy.ndimage", "eval").map_coordinates
@@ -82,35 +76,28 @@ def pair_semivariance(
         first, second, inside = _pairs(draw, n_samples, lags, grid)
         if grid.periodic:
             values = np.concatenate((values, values[:, :1]), axis=1)
-        ends = [
-            interpolate(values, _indices(*points, grid), order=int(method == "linear"), mode="nearest")
-            for points in (first, second)
-        ]
-        squares = np.where(inside, (ends[0] - ends[1]) ** 2, np.nan)
+        order = int(method == "linear")
+        a, b = (interpolate(values, _indices(*p, grid), order=order, mode="nearest") for p in (first, second))
+        squares = np.where(inside, (a - b) ** 2, np.nan)
         counted = inside.sum(1)
         out[i] = 0.5 * np.nansum(squares, 1) / np.where(counted, counted, np.nan)
     return out
 
 
 def semivariogram(
-    field: xr.DataArray,
-    truth: xr.DataArray | None = None,
-    lags_km: Sequence[float] = LAGS_KM,
-    *,
-    n_samples: int = 2000,
-    seed: int = 0,
-    method: Literal["nearest", "linear"] = "nearest",
+    field: xr.DataArray, truth: xr.DataArray | None = None, lags_km: Sequence[float] = LAGS_KM, **options: Any
 ) -> xr.DataArray:
     """Return the time mean of γ, divided by the variance of the truth.
 
     Args:
-        field: see :func:`semivariance`, whose other arguments these are too.
+        field, lags_km: see :func:`semivariance`.
         truth: whose variance, over area and all times together, divides; ``None``: the field's own.
+        **options: ``n_samples``, ``seed`` and ``method`` of :func:`semivariance`.
 
     Returns:
         (lag), dimensionless; 1 where two points have nothing to do with each other.
     """
-    gamma = semivariance(field, lags_km, n_samples=n_samples, seed=seed, method=method).mean("time")
+    gamma = semivariance(field, lags_km, **options).mean("time")
     reference = standardise_axes(field if truth is None else truth, "truth").astype(np.float64)
     mean = area_mean(reference).mean("time")
     variance = area_mean((reference - mean) ** 2).mean("time")

@@ -71,7 +71,7 @@ def test_weights_count_as_repetitions():
     draw = np.random.default_rng(1)
     x, y = draw.normal(size=30), draw.normal(size=20) * 2
     counts = draw.integers(0, 4, (30, 5)), draw.integers(0, 4, (20, 5))
-    found = wasserstein(x[:, None], y[:, None], *counts)
+    found = wasserstein(x, y, *counts)
     expected = [wasserstein_distance(np.repeat(x, counts[0][:, i]), np.repeat(y, counts[1][:, i])) for i in range(5)]
     np.testing.assert_allclose(found, expected, rtol=1e-12)
 
