@@ -94,6 +94,7 @@ class Extractor(Frozen):
             self.check_layers(layers)
         leave_inference_mode(self)
         self.check_shape("fields", fields, layers)
+        self.check_device(fields)
         return self.encode(self.normalization(full_precision(fields)), layers, max_memory=max_memory)
 
     def encode(
@@ -127,16 +128,20 @@ class Extractor(Frozen):
                 f"{argument}: got fields of {fields.shape[-2]}x{fields.shape[-1]} points, expected at least "
                 f"{smallest}x{smallest} for {', '.join(layers or self.stages)} of weights {self.info.id}"
             )
-        device = self.encoder.stem.kernel_weight().device
-        if fields.device != device:
-            if device.type == "meta":
-                raise WeightsError(
-                    f"weights: {self.info.id} is on the meta device and has no numbers there; expected "
-                    ".to_empty(device=...), which brings them back, before the first call"
-                )
-            raise InputError(f"{argument}: got fields on {fields.device}, expected {device}, where the weights are")
         if fields.shape[0] == 0:  # len() would fix the number of fields of an export
             raise InputError(f"{argument}: got an empty batch {tuple(fields.shape)}, expected at least one field")
+
+    def check_device(self, fields: Tensor) -> None:
+        """Raise ``InputError`` for fields on another device than the weights, ``WeightsError`` if those are nowhere."""
+        device = self.encoder.stem.kernel_weight().device
+        if fields.device == device:
+            return
+        if device.type == "meta":
+            raise WeightsError(
+                f"weights: {self.info.id} is on the meta device and has no numbers there; expected "
+                ".to_empty(device=...), which brings them back, before the first call"
+            )
+        raise InputError(f"fields: got them on {fields.device}, expected {device}, where the weights are")
 
 
 def load_extractor(name_or_path: str | os.PathLike[str] = "default", revision: str | None = None) -> Extractor:

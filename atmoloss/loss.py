@@ -254,6 +254,8 @@ class AtmoDistLoss(nn.Module):
         """Return stage features and normalised fields; features that are there already pass."""
         if not isinstance(fields, Tensor):
             return cached.leave_inference_mode(fields)
+        # Not where the rest of the input is looked at: of the copies that DataParallel makes each has a device.
+        self.extractor.check_device(fields)
         x = functional.full_precision(fields)
         if weight is not None:  # before the transform, whose stencils would spread a NaN
             x = x.masked_fill(weight == 0, 0.0)

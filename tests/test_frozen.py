@@ -167,7 +167,7 @@ def test_numbers_that_are_gone_are_said_to_be(parent, fields, one_sentence) -> N
 def test_fields_on_another_device(parent, fields, one_sentence) -> None:
     with pytest.raises(InputError) as error:
         parent.loss(fields[0].to("meta"), fields[1].to("meta"))
-    one_sentence(error.value, "prediction", "meta", "expected cpu")
+    one_sentence(error.value, "fields", "meta", "expected cpu")
 
 
 @pytest.fixture
