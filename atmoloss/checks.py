@@ -160,6 +160,7 @@ def units(
     mean, std = getattr(normalization, "mean", None), getattr(normalization, "std", None)
     if not isinstance(mean, Tensor) or not isinstance(std, Tensor):
         return False
+    mean, std = mean.to(fields.device), std.to(fields.device)  # a copy that DataParallel made has fields elsewhere
     # In units of the stored spread: the square of 1e-5 s-1 would leave float16, and nearly float32.
     z, share = (functional.full_precision(fields) - mean) / std, 1.0
     if weight is not None:

@@ -128,20 +128,19 @@ class Extractor(Frozen):
                 f"{argument}: got fields of {fields.shape[-2]}x{fields.shape[-1]} points, expected at least "
                 f"{smallest}x{smallest} for {', '.join(layers or self.stages)} of weights {self.info.id}"
             )
-        if fields.shape[0] == 0:  # len() would fix the number of fields of an export
-            raise InputError(f"{argument}: got an empty batch {tuple(fields.shape)}, expected at least one field")
-
-    def check_device(self, fields: Tensor) -> None:
-        """Raise ``InputError`` for fields on another device than the weights, ``WeightsError`` if those are nowhere."""
-        device = self.encoder.stem.kernel_weight().device
-        if fields.device == device:
-            return
-        if device.type == "meta":
+        if self.encoder.stem.kernel_weight().is_meta and not fields.is_meta:
             raise WeightsError(
                 f"weights: {self.info.id} is on the meta device and has no numbers there; expected "
                 ".to_empty(device=...), which brings them back, before the first call"
             )
-        raise InputError(f"fields: got them on {fields.device}, expected {device}, where the weights are")
+        if fields.shape[0] == 0:  # len() would fix the number of fields of an export
+            raise InputError(f"{argument}: got an empty batch {tuple(fields.shape)}, expected at least one field")
+
+    def check_device(self, fields: Tensor) -> None:
+        """Raise ``InputError`` for fields on another device than the weights."""
+        device = self.encoder.stem.kernel_weight().device
+        if fields.device != device:
+            raise InputError(f"fields: got them on {fields.device}, expected {device}, where the weights are")
 
 
 def load_extractor(name_or_path: str | os.PathLike[str] = "default", revision: str | None = None) -> Extractor:
