@@ -101,12 +101,13 @@ def open_folder(
         return record, state
     before = read_record(folder)
     last, steps = before["config"]["steps"], record["config"]["steps"]
-    if kind.CAN_BE_LENGTHENED and state is not None and state["step"] == last < steps:
-        longer = {**before, "config": {**before["config"], "steps": steps}}
-        check_same(longer, record, kind)
-        before = {**longer, "lengthened": [*before.get("lengthened", []), last]}
-        write_record(folder, before)
+    lengthened = kind.CAN_BE_LENGTHENED and state is not None and state["step"] == last < steps
+    if lengthened:
+        config = {**before["config"], "steps": steps}
+        before = {**before, "config": config, "lengthened": [*before.get("lengthened", []), last]}
     check_same(before, record, kind)
+    if lengthened:
+        write_record(folder, before)
     return before, state
 
 

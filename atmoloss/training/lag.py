@@ -133,7 +133,8 @@ class LagTrainer:
         max_lag, limit = config.base_step * config.n_classes, config.validation_patches
         counted = np.zeros((len(sources), 2))
         for i, s in enumerate(sources):
-            part = ((group.rank + i) % group.world_size, group.world_size)  # for sources of one patch other processes
+            # Sources of one patch go to different processes.
+            part = ((group.rank + i) % group.world_size, group.world_size)
             size = min(config.patch_sizes[0], len(s.latitude), len(s.longitude))
             tallies = measure_source(s, measures, size=size, max_lag=max_lag, limit=limit, part=part)
             if tallies:

@@ -178,8 +178,8 @@ def load_networks(folders: Sequence[Path]) -> tuple[dict[str, StoredGenerator], 
 def table(results: Mapping[str, Mapping[str, Mapping[str, Score]]]) -> str:
     """Return results, source → filling → score → (value, low, high), as a Markdown table."""
     lines = [f"| source | filling | {' | '.join(SCORES.values())} |", "|---" * (2 + len(SCORES)) + "|"]
-    for source, of_source in results.items():
-        for name, values in of_source.items():
+    for source, by_filling in results.items():
+        for name, values in by_filling.items():
             cells = [_text(values[key]) for key in SCORES]
             lines.append(f"| {source} | {name} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"

@@ -126,8 +126,8 @@ class Gan:
 
     def _discriminator_step(self, generated: Tensor, fine: Tensor) -> float:
         assert self._wrapped_discriminator is not None
-        true_logits, made_logits = self._wrapped_discriminator(torch.cat((fine, generated))).chunk(2)
-        loss = discriminator_loss(true_logits, made_logits)
+        true_logits, generated_logits = self._wrapped_discriminator(torch.cat((fine, generated))).chunk(2)
+        loss = discriminator_loss(true_logits, generated_logits)
         number = means(self.group, discriminator=loss)["discriminator"]
         self._descend("discriminator", loss)
         return number

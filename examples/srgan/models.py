@@ -121,16 +121,16 @@ class Discriminator(nn.Module):
         return out
 
 
-def discriminator_loss(true_logits: Tensor, made_logits: Tensor) -> Tensor:
+def discriminator_loss(true_logits: Tensor, generated_logits: Tensor) -> Tensor:
     """Binary cross entropy of both halves, one mean; scalar."""
-    logits = torch.cat((true_logits, made_logits))
-    labels = torch.cat((torch.ones_like(true_logits), torch.zeros_like(made_logits)))
+    logits = torch.cat((true_logits, generated_logits))
+    labels = torch.cat((torch.ones_like(true_logits), torch.zeros_like(generated_logits)))
     return F.binary_cross_entropy_with_logits(logits, labels)
 
 
-def adversarial_loss(made_logits: Tensor) -> Tensor:
+def adversarial_loss(generated_logits: Tensor) -> Tensor:
     """Cross entropy of what was made being taken for true, which the generator lowers; scalar."""
-    return F.binary_cross_entropy_with_logits(made_logits, torch.ones_like(made_logits))
+    return F.binary_cross_entropy_with_logits(generated_logits, torch.ones_like(generated_logits))
 
 
 def _glorot(module: nn.Module) -> None:

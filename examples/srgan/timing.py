@@ -40,8 +40,8 @@ def main() -> int:
     coarse, fine = pair(batch, normalization)
     gans = {}
     for name in CONTENTS:
-        of_name = dataclasses.replace(config, content=name, adversarial_weight=0.0)
-        gans[name] = Gan(of_name, make_content(of_name, normalization, batch.fields))
+        own_config = dataclasses.replace(config, content=name, adversarial_weight=0.0)
+        gans[name] = Gan(own_config, make_content(own_config, normalization, batch.fields))
     adversary = Gan(config, gans["mse"].content)
     generated = adversary.generator(coarse).detach()
     times: dict[str, list[float]] = {}

@@ -22,8 +22,8 @@ def test_cells_of_the_box(height, width, size, first):
 def test_pasting_carries_the_gradient_to_the_filling_alone():
     filling, fields = torch.randn(2, 1, 4, 4, requires_grad=True), torch.randn(2, 1, 8, 8, requires_grad=True)
     weight = torch.randn(2, 1, 8, 8)
-    made, around = torch.autograd.grad((weight * box.paste(filling, fields)).sum(), (filling, fields))
-    assert torch.equal(made, box.cut(weight, 4))
+    inner, around = torch.autograd.grad((weight * box.paste(filling, fields)).sum(), (filling, fields))
+    assert torch.equal(inner, box.cut(weight, 4))
     assert torch.equal(around, box.hide(weight, 4))
 
 

@@ -27,7 +27,7 @@ def noise(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 def distance(fields):
-    return lambda made: (made - fields).abs().amax((1, 2, 3))
+    return lambda filled: (filled - fields).abs().amax((1, 2, 3))
 
 
 def scored(filling, fields, times=None) -> dict[str, list]:
@@ -52,15 +52,15 @@ def test_the_truth_is_perfect_and_half_of_it_is_half():
 def test_scores_by_their_definitions():
     fields, filling = noise(5, 2, 12, 12), noise(5, 2, 6, 6, seed=1) * 0.7
     value = {key: bounds[0] for key, bounds in scored(filling, fields).items()}
-    truth, made = (x.double().numpy() for x in (box.cut(fields, 6), filling))
+    truth, filled = (x.double().numpy() for x in (box.cut(fields, 6), filling))
 
     def gradient(x):
         return (np.diff(x, axis=-1) ** 2).mean() + (np.diff(x, axis=-2) ** 2).mean()
 
-    assert value["gradient_ratio"] == pytest.approx(gradient(made) / gradient(truth), rel=1e-5)
+    assert value["gradient_ratio"] == pytest.approx(gradient(filled) / gradient(truth), rel=1e-5)
     ring = np.rint(np.hypot(*np.indices((6, 6)))).astype(int)
     power = []
-    for x in (made, truth):
+    for x in (filled, truth):
         squares = scipy.fft.dctn(x, axes=(-2, -1), norm="ortho") ** 2
         power.append(np.stack([squares[..., ring == k].sum(-1).mean(0) for k in range(1, 6)], -1))
     log = np.log(power[0] / power[1])
@@ -131,16 +131,16 @@ def test_command(trained, tmp_path, capsys):
     assert record["split"] == "test"
     assert set(record["networks"]) == {"mse", "atmodist"}
     assert record["networks"]["mse"]["origin"]["step"] == 2
-    (of_source,) = record["results"].values()
-    assert list(of_source) == ["laplace", "mse", "atmodist"]
-    for name, values in of_source.items():
+    (by_filling,) = record["results"].values()
+    assert list(by_filling) == ["laplace", "mse", "atmodist"]
+    for name, values in by_filling.items():
         assert list(values) == list(SCORES)
         assert np.isfinite(np.array(list(values.values()))).all()
         assert f"| winds | {name} | {values['mse'][0]:.3g} (" in printed
     picture = (tmp_path / "out" / "fields.png").read_bytes()
     assert picture.startswith(b"\x89PNG")
     # The filling of smooth fields from their surroundings is better than that of untrained networks.
-    assert of_source["laplace"]["mse"][0] < of_source["mse"]["mse"][0]
+    assert by_filling["laplace"]["mse"][0] < by_filling["mse"]["mse"][0]
 
 
 def test_networks_that_cannot_be_compared(trained, one_sentence, capsys):

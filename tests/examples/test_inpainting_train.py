@@ -94,22 +94,22 @@ def test_loss_in_the_box_alone_is_the_published_mixture(parts):
     assert content.mse_weight == 0.1
     inpainter = Inpainter(opened(config), normalization, content)
     fields = normalization(batch.fields)
-    made = torch.randn(len(fields), 2, 8, 8, generator=torch.Generator().manual_seed(0))
+    filled = torch.randn(len(fields), 2, 8, 8, generator=torch.Generator().manual_seed(0))
     crop = box.cut(fields, 8)
-    expected = 0.9 * 3.0 * content.measure(made, crop) + 0.1 * (made - crop).square().mean((1, 2, 3))
-    assert_close(inpainter.loss(made, fields), expected, torch.float32)
+    expected = 0.9 * 3.0 * content.measure(filled, crop) + 0.1 * (filled - crop).square().mean((1, 2, 3))
+    assert_close(inpainter.loss(filled, fields), expected, torch.float32)
 
 
 def test_loss_of_pasted_boxes_is_of_the_size_of_that_in_the_box_and_sees_what_is_around(parts):
     config, batch, normalization = parts(compare="field")
     fields = normalization(batch.fields)
-    made = torch.randn(len(fields), 2, 8, 8, generator=torch.Generator().manual_seed(0))
+    filled = torch.randn(len(fields), 2, 8, 8, generator=torch.Generator().manual_seed(0))
     plain = Inpainter(opened(config), normalization, ContentLoss("mse", mse, 0.1))
-    assert_close(plain.loss(made, fields), mse(made, box.cut(fields, 8)), torch.float32)
+    assert_close(plain.loss(filled, fields), mse(filled, box.cut(fields, 8)), torch.float32)
     content = make_content(dataclasses.replace(config, content="atmodist"), normalization, batch.fields)
     seeing = Inpainter(opened(config), normalization, content)
     other = box.paste(box.cut(fields, 8), fields + 1)
-    assert not torch.allclose(seeing.loss(made, fields), seeing.loss(made, other), rtol=1e-3)
+    assert not torch.allclose(seeing.loss(filled, fields), seeing.loss(filled, other), rtol=1e-3)
     assert seeing.loss(box.cut(fields, 8), fields).abs().max() == 0
 
 
@@ -130,9 +130,9 @@ def test_a_step_is_adam_on_gradients_clipped_one_by_one_with_the_l2_term(parts):
     network = twin.generator.train()
     fields = normalization(batch.fields).contiguous(memory_format=torch.channels_last)
     hidden, truth = box.hide(fields, 8), box.cut(fields, 8)
-    made = box.cut(network(hidden), 8)
+    filled = box.cut(network(hidden), 8)
     penalty = sum(p.square().sum() for n, p in network.named_parameters() if n.endswith("weight") and "bn" not in n)
-    content = (0.9 * (made - truth).abs() + 0.1 * (made - truth).square()).mean()
+    content = (0.9 * (filled - truth).abs() + 0.1 * (filled - truth).square()).mean()
     (content + 0.01 * penalty).backward()
     assert numbers["content"] == pytest.approx(content.item(), rel=1e-5)
     assert numbers["l2"] == pytest.approx(0.01 * penalty.item(), rel=1e-5)

@@ -42,18 +42,18 @@ def coarse(draw) -> torch.Tensor:
 
 
 def test_a_globe_has_no_seam(stored, coarse):
-    made = super_resolve(stored, coarse, COARSE_LATITUDE, COARSE_LONGITUDE)
-    assert made.shape == (1, 2, 120, 240)
-    assert torch.isfinite(made).all()
+    generated = super_resolve(stored, coarse, COARSE_LATITUDE, COARSE_LONGITUDE)
+    assert generated.shape == (1, 2, 120, 240)
+    assert torch.isfinite(generated).all()
     for shift in (1, 30, 59):
         rolled = super_resolve(stored, coarse.roll(shift, -1), COARSE_LATITUDE, COARSE_LONGITUDE)
-        assert_close(rolled, made.roll(4 * shift, -1), ROUNDING)
+        assert_close(rolled, generated.roll(4 * shift, -1), ROUNDING)
     # As a regional field, it has edges.
     regional = super_resolve(stored, coarse, COARSE_LATITUDE, 0.1 * COARSE_LONGITUDE)
-    assert (regional - made)[..., :4].abs().max() > 100 * ROUNDING * made.abs().max()
+    assert (regional - generated)[..., :4].abs().max() > 100 * ROUNDING * generated.abs().max()
     reach = stored.generator.reach
     inside = (..., slice(4 * reach, -4 * reach), slice(4 * reach, -4 * reach))
-    assert_close(regional[inside], made[inside], ROUNDING)
+    assert_close(regional[inside], generated[inside], ROUNDING)
 
 
 @pytest.mark.parametrize("rows", [1, 7, 30])
@@ -67,13 +67,13 @@ def test_beyond_a_pole_lie_the_rows_of_the_opposite_meridian(first, stored, draw
     """A coarse grid continued over the pole by hand, as a regional field, gives the same near the pole."""
     latitude = first - 6 * np.arange(30)
     coarse = draw(1, 30, 60)
-    made = super_resolve(stored, coarse, latitude, COARSE_LONGITUDE)
+    generated = super_resolve(stored, coarse, latitude, COARSE_LONGITUDE)
     opposite = coarse.roll(30, -1)
     beyond = opposite[..., 0 if first == 87 else 1 :, :].flip(-2)[..., -15:, :]
     around = torch.cat((beyond, coarse), -2)
     wide = torch.cat((around, around, around), -1)
     by_hand = super_resolve(stored, wide, 50 - np.arange(45.0), np.arange(180.0))[..., 60:, 240:480]
-    assert_close(made[..., :40, :], by_hand[..., :40, :], ROUNDING)
+    assert_close(generated[..., :40, :], by_hand[..., :40, :], ROUNDING)
     # A field that is mirrored at the equator is made at the south pole what it is made at the north pole.
     if first == 87:
         both = torch.cat((coarse[..., :15, :], coarse[..., :15, :].flip(-2)), -2)
@@ -202,13 +202,13 @@ def test_a_report_takes_the_grid_of_what_was_coarsened(name):
     lat, lon, height, width = coarse_axes(fine)
     latitude, longitude, rows = fine_axes(lat, lon)
     assert (rows.stop - rows.start, longitude.size) == (height, width)
-    truth, made = (
+    truth, generated = (
         xr.Dataset(
             {"u": (("latitude", "longitude"), np.empty((y.size, x.size), np.float32))}, {"latitude": y, "longitude": x}
         )
         for y, x in ((fine.latitude, fine.longitude), (latitude, longitude))
     )
-    common = on_common_grid({"truth": truth, "made": made})
+    common = on_common_grid({"truth": truth, "made": generated})
     assert {data["u"].shape for data in common.values()} == {(height, width)}
 
 
@@ -222,9 +222,17 @@ def test_report_of_what_was_coarsened(name, tmp_path):
     xr.Dataset(fields, coords).to_netcdf(tmp_path / "fine.nc", engine="h5netcdf")
     stored = stored_of()
     save_generator(tmp_path / "generator", stored.generator, stored.normalization, stored.variables, stored.origin)
-    made = tmp_path / "new" / "made.nc"
-    assert main([str(tmp_path / "generator"), str(tmp_path / "fine.nc"), str(made), "--coarsen"]) == 0
-    arguments = ["report", str(tmp_path / "fine.nc"), f"A={made}", "--output", str(tmp_path / "page"), "--draws", "2"]
+    generated = tmp_path / "new" / "made.nc"
+    assert main([str(tmp_path / "generator"), str(tmp_path / "fine.nc"), str(generated), "--coarsen"]) == 0
+    arguments = [
+        "report",
+        str(tmp_path / "fine.nc"),
+        f"A={generated}",
+        "--output",
+        str(tmp_path / "page"),
+        "--draws",
+        "2",
+    ]
     assert atmoloss_main(arguments) == 0
     notes = json.loads((tmp_path / "page" / "report.json").read_text())["notes"]
     compared = [text for text in notes if text.startswith("Compared on")]

@@ -171,9 +171,9 @@ def test_the_command_of_a_bundled_card_trains_its_weights(name, tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     for command in commands:
         assert main([*command[1:], *options]) == 0
-    made = Path("runs") / name / "weights"
-    assert json.loads((made / "metrics.json").read_text())["steps"] == [2] * len(commands)
-    config, expected = (json.loads((f / "config.json").read_text()) for f in (made, ROOT / "weights" / name))
+    exported = Path("runs") / name / "weights"
+    assert json.loads((exported / "metrics.json").read_text())["steps"] == [2] * len(commands)
+    config, expected = (json.loads((f / "config.json").read_text()) for f in (exported, ROOT / "weights" / name))
     assert Encoder(**config["encoder"]).architecture == Encoder(**expected["encoder"]).architecture
     for key in ("name", "channels", "head", "mse_weight", "patch_sizes", "base_step_hours", "license"):
         assert config[key] == expected[key]

@@ -66,9 +66,9 @@ def test_a_prepared_store_keeps_them(tmp_path):
 
     scalars(n_times=4).to_netcdf(tmp_path / "scalars.nc", engine="h5netcdf")
     options = PrepareOptions(variables=("tas", "cloud"), time_chunk=4, space_chunk=16)
-    made = prepare(tmp_path / "scalars.nc", tmp_path / "store", options, workers=0)
-    assert [a["units"] for a in made.attributes(made.variables)] == ["K", "kg m-2"]
-    source = open_source(str(made.path), "a", ("t2m", "cloud"))
+    prepared = prepare(tmp_path / "scalars.nc", tmp_path / "store", options, workers=0)
+    assert [a["units"] for a in prepared.attributes(prepared.variables)] == ["K", "kg m-2"]
+    source = open_source(str(prepared.path), "a", ("t2m", "cloud"))
     assert describe_channels(source.channels, [source]) == (
         {"name": "t2m", "standard_name": "air_temperature", "units": "K"},
         {"name": "cloud", "standard_name": "atmosphere_mass_content_of_cloud_liquid_water", "units": "kg m-2"},

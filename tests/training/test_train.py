@@ -381,14 +381,14 @@ def test_artefact_term_asks_that_patterns_are_farther_than_smooth_fields():
 def test_misplaced_detail_has_the_truths_power_and_the_coherence_asked_for():
     truth = torch.randn(64, 2, 32, 32, generator=torch.Generator().manual_seed(1))
     smooth = torch.zeros_like(truth)
-    made = misplaced_detail(truth, smooth, 0.6, torch.Generator().manual_seed(0))
-    power = made.square().mean((1, 2, 3)) / truth.square().mean((1, 2, 3))
-    coherence = (made * truth).mean((1, 2, 3)) / truth.square().mean((1, 2, 3))
+    misplaced = misplaced_detail(truth, smooth, 0.6, torch.Generator().manual_seed(0))
+    power = misplaced.square().mean((1, 2, 3)) / truth.square().mean((1, 2, 3))
+    coherence = (misplaced * truth).mean((1, 2, 3)) / truth.square().mean((1, 2, 3))
     assert power.mean() == pytest.approx(1.0, abs=0.02)
     # Uniform between the lowest and 1, each within the noise of 2048 values.
     assert coherence.min() > 0.5
     assert coherence.mean() == pytest.approx(0.8, abs=0.05)
-    assert torch.equal(made, misplaced_detail(truth, smooth, 0.6, torch.Generator().manual_seed(0)))
+    assert torch.equal(misplaced, misplaced_detail(truth, smooth, 0.6, torch.Generator().manual_seed(0)))
     assert torch.equal(
         misplaced_detail(truth, truth, 0.6, torch.Generator().manual_seed(0)), truth
     )  # no detail, none to misplace
