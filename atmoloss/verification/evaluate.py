@@ -74,13 +74,13 @@ def _scores(
         units = {name: metric.units or comparison.units(variable) for name, metric in METRICS.items()}
         for model, values in samples.items():
             for name, x in values.items():
-                bounds = comparison.blocks.bounds(x).tolist()
-                scores.append(Score(variable, name, model, *bounds, units[name]))
+                value, low, high = comparison.blocks.bounds(x).tolist()
+                scores.append(Score(variable, name, model, value, low, high, units[name]))
         for a, b in itertools.combinations(samples, 2):
             for name in samples[a]:
                 first, second = (METRICS[name].from_ideal(samples[model][name]) for model in (a, b))
-                bounds = comparison.blocks.bounds(first - second).tolist()
-                differences.append(Difference(variable, name, a, b, *bounds, units[name]))
+                value, low, high = comparison.blocks.bounds(first - second).tolist()
+                differences.append(Difference(variable, name, a, b, value, low, high, units[name]))
     return tuple(scores), tuple(differences)
 
 
