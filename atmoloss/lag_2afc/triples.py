@@ -52,7 +52,7 @@ def tally_anchors(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Count right answers and triples, each (T,), for each anchor time of the distances (T, T) of one patch.
 
-    Triples stay inside one forecast run; those count that ``kept`` says, all of them by default.
+    Triples stay inside one forecast run; ``kept`` says which of them count, by default all.
     """
     right, total = np.zeros(len(hours)), np.zeros(len(hours))
     for t, follows in enumerate(later_pairs(hours, run, max_lag)):

@@ -1,11 +1,12 @@
 """One pass over time: the sums per block of every variable and data set that all scores and curves follow from.
 
-To add one: write a class here, name it in ``ACCUMULATORS``, and let a score of :mod:`atmoloss.verification.metrics`
-ask for its key.
+To add one: write its functions here, add it to ``ACCUMULATORS``, and let a score of
+:mod:`atmoloss.verification.metrics` ask for its key.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -72,110 +73,76 @@ def _all_means(draws: Sequence[Draws], key: str) -> np.ndarray:
     return np.stack([s[key].sum(0) for s in sums]) / draws[0].comparison.times.size
 
 
+@dataclasses.dataclass(frozen=True)
 class Accumulator:
     """Something that is summed over the times of each block.
 
     Attributes:
         key: of its sums, or of one of them.
+        per_time: returns key → values (T, …) of a chunk; nothing where the grid or the data set has none.
+        curves: returns what plots show of it, and the coordinates, from the draws of all models of one variable.
         summed: or kept for every time, for scores that do not follow from means.
     """
 
     key: str
-    summed = True
-
-    def per_time(self, chunk: Chunk, comparison: Comparison) -> dict[str, np.ndarray]:
-        """Return key → values (T, …); nothing where the grid or the data set has none."""
-        raise NotImplementedError
-
-    def curves(self, draws: Sequence[Draws]) -> tuple[Curves, Coordinates]:
-        """Return what plots show of it, and the coordinates, from the draws of all models of one variable."""
-        return {}, {}
+    per_time: Callable[[Chunk, Comparison], dict[str, np.ndarray]]
+    curves: Callable[[Sequence[Draws]], tuple[Curves, Coordinates]] = lambda draws: ({}, {})
+    summed: bool = True
 
 
-class _PixelErrors(Accumulator):
-    """Mean squared and absolute error, and structural similarity; of models only."""
-
-    key = "mse"
-
-    def per_time(self, chunk: Chunk, comparison: Comparison) -> dict[str, np.ndarray]:
-        return {} if chunk.truth is None else errors_of_times(chunk.values, chunk.truth, comparison.grid)
+def _pixel_errors(chunk: Chunk, comparison: Comparison) -> dict[str, np.ndarray]:
+    return {} if chunk.truth is None else errors_of_times(chunk.values, chunk.truth, comparison.grid)
 
 
-class _Spectrum(Accumulator):
-    """Power, or kinetic energy, at each degree."""
-
-    key = "spectrum"
-
-    def per_time(self, chunk: Chunk, comparison: Comparison) -> dict[str, np.ndarray]:
-        return {} if comparison.degree is None else {"spectrum": power_of_degrees(chunk.values, comparison.grid)[1]}
-
-    def curves(self, draws: Sequence[Draws]) -> tuple[Curves, Coordinates]:
-        comparison, ratios = draws[0].comparison, []
-        for d in draws:
-            truth, model = d.means("spectrum")
-            with np.errstate(invalid="ignore", divide="ignore"):  # degree 0 of a wind has no power
-                ratios.append(comparison.blocks.bounds(model / truth))
-        units = {"units": comparison.units(draws[0].variable, 2)}
-        return {
-            "spectrum": (("dataset", "degree"), _all_means(draws, "spectrum"), units),
-            "spectrum_ratio": (("model", "bound", "degree"), np.stack(ratios), {"units": "1"}),
-        }, {"degree": comparison.degree}
+def _power(chunk: Chunk, comparison: Comparison) -> dict[str, np.ndarray]:
+    return {} if comparison.degree is None else {"spectrum": power_of_degrees(chunk.values, comparison.grid)[1]}
 
 
-class _Semivariance(Accumulator):
-    """Half of the mean squared difference of two points, by their distance."""
-
-    key = "semivariance"
-
-    def per_time(self, chunk: Chunk, comparison: Comparison) -> dict[str, np.ndarray]:
-        if not comparison.lags.size:
-            return {}
-        options, weights = comparison.options, comparison.grid.row_weights
-        pairs = options.n_samples, options.seed, "nearest"
-        gamma = pair_semivariance(chunk.values, chunk.times, comparison.grid, comparison.lags, *pairs)
-        mean, square = (x.mean(2) @ weights for x in (chunk.values, chunk.values**2))
-        return {"semivariance": gamma, "mean": mean, "square": square}
-
-    def curves(self, draws: Sequence[Draws]) -> tuple[Curves, Coordinates]:
-        variance = _all_means(draws, "square")[0] - _all_means(draws, "mean")[0] ** 2
-        gamma = _all_means(draws, "semivariance") / variance
-        curves: Curves = {"semivariogram": (("dataset", "lag"), gamma, {"units": "1"})}
-        return curves, {"lag": ("lag", draws[0].comparison.lags, {"units": "km"})}
+def _spectra(draws: Sequence[Draws]) -> tuple[Curves, Coordinates]:
+    comparison, ratios = draws[0].comparison, []
+    for d in draws:
+        truth, model = d.means("spectrum")
+        with np.errstate(invalid="ignore", divide="ignore"):  # degree 0 of a wind has no power
+            ratios.append(comparison.blocks.bounds(model / truth))
+    units = {"units": comparison.units(draws[0].variable, 2)}
+    return {
+        "spectrum": (("dataset", "degree"), _all_means(draws, "spectrum"), units),
+        "spectrum_ratio": (("model", "bound", "degree"), np.stack(ratios), {"units": "1"}),
+    }, {"degree": comparison.degree}
 
 
-class _Histogram(Accumulator):
-    """Share of area in bins of values."""
-
-    key = "histogram"
-
-    def per_time(self, chunk: Chunk, comparison: Comparison) -> dict[str, np.ndarray]:
-        return {"histogram": area_shares(chunk.values, comparison.edges[chunk.variable], comparison.grid)}
-
-    def curves(self, draws: Sequence[Draws]) -> tuple[Curves, Coordinates]:
-        comparison, variable = draws[0].comparison, draws[0].variable
-        edges, unit = comparison.edges[variable], comparison.units(variable)
-        density = _all_means(draws, "histogram") / (edges[1] - edges[0])
-        curves: Curves = {"density": (("dataset", "bin"), density, {"units": f"({unit})-1"})}
-        return curves, {"bin": ("bin", (edges[1:] + edges[:-1]) / 2, {"units": unit})}
+def _semivariance(chunk: Chunk, comparison: Comparison) -> dict[str, np.ndarray]:
+    if not comparison.lags.size:
+        return {}
+    options, weights = comparison.options, comparison.grid.row_weights
+    pairs = options.n_samples, options.seed, "nearest"
+    gamma = pair_semivariance(chunk.values, chunk.times, comparison.grid, comparison.lags, *pairs)
+    mean, square = (x.mean(2) @ weights for x in (chunk.values, chunk.values**2))
+    return {"semivariance": gamma, "mean": mean, "square": square}
 
 
-class _Cities(Accumulator):
-    """Values at cities, of which the distributions over time are compared."""
+def _semivariograms(draws: Sequence[Draws]) -> tuple[Curves, Coordinates]:
+    variance = _all_means(draws, "square")[0] - _all_means(draws, "mean")[0] ** 2
+    gamma = _all_means(draws, "semivariance") / variance
+    curves: Curves = {"semivariogram": (("dataset", "lag"), gamma, {"units": "1"})}
+    return curves, {"lag": ("lag", draws[0].comparison.lags, {"units": "km"})}
 
-    key = "cities"
-    summed = False
 
-    def per_time(self, chunk: Chunk, comparison: Comparison) -> dict[str, np.ndarray]:
-        _, rows, columns = comparison.cities
-        return {"cities": chunk.values[:, rows, columns]} if rows.size else {}
+def _histogram(chunk: Chunk, comparison: Comparison) -> dict[str, np.ndarray]:
+    return {"histogram": area_shares(chunk.values, comparison.edges[chunk.variable], comparison.grid)}
 
-    def curves(self, draws: Sequence[Draws]) -> tuple[Curves, Coordinates]:
-        comparison = draws[0].comparison
-        places = comparison.cities[0]
-        distances, units = np.stack([d.once(city_distances)[:, 0] for d in draws]), comparison.units(draws[0].variable)
-        coords: Coordinates = {"city": places["city"].values}
-        coords |= {f"city_{a}": ("city", places[a].values) for a in ("latitude", "longitude")}
-        return {"wasserstein": (("model", "city"), distances, {"units": units})}, coords
+
+def _densities(draws: Sequence[Draws]) -> tuple[Curves, Coordinates]:
+    comparison, variable = draws[0].comparison, draws[0].variable
+    edges, unit = comparison.edges[variable], comparison.units(variable)
+    density = _all_means(draws, "histogram") / (edges[1] - edges[0])
+    curves: Curves = {"density": (("dataset", "bin"), density, {"units": f"({unit})-1"})}
+    return curves, {"bin": ("bin", (edges[1:] + edges[:-1]) / 2, {"units": unit})}
+
+
+def _at_cities(chunk: Chunk, comparison: Comparison) -> dict[str, np.ndarray]:
+    _, rows, columns = comparison.cities
+    return {"cities": chunk.values[:, rows, columns]} if rows.size else {}
 
 
 def city_distances(draws: Draws) -> np.ndarray:
@@ -186,38 +153,35 @@ def city_distances(draws: Draws) -> np.ndarray:
     return np.stack([wasserstein(m, t, weights, weights) for t, m in series])
 
 
-class _Maps(Accumulator):
-    """The field and its square, of which the maps of mean and standard deviation follow."""
-
-    key = "map"
-
-    def per_time(self, chunk: Chunk, comparison: Comparison) -> dict[str, np.ndarray]:
-        return {"map": chunk.values, "map_square": chunk.values**2}
-
-    def curves(self, draws: Sequence[Draws]) -> tuple[Curves, Coordinates]:
-        comparison, variable = draws[0].comparison, draws[0].variable
-        mean, square = _all_means(draws, "map"), _all_means(draws, "map_square")
-        middle = comparison.times.size // 2
-        example = np.stack([data[variable].isel(time=middle).values for data in comparison.data.values()])
-        maps = {"mean": mean, "std": np.sqrt(np.maximum(square - mean**2, 0.0)), "example": example}
-        dims, units = ("dataset", "latitude", "longitude"), {"units": comparison.units(variable)}
-        coords: Coordinates = {axis: comparison.data[TRUTH][axis] for axis in dims[1:]}
-        coords["example_time"] = comparison.times[middle]
-        return {name: (dims, x, units) for name, x in maps.items()}, coords
+def _distances_at_cities(draws: Sequence[Draws]) -> tuple[Curves, Coordinates]:
+    places, units = draws[0].comparison.cities[0], {"units": draws[0].comparison.units(draws[0].variable)}
+    distances = np.stack([d.once(city_distances)[:, 0] for d in draws])
+    coords: Coordinates = {"city": places["city"].values}
+    coords |= {f"city_{a}": ("city", places[a].values) for a in ("latitude", "longitude")}
+    return {"wasserstein": (("model", "city"), distances, units)}, coords
 
 
-class _GridScale(Accumulator):
-    """Power near the grid scale, along rows and columns."""
+def _moments(draws: Sequence[Draws]) -> tuple[Curves, Coordinates]:
+    comparison, variable = draws[0].comparison, draws[0].variable
+    mean, square = _all_means(draws, "map"), _all_means(draws, "map_square")
+    middle = comparison.times.size // 2
+    example = np.stack([data[variable].isel(time=middle).values for data in comparison.data.values()])
+    maps = {"mean": mean, "std": np.sqrt(np.maximum(square - mean**2, 0.0)), "example": example}
+    dims, units = ("dataset", "latitude", "longitude"), {"units": comparison.units(variable)}
+    coords: Coordinates = {axis: comparison.data[TRUTH][axis] for axis in dims[1:]}
+    coords["example_time"] = comparison.times[middle]
+    return {name: (dims, x, units) for name, x in maps.items()}, coords
 
-    key = "grid_scale"
 
-    def per_time(self, chunk: Chunk, comparison: Comparison) -> dict[str, np.ndarray]:
-        return {"grid_scale": band_power(chunk.values, comparison.grid)}
-
-
-ACCUMULATORS: tuple[Accumulator, ...] = (
-    _PixelErrors(), _Spectrum(), _Semivariance(), _Histogram(), _Cities(), _Maps(), _GridScale(),
-)  # fmt: skip
+ACCUMULATORS = (
+    Accumulator("mse", _pixel_errors),
+    Accumulator("spectrum", _power, _spectra),
+    Accumulator("semivariance", _semivariance, _semivariograms),
+    Accumulator("histogram", _histogram, _densities),
+    Accumulator("cities", _at_cities, _distances_at_cities, summed=False),
+    Accumulator("map", lambda chunk, _: {"map": chunk.values, "map_square": chunk.values**2}, _moments),
+    Accumulator("grid_scale", lambda chunk, comparison: {"grid_scale": band_power(chunk.values, comparison.grid)}),
+)
 
 
 def accumulate(comparison: Comparison, progress: Callable[[str], None] | None = None) -> dict[str, dict[str, Sums]]:

@@ -77,10 +77,10 @@ def test_every_score_is_that_of_its_function(truth, models, evaluation):
         assert value("unresolved_power") == pytest.approx(sums[0] / sums[1])
         gammas = [semivariogram(f, b, (1000.0,), n_samples=200) for f in (a, b)]
         assert value("semivariogram") == pytest.approx(float(abs(np.log(gammas[0] / gammas[1]))[0]))
-        (low, middle, high), found = tails(b, (0.1, 50, 99.9)).values, tails(a).values
+        (low, middle, high), result = tails(b, (0.1, 50, 99.9)).values, tails(a).values
         scale = 1e-3 * 100  # the bins of the whole evaluation span all data sets
-        assert value("lower_tail") == pytest.approx(100 * (found[0] - low) / (low - middle), abs=10 * scale)
-        assert value("upper_tail") == pytest.approx(100 * (found[1] - high) / (high - middle), abs=10 * scale)
+        assert value("lower_tail") == pytest.approx(100 * (result[0] - low) / (low - middle), abs=10 * scale)
+        assert value("upper_tail") == pytest.approx(100 * (result[1] - high) / (high - middle), abs=10 * scale)
         assert value("city_wasserstein") == pytest.approx(float(city_wasserstein(a, b).mean()))
         maps = time_moment_errors(a, b)
         assert value("mean_map") == pytest.approx(float(maps["mean"]))
@@ -88,9 +88,9 @@ def test_every_score_is_that_of_its_function(truth, models, evaluation):
         for metric, number in {"grid_scale_power": "grid_scale_power", "peak_2": "peak_2", "peak_4": "peak_4"}.items():
             assert value(metric) == pytest.approx(grid_artefacts(a, b)[number])
     energies = [kinetic_energy_spectrum(**{n: d[n] for n in d}).mean("time") for d in (models["half"], truth)]
-    found = evaluation.score("kinetic_energy", "log_spectral_distance", "half").value
-    assert found == pytest.approx(float(log_spectral_distance(*energies, 9)))
-    assert found == pytest.approx(20 * np.log10(2))
+    result = evaluation.score("kinetic_energy", "log_spectral_distance", "half").value
+    assert result == pytest.approx(float(log_spectral_distance(*energies, 9)))
+    assert result == pytest.approx(20 * np.log10(2))
     assert evaluation.score("kinetic_energy", "log_spectral_distance", "half").units == "dB"
 
 
@@ -150,9 +150,9 @@ def test_lazy_data_give_the_same(truth, models):
 
 def test_winds_give_the_kinetic_energy(truth):
     winds = truth.rename(divergence="u10", vorticity="v10") * 1e5
-    found = evaluate_fields(winds, {"m": 2 * winds}, **FEW)
-    assert found.settings["energy_from"] == {"u": "u10", "v": "v10"}
-    assert found.score("kinetic_energy", "unresolved_power", "m").value == pytest.approx(4)
+    result = evaluate_fields(winds, {"m": 2 * winds}, **FEW)
+    assert result.settings["energy_from"] == {"u": "u10", "v": "v10"}
+    assert result.score("kinetic_energy", "unresolved_power", "m").value == pytest.approx(4)
 
 
 def test_a_region_and_a_band_without_spectra(truth, models):
@@ -162,30 +162,30 @@ def test_a_region_and_a_band_without_spectra(truth, models):
     assert 0 < region.settings["n_cities"] < 60
     assert region.score("vorticity", "unresolved_power", "m").value == pytest.approx(0.25)
     band = {"latitude": slice(70, -70)}
-    found = evaluate_fields(truth.sel(band), {"m": models["half"].sel(band)}, **FEW)
-    assert found.settings["spectrum"] is None
-    assert any("No spectra" in note for note in found.notes)
-    assert "rmse" in {s.metric for s in found.scores}
-    assert "log_spectral_distance" not in {s.metric for s in found.scores}
+    result = evaluate_fields(truth.sel(band), {"m": models["half"].sel(band)}, **FEW)
+    assert result.settings["spectrum"] is None
+    assert any("No spectra" in note for note in result.notes)
+    assert "rmse" in {s.metric for s in result.scores}
+    assert "log_spectral_distance" not in {s.metric for s in result.scores}
 
 
 def test_one_time_has_no_interval(truth, models):
     one = {"time": [3]}
-    found = evaluate_fields(truth.isel(one), {"m": models["noise"].isel(one)}, **FEW)
-    assert all(np.isnan(s.low) and np.isnan(s.high) for s in found.scores)
-    assert np.isnan(found.score("vorticity", "std_map", "m").value)
-    assert any("no intervals" in note for note in found.notes)
+    result = evaluate_fields(truth.isel(one), {"m": models["noise"].isel(one)}, **FEW)
+    assert all(np.isnan(s.low) and np.isnan(s.high) for s in result.scores)
+    assert np.isnan(result.score("vorticity", "std_map", "m").value)
+    assert any("no intervals" in note for note in result.notes)
 
 
 @pytest.mark.filterwarnings("error")
 def test_a_model_that_is_zero_everywhere(truth):
     """Nothing to take a logarithm of: infinite scores without warnings, ``None`` in JSON."""
-    found = evaluate_fields(truth, {"zero": 0 * truth, "truth again": truth}, **FEW)
-    assert found.score("vorticity", "log_spectral_distance", "zero").value == np.inf
-    assert found.score("vorticity", "unresolved_power", "zero").value == 0
-    assert found.score("vorticity", "upper_tail", "zero").value == pytest.approx(-100, abs=1)
-    assert "Infinity" not in json.dumps(found.to_dict(), allow_nan=False)
-    for s in found.scores:
+    result = evaluate_fields(truth, {"zero": 0 * truth, "truth again": truth}, **FEW)
+    assert result.score("vorticity", "log_spectral_distance", "zero").value == np.inf
+    assert result.score("vorticity", "unresolved_power", "zero").value == 0
+    assert result.score("vorticity", "upper_tail", "zero").value == pytest.approx(-100, abs=1)
+    assert "Infinity" not in json.dumps(result.to_dict(), allow_nan=False)
+    for s in result.scores:
         if s.model == "truth again":
             assert s.value == pytest.approx(METRICS[s.metric].ideal, abs=1e-9)
 
@@ -239,17 +239,17 @@ def test_grids_that_differ_in_extent_are_compared_where_they_overlap(part, turne
         smaller = smaller.assign_coords(longitude=(smaller.longitude + 180) % 360 - 180).isel(
             latitude=slice(None, None, -1)
         )
-    found = evaluate_fields(truth, {"whole": models["half"], "part": smaller}, n_bootstrap=2, n_samples=50)
+    result = evaluate_fields(truth, {"whole": models["half"], "part": smaller}, n_bootstrap=2, n_samples=50)
     expected = evaluate_fields(
         truth.isel(PARTS[part]),
         {"whole": models["half"].isel(PARTS[part]), "part": models["noise"].isel(PARTS[part])},
         n_bootstrap=2, n_samples=50,
     )  # fmt: skip
-    assert found.settings["grid"] == expected.settings["grid"]
-    for mine, theirs in zip(found.scores, expected.scores, strict=True):
+    assert result.settings["grid"] == expected.settings["grid"]
+    for mine, theirs in zip(result.scores, expected.scores, strict=True):
         assert mine.value == pytest.approx(theirs.value, rel=1e-9, nan_ok=True), mine
     rows, columns = (smaller.sizes[axis] for axis in ("latitude", "longitude"))
-    (note,) = (text for text in found.notes if text.startswith("Compared on"))
+    (note,) = (text for text in result.notes if text.startswith("Compared on"))
     assert note == f"Compared on the {rows} × {columns} points that all have: truth has 36 × 72, whole has 36 × 72."
     assert not any(text.startswith("Compared on") for text in expected.notes)
 
@@ -258,7 +258,7 @@ def test_two_regions_are_compared_where_they_overlap(truth, models):
     west, east = (
         data.isel(longitude=np.arange(*span)) for data, span in ((truth, (-9, 9)), (models["half"], (-3, 20)))
     )
-    found = evaluate_fields(west, {"m": east}, **FEW)
+    result = evaluate_fields(west, {"m": east}, **FEW)
     expected = evaluate_fields(truth.isel(longitude=np.arange(-3, 9)), {"m": east.isel(longitude=slice(12))}, **FEW)
-    assert found.settings["grid"] == expected.settings["grid"]
-    assert [s.value for s in found.scores] == pytest.approx([s.value for s in expected.scores], nan_ok=True)
+    assert result.settings["grid"] == expected.settings["grid"]
+    assert [s.value for s in result.scores] == pytest.approx([s.value for s in expected.scores], nan_ok=True)

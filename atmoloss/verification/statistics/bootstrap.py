@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from atmoloss.errors import InputError, require
+from atmoloss.errors import InputError
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -102,16 +102,7 @@ def bootstrap_mean(
     Returns:
         (bound, …) with bound = value, low, high, in the units of ``series``.
     """
-    xarray = require("xarray", "eval")
     series = series.transpose("time", ...)
     draws = BlockBootstrap(series["time"].values, block_days, n, seed)
     samples = draws.means(draws.block_sums(np.asarray(series.values, np.float64)))
-    rest = series.isel(time=0, drop=True)
-    out: xr.DataArray = xarray.DataArray(
-        draws.bounds(samples),
-        dims=("bound", *rest.dims),
-        coords={"bound": list(BOUNDS), **{k: v for k, v in rest.coords.items() if v.dims}},
-        name=series.name,
-        attrs=series.attrs,
-    )
-    return out
+    return series.isel(time=0, drop=True).expand_dims(bound=list(BOUNDS)).copy(data=draws.bounds(samples))

@@ -28,16 +28,14 @@ def load_cities() -> xr.Dataset:
     xarray = require("xarray", "eval")
     lines = Path(__file__).with_name("cities.csv").read_text(encoding="utf-8").splitlines()
     rows = list(csv.DictReader(line for line in lines if not line.startswith("#")))
-    numbers = {
-        name: ("city", np.array([float(row[name]) for row in rows]), {"units": units, "standard_name": name})
-        for name, units in (("latitude", "degrees_north"), ("longitude", "degrees_east"))
+    columns: dict[str, tuple[type, dict[str, str]]] = {
+        "latitude": (float, {"units": "degrees_north", "standard_name": "latitude"}),
+        "longitude": (float, {"units": "degrees_east", "standard_name": "longitude"}),
+        "country": (str, {"long_name": "ISO 3166 alpha-2 code"}),
+        "population": (int, {"units": "1"}),
     }
     out: xr.Dataset = xarray.Dataset(
-        {
-            **numbers,
-            "country": ("city", [row["country"] for row in rows], {"long_name": "ISO 3166 alpha-2 code"}),
-            "population": ("city", [int(row["population"]) for row in rows], {"units": "1"}),
-        },
+        {name: ("city", [kind(row[name]) for row in rows], attrs) for name, (kind, attrs) in columns.items()},
         coords={"city": [row["city"] for row in rows]},
         attrs={"source": "GeoNames (https://www.geonames.org), CC BY 4.0"},
     )

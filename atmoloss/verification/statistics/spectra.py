@@ -14,7 +14,15 @@ divergence δ on a sphere of radius a is
 
 (Koshyk & Hamilton 2001, doi:10.1175/1520-0469(2001)058<0329:THKESA>2.0.CO;2; where published forms have 1/4
 their harmonics are normalised otherwise.) From winds E_l comes directly from vector spherical harmonics
-(spin 1). A region has no degrees: see :mod:`atmoloss.verification.statistics.planar`.
+(spin 1).
+
+A region is taken as a plane: rows a·Δφ apart, columns a·cos φ·Δλ at its middle latitude. The least-squares plane
+is removed and both directions are tapered with a Hann window that keeps the mean square, so that what does not
+close at the edges leaks little (Denis et al. 2002, doi:10.1175/1520-0493(2002)130<1812:SDOTDA>2.0.CO;2 discuss
+the alternatives). The power |F|² is summed over rings of wavenumber, one fundamental of the shorter side wide. Rings
+end where the coarser direction does; the corners beyond are left out, so that the sum over rings is the variance of
+the tapered field without them. The wavenumber is given as the degree of equal wavelength, circumference of the Earth
+over wavelength.
 """
 
 from __future__ import annotations
@@ -25,11 +33,14 @@ import numpy as np
 
 from atmoloss.errors import InputError, require
 from atmoloss.sphere import EARTH_RADIUS
-from atmoloss.verification.statistics import planar
 from atmoloss.verification.statistics.grid import Field, Grid, aligned
 
 if TYPE_CHECKING:
     import xarray as xr
+
+
+# A column step may shrink by this factor from one edge of the region to the other.
+_MOST_CONVERGENCE = 2.0
 
 
 def power_spectrum(field: xr.DataArray) -> xr.DataArray:
@@ -40,7 +51,7 @@ def power_spectrum(field: xr.DataArray) -> xr.DataArray:
     Args:
         field: (time, latitude, longitude). A globe whose rows include both poles, lack one or both of them
             (added by fourth-order interpolation over the pole), lie half a step off them, or are Gaussian; or a
-            region, which is detrended and tapered, see :mod:`atmoloss.verification.statistics.planar`.
+            region, which is detrended and tapered.
 
     Returns:
         (time, degree), square of the field's units; ``degree`` 0 … lmax, on a region the equivalent degree
@@ -91,7 +102,7 @@ def _wrap(field: Field, power: tuple[np.ndarray, np.ndarray], units: str, what: 
 def power_of_degrees(values: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
     """Return the degrees (K,) and the power (T, K) of values (T, H, W)."""
     if grid.geometry is None:
-        return planar.power(values, grid)
+        return _planar_power(values, grid)
     power = np.stack([_degree_power(_analyse(field[None], grid, 0)) for field in values])
     return np.arange(power.shape[1]), power
 
@@ -99,7 +110,7 @@ def power_of_degrees(values: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.nda
 def energy_of_winds(u: np.ndarray, v: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
     """Return the degrees (K,) and the kinetic energy (T, K), m² s⁻², of winds (T, H, W), m s⁻¹."""
     if grid.geometry is None:
-        (degree, first), (_, second) = (planar.power(wind, grid) for wind in (u, v))
+        (degree, first), (_, second) = (_planar_power(wind, grid) for wind in (u, v))
         return degree, 0.5 * first + 0.5 * second
     pairs = np.stack((-v, u), axis=1)  # southward and eastward
     power = 0.5 * np.stack([sum(_degree_power(part[None]) for part in _analyse(pair, grid, 1)) for pair in pairs])
@@ -154,6 +165,46 @@ def _degree_power(coefficients: np.ndarray) -> np.ndarray:
     degree = np.concatenate([np.arange(m, lmax + 1) for m in range(lmax + 1)])
     both = np.where(np.arange(degree.size) <= lmax, 1.0, 2.0)  # m and −m
     out: np.ndarray = np.bincount(degree, both * np.abs(coefficients[0]) ** 2) / (4 * np.pi)
+    return out
+
+
+def _planar_power(values: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
+    """Return the equivalent degrees (K,) and the power (T, K) of values (T, H, W) in each ring, see the module."""
+    cosine = np.cos(np.deg2rad(grid.latitude))
+    if cosine.max() > _MOST_CONVERGENCE * cosine.min():
+        raise InputError(
+            f"latitude: got {grid.latitude.size} rows from {grid.latitude[0]:g} to {grid.latitude[-1]:g}, expected for "
+            "a spectrum a globe (rows to the poles, half a step or a step off them, or Gaussian; longitude closed) or "
+            "a region whose columns are at most twice as wide at one edge as at the other"
+        )
+    if np.abs(np.diff(grid.latitude) + grid.step[0]).max() > 0.01 * grid.step[0]:
+        raise InputError("latitude: got uneven steps, expected even ones for the spectrum of a region")
+    rows, columns = values.shape[1:]
+    middle = np.cos(np.deg2rad(grid.latitude[[0, -1]].mean()))
+    # Radians of great circle; a wavelength of 2π radians has degree 1.
+    step = np.deg2rad(grid.step[0]), np.deg2rad(grid.step[1]) * middle
+    ky = np.fft.fftfreq(rows, step[0])[:, None] * 2 * np.pi
+    kx = np.fft.rfftfreq(columns, step[1])[None, :] * 2 * np.pi
+    fundamental = 2 * np.pi / min(rows * step[0], columns * step[1])
+    ring = np.rint(np.hypot(ky, kx) / fundamental).astype(int)
+    last = int(np.pi / max(step) / fundamental)
+    window = np.hanning(rows + 2)[1:-1, None] * np.hanning(columns + 2)[1:-1]
+    window /= np.sqrt((window**2).mean())
+    spectrum = np.abs(np.fft.rfft2(_detrended(values) * window)) ** 2 / (rows * columns) ** 2
+    both = np.full(kx.shape[1], 2.0)  # a column and its conjugate
+    both[[0, -1] if columns % 2 == 0 else [0]] = 1.0
+    sums = np.stack([np.bincount(ring.ravel(), (part * both).ravel(), last + 1) for part in spectrum])
+    return fundamental * np.arange(1, last + 1), sums[:, 1 : last + 1]
+
+
+def _detrended(values: np.ndarray) -> np.ndarray:
+    """Remove the least-squares plane of each field."""
+    rows, columns = values.shape[1:]
+    out: np.ndarray = values - values.mean((1, 2), keepdims=True)
+    # On a rectangular grid the constant and both slopes are orthogonal.
+    for axis in (np.linspace(-1.0, 1.0, rows)[:, None], np.linspace(-1.0, 1.0, columns)):
+        slope = (out * axis).sum((1, 2)) / (np.broadcast_to(axis, (rows, columns)) ** 2).sum()
+        out = out - slope[:, None, None] * axis
     return out
 
 

@@ -70,7 +70,7 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def made(folder, tmp_path_factory):
+def pages(folder, tmp_path_factory):
     """The report of two models and their input; model names that HTML and Markdown could trip over."""
     out = tmp_path_factory.mktemp("report")
     files = ["<A> & B|C=" + str(folder / "a.nc"), "x10=" + str(folder / "b.nc"), "--coarse", str(folder / "coarse.nc")]
@@ -82,8 +82,8 @@ def made(folder, tmp_path_factory):
     return out
 
 
-def test_the_page_needs_nothing_else(made):
-    text = (made / "report.html").read_text(encoding="utf-8")
+def test_the_page_needs_nothing_else(pages):
+    text = (pages / "report.html").read_text(encoding="utf-8")
     page = Page(text)
     assert page.open == []
     assert all(link.startswith(("data:image/", "#")) for link in page.links)
@@ -100,31 +100,31 @@ def test_the_page_needs_nothing_else(made):
     assert not re.search(r"\bnan\b|\binf\b", re.sub(r"base64,[^\"]*", "", text))
 
 
-def test_markdown_has_its_figures(made):
-    text = (made / "report.md").read_text(encoding="utf-8")
+def test_markdown_has_its_figures(pages):
+    text = (pages / "report.md").read_text(encoding="utf-8")
     files = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", text)
     assert len(files) == 5
-    assert all((made / file).stat().st_size > 1000 for file in files)
-    assert {(made / "report_figures" / f.name) for f in (made / "report_figures").iterdir()} == {
-        made / f for f in files
+    assert all((pages / file).stat().st_size > 1000 for file in files)
+    assert {(pages / "report_figures" / f.name) for f in (pages / "report_figures").iterdir()} == {
+        pages / f for f in files
     }
     for row in re.findall(r"(?:^\|.*\|\n)+", text, re.M):
         columns = {len(re.findall(r"(?<!\\)\|", line)) for line in row.splitlines()}
         assert len(columns) == 1, row
 
 
-def test_the_numbers_are_those_of_the_function(made, folder):
-    found = json.loads((made / "report.json").read_text())
+def test_the_numbers_are_those_of_the_function(pages, folder):
+    result = json.loads((pages / "report.json").read_text())
     truth, a = (open_fields(folder / f"{name}.nc", "vorticity") for name in ("truth", "a"))
-    settings = found["settings"]
+    settings = result["settings"]
     assert settings["unresolved_from_degree"] == pytest.approx(180 / 20)  # of the coarse grid of 20 degrees
     expected = evaluate_fields(truth, {"a": a}, unresolved_from=9, block_days=2, n_bootstrap=50)
-    own = {(s["variable"], s["metric"]): s["value"] for s in found["scores"] if s["model"] == "<A> & B|C"}
+    own = {(s["variable"], s["metric"]): s["value"] for s in result["scores"] if s["model"] == "<A> & B|C"}
     for s in expected.scores:
         if "tail" not in s.metric:  # whose bins span all models
             assert own[s.variable, s.metric] == pytest.approx(s.value, rel=1e-9), s
     assert settings["models"] == ["<A> & B|C", "x10", "coarse"]
-    louder = [s for s in found["scores"] if (s["model"], s["metric"]) == ("x10", "unresolved_power")]
+    louder = [s for s in result["scores"] if (s["model"], s["metric"]) == ("x10", "unresolved_power")]
     assert [s["value"] for s in louder] == pytest.approx([1.21], rel=1e-3)
 
 
@@ -143,11 +143,11 @@ def test_kinetic_energy_has_tables_and_a_spectrum_that_is_the_same_again():
 
 def test_interpolation_of_the_input_is_exact_for_what_is_linear():
     fine, coarse = (xarray.Dataset({"u": linear(*axes("half a step", n))}) for n in (36, 9))
-    found = interpolate_to(coarse, fine)["u"]
+    result = interpolate_to(coarse, fine)["u"]
     inner = abs(fine.latitude) <= 80
     # Linear in latitude; cos λ is interpolated along chords between columns that are 20 degrees apart.
-    np.testing.assert_allclose(found.where(inner), fine["u"].where(inner), atol=1.6e-2 * 2)
-    zonal = found - found.mean("longitude")
+    np.testing.assert_allclose(result.where(inner), fine["u"].where(inner), atol=1.6e-2 * 2)
+    zonal = result - result.mean("longitude")
     assert float(abs(zonal.diff("longitude")).max()) < 2 * np.deg2rad(5) * 1.01  # no jump where the grid closes
 
 

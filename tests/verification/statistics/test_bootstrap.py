@@ -24,9 +24,9 @@ def test_blocks_follow_the_calendar():
 
 def test_single_blocks_have_no_interval_and_values_lie_in_theirs():
     series = field(noise(8), LATITUDE, LONGITUDE).mean(("latitude", "longitude"))
-    found = bootstrap_mean(series)  # two days
-    assert found.sel(bound="value") == pytest.approx(float(series.mean()))
-    assert np.isnan(found.sel(bound=["low", "high"])).all()
+    result = bootstrap_mean(series)  # two days
+    assert result.sel(bound="value") == pytest.approx(float(series.mean()))
+    assert np.isnan(result.sel(bound=["low", "high"])).all()
     draws = BlockBootstrap(TIMES, 1.0)
     bounds = draws.bounds(np.sqrt(draws.means(draws.block_sums(noise(64)[:, 0, 0])) ** 2))  # |mean|: biased draws
     assert bounds[1] <= bounds[0] <= bounds[2]

@@ -71,16 +71,16 @@ def test_weights_count_as_repetitions():
     draw = np.random.default_rng(1)
     x, y = draw.normal(size=30), draw.normal(size=20) * 2
     counts = draw.integers(0, 4, (30, 5)), draw.integers(0, 4, (20, 5))
-    found = wasserstein(x, y, *counts)
+    result = wasserstein(x, y, *counts)
     expected = [wasserstein_distance(np.repeat(x, counts[0][:, i]), np.repeat(y, counts[1][:, i])) for i in range(5)]
-    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    np.testing.assert_allclose(result, expected, rtol=1e-12)
 
 
 def test_percentiles_over_time():
     latitude, longitude = axes("half a step", 20)
     f = field(np.arange(64.0)[:, None, None] * np.ones((20, 40)), latitude, longitude)
-    found = city_percentiles(f, (0, 50, 100))
-    np.testing.assert_allclose(found, np.array([[0.0], [31.5], [63.0]]) * np.ones(150))
+    result = city_percentiles(f, (0, 50, 100))
+    np.testing.assert_allclose(result, np.array([[0.0], [31.5], [63.0]]) * np.ones(150))
 
 
 def test_better_means_nearer_by_more_than_a_tenth():

@@ -22,10 +22,10 @@ def test_a_lattice_is_found(period, name, direction):
     count = np.arange(128 if direction == "zonal" else 64)
     line = 0.5 * np.cos(2 * np.pi * count / period + 0.3)
     pattern = line * np.ones((64, 1)) if direction == "zonal" else line[:, None] * np.ones(128)
-    found = grid_artefacts(truth + pattern, truth)
+    result = grid_artefacts(truth + pattern, truth)
     other = {"peak_2": "peak_4", "peak_4": "peak_2"}[name]
-    assert found[name] > 2
-    assert 0.9 < found[other] < 1.1
+    assert result[name] > 2
+    assert 0.9 < result[other] < 1.1
     # Energy everywhere is no lattice, and smoothing none either.
     assert grid_artefacts(2 * truth, truth)["grid_scale_power"] == pytest.approx(4)
     assert grid_artefacts(2 * truth, truth)[name] == pytest.approx(1)

@@ -42,14 +42,14 @@ def test_ssim_against_torchmetrics(periodic):
     latitude = LATITUDE / 45  # rows of practically equal area
     truth = noise(3)
     other = 0.8 * truth + 0.4 * noise(3, seed=1)
-    found = pixel_errors(field(other, latitude, longitude), field(truth, latitude, longitude))["ssim"]
+    result = pixel_errors(field(other, latitude, longitude), field(truth, latitude, longitude))["ssim"]
     for i in range(3):
         x, y = (torch.from_numpy(f[i])[None, None] for f in (other, truth))
         if periodic:  # wrapped by hand
             x, y = (torch.cat((f[..., -5:], f, f[..., :5]), -1) for f in (x, y))
         _, image = ssim(x, y, data_range=float(np.ptp(truth[i])), return_full_image=True)
         # Its mean includes windows that it fills by reflection.
-        assert float(found[i]) == pytest.approx(float(image[..., 5:-5, 5:-5].mean()), abs=2e-5)
+        assert float(result[i]) == pytest.approx(float(image[..., 5:-5, 5:-5].mean()), abs=2e-5)
 
 
 def test_other_grids_and_times_are_refused(one_sentence):

@@ -137,9 +137,9 @@ def test_against_pyshtools(grid, rows):
     lmax = 39 if grid == "GLQ" else 19
     values = band_limited(1 / (1 + np.arange(lmax + 1.0)), latitude, longitude)
     expected = pyshtools.SHGrid.from_array(values[0], grid=grid).expand(normalization="4pi").spectrum()
-    found = power_spectrum(field(values, latitude, longitude)).values[0]
+    result = power_spectrum(field(values, latitude, longitude)).values[0]
     # A south pole that is filled in is right to fourth order in l × step.
-    np.testing.assert_allclose(found[: lmax + 1], expected[: lmax + 1], rtol=1e-10 if grid == "GLQ" else 2e-3)
+    np.testing.assert_allclose(result[: lmax + 1], expected[: lmax + 1], rtol=1e-10 if grid == "GLQ" else 2e-3)
 
 
 def test_log_spectral_distance():
