@@ -100,7 +100,8 @@ class AtmoDistLoss(nn.Module):
         info = self.extractor.info
         if isinstance(normalization, str):
             checks.option("normalization", normalization, ("bundled",))
-        self.normalization = self.extractor.normalization if isinstance(normalization, str) else normalization
+            normalization = self.extractor.normalization
+        self.normalization = normalization
         n_channels = getattr(self.normalization, "n_channels", self.extractor.encoder.in_channels)
         if n_channels != self.extractor.encoder.in_channels:
             raise InputError(
@@ -120,14 +121,7 @@ class AtmoDistLoss(nn.Module):
         self.max_memory = max_memory
         self._compile = compile
         self._compiled: Callable[..., Tensor] | None = None
-        self.inputs = checks.Inputs(
-            self.extractor,
-            tuple(self.factors),
-            normalization=self.normalization,
-            transform=transform,
-            validate=validate,
-            periodic=periodic,
-        )
+        self.inputs = checks.Inputs(self.extractor, tuple(self.factors), self.normalization, transform, validate)
         self.train(False)
 
     def _layer_factors(self, layers: Layers, scale: str | float) -> dict[str, float]:
