@@ -139,17 +139,16 @@ class AtmoDistLoss(nn.Module):
             raise InputError(f"layers: got {chosen}, expected finite shares, none negative and some positive")
         if isinstance(scale, str):
             checks.option("scale", scale, ("mse", "none"))
-            missing = [n for n in chosen if n not in info.layer_scales]
-            if scale == "mse" and missing:
-                raise InputError(
-                    f"scale: got 'mse', but weights {info.id} have no stored scale for {', '.join(missing)}; "
-                    "expected 'none' or a number"
-                )
-            scales = {n: info.layer_scales[n] if scale == "mse" else 1.0 for n in chosen}
-        else:
-            if not 0 < scale < math.inf:
-                raise InputError(f"scale: got {scale}, expected 'mse', 'none' or a positive number")
-            scales = dict.fromkeys(chosen, float(scale))
+        elif not 0 < scale < math.inf:
+            raise InputError(f"scale: got {scale}, expected 'mse', 'none' or a positive number")
+        factor = 1.0 if isinstance(scale, str) else float(scale)
+        scales = info.layer_scales if scale == "mse" else dict.fromkeys(chosen, factor)
+        missing = [n for n in chosen if n not in scales]
+        if missing:
+            raise InputError(
+                f"scale: got 'mse', but weights {info.id} have no stored scale for {', '.join(missing)}; "
+                "expected 'none' or a number"
+            )
         return {n: share * scales[n] for n, share in chosen.items() if share > 0}
 
     def extra_repr(self) -> str:
