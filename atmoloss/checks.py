@@ -31,20 +31,17 @@ class Inputs:
         self,
         extractor: Extractor,
         layers: Sequence[str],
-        *,
         normalization: nn.Module | None,
         transform: nn.Module | None,
         validate: bool | Literal["auto"],
-        periodic: bool,
     ) -> None:
         option("validate", validate, ("auto", True, False))
         self.extractor, self.layers = extractor, tuple(layers)
-        self.normalization, self.transform = normalization, transform
-        self.validate: bool | Literal["auto"] = "auto" if validate == "auto" else bool(validate)
+        self.normalization, self.transform, self.validate = normalization, transform, validate
         self._seen: set[str] = set()
         # Taken here, where the weights are still on the CPU: later it would wait for the device.
         parts = map(cached.fingerprint, (extractor.encoder, normalization, transform))
-        self._maker = (next(parts), int(periodic), *parts)
+        self._maker = (next(parts), int(extractor.encoder.stem.periodic), *parts)
 
     def pair(self, prediction: Tensor, target: Tensor | Mapping[str, Tensor], weight: Tensor | None) -> Tensor | None:
         """Check two fields, or one and cached features; return the weight, (N or 1, 1, H, W)."""
@@ -77,7 +74,7 @@ class Inputs:
 
     def _reads_values(self, argument: str, tensor: Tensor) -> bool:
         """Say whether the values of an argument are looked at in this call; see ``validate``."""
-        if self.validate is False or not can_be_read(tensor):
+        if not self.validate or not can_be_read(tensor):
             return False
         if self.validate == "auto" and tensor.device.type != "cpu":
             first = argument not in self._seen

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Self
 
 import torch
 from torch import Tensor, nn
-
-M = TypeVar("M", bound="Frozen")
 
 
 class Frozen(nn.Module):
@@ -23,12 +21,12 @@ class Frozen(nn.Module):
         self._while_on_meta: dict[str, Tensor] = {}
         self.training = False
 
-    def train(self: M, mode: bool = True) -> M:
+    def train(self, mode: bool = True) -> Self:
         """Stay in evaluation mode whatever the parent does."""
         super().train(False)
         return self
 
-    def _apply(self: M, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> M:
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         before = dict(self.named_buffers())
 
         def move(tensor: Tensor) -> Tensor:

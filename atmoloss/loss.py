@@ -100,7 +100,8 @@ class AtmoDistLoss(nn.Module):
         info = self.extractor.info
         if isinstance(normalization, str):
             checks.option("normalization", normalization, ("bundled",))
-        self.normalization = self.extractor.normalization if isinstance(normalization, str) else normalization
+            normalization = self.extractor.normalization
+        self.normalization = normalization
         n_channels = getattr(self.normalization, "n_channels", self.extractor.encoder.in_channels)
         if n_channels != self.extractor.encoder.in_channels:
             raise InputError(
@@ -120,14 +121,7 @@ class AtmoDistLoss(nn.Module):
         self.max_memory = max_memory
         self._compile = compile
         self._compiled: Callable[..., Tensor] | None = None
-        self.inputs = checks.Inputs(
-            self.extractor,
-            tuple(self.factors),
-            normalization=self.normalization,
-            transform=transform,
-            validate=validate,
-            periodic=periodic,
-        )
+        self.inputs = checks.Inputs(self.extractor, tuple(self.factors), self.normalization, transform, validate)
         self.train(False)
 
     def _layer_factors(self, layers: Layers, scale: str | float) -> dict[str, float]:
@@ -145,17 +139,16 @@ class AtmoDistLoss(nn.Module):
             raise InputError(f"layers: got {chosen}, expected finite shares, none negative and some positive")
         if isinstance(scale, str):
             checks.option("scale", scale, ("mse", "none"))
-            missing = [n for n in chosen if n not in info.layer_scales]
-            if scale == "mse" and missing:
-                raise InputError(
-                    f"scale: got 'mse', but weights {info.id} have no stored scale for {', '.join(missing)}; "
-                    "expected 'none' or a number"
-                )
-            scales = {n: info.layer_scales[n] if scale == "mse" else 1.0 for n in chosen}
-        else:
-            if not 0 < scale < math.inf:
-                raise InputError(f"scale: got {scale}, expected 'mse', 'none' or a positive number")
-            scales = dict.fromkeys(chosen, float(scale))
+        elif not 0 < scale < math.inf:
+            raise InputError(f"scale: got {scale}, expected 'mse', 'none' or a positive number")
+        factor = 1.0 if isinstance(scale, str) else float(scale)
+        scales = info.layer_scales if scale == "mse" else dict.fromkeys(chosen, factor)
+        missing = [n for n in chosen if n not in scales]
+        if missing:
+            raise InputError(
+                f"scale: got 'mse', but weights {info.id} have no stored scale for {', '.join(missing)}; "
+                "expected 'none' or a number"
+            )
         return {n: share * scales[n] for n, share in chosen.items() if share > 0}
 
     def extra_repr(self) -> str:

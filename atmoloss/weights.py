@@ -129,9 +129,7 @@ def read_info(folder: Path) -> WeightsInfo:
             f"weights: {folder} has format version {version}, expected {FORMAT_VERSION}; another version of "
             "atmoloss wrote it"
         )
-    for key in ("channels", "grid_spacings", "levels", "patch_sizes"):
-        if isinstance(raw.get(key), list):
-            raw[key] = tuple(raw[key])
+    raw = {key: tuple(value) if isinstance(value, list) else value for key, value in raw.items()}
     for entry, key, value in _REMOVED:
         got = (raw.get(entry) or {}).get(key)
         if got is not None and value in (None, got):

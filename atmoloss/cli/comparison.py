@@ -30,18 +30,14 @@ Rows = Sequence[Sequence[Any]]
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """Distances as a table, and how they are drawn.
-
-    Attributes:
-        header, rows: a row for each distance, or for each row of a matrix.
-        draw: draws them, given a path and a title.
-        summary: header and rows of a shorter table, to be printed instead.
-    """
+    """Distances as a table, and how they are drawn."""
 
     header: Sequence[str]
     rows: Rows
     draw: Callable[[str, str], None]
+    """Given a path and a title."""
     summary: tuple[Sequence[str], Rows] | None = None
+    """Header and rows of a shorter table, to be printed instead."""
 
 
 def compare_pairs(loss: AtmoDistLoss, a: xr.Dataset, b: xr.Dataset) -> Comparison:
@@ -65,16 +61,13 @@ def compare_forecasts(loss: AtmoDistLoss, a: xr.Dataset, b: xr.Dataset, forecast
     leads, group = np.unique(hours, return_inverse=True)
     numbers = np.bincount(group)
     means = (np.bincount(group, values) / numbers).tolist()
-    if len(leads) > 1:
-        draw = partial(plots.draw_series, x=leads, values=means)
-    else:
-        draw = partial(plots.draw_series, x=data["time"].values, values=values)
+    x, y = (leads, means) if len(leads) > 1 else (data["time"].values, values)
     columns = init_texts(data), [f"{hour:g}" for hour in hours], valid_texts(data), values
     summary = [[f"{h:g}", mean, str(n)] for h, mean, n in zip(leads, means, numbers, strict=True)]
     return Comparison(
         ["initial time", "lead [h]", "valid time", "distance"],
         list(zip(*columns, strict=True)),
-        draw,
+        partial(plots.draw_series, x=x, values=y),
         (["lead [h]", "mean distance", "number"], summary) if by_lead else None,
     )
 
