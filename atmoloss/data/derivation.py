@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from atmoloss.data import spectral
-from atmoloss.data.missing import checked
 from atmoloss.data.parts import find_winds, present_names
-from atmoloss.data.series import BLOCK_BYTES, Keep, blockwise, regular_series
+from atmoloss.data.series import BLOCK_BYTES, Keep, blockwise, checked, regular_series
+from atmoloss.data.spectral import differentiate_wind, is_global_gaussian
 from atmoloss.errors import DataError, InputError
 
 if TYPE_CHECKING:
@@ -72,8 +71,8 @@ def _differentiation(latitude: np.ndarray, longitude: np.ndarray) -> Callable[..
     try:
         module = WindToVorticityDivergence(latitude, longitude)
     except InputError as error:
-        if latitude.size > 1 and spectral.is_global_gaussian(latitude, longitude):
-            return partial(spectral.differentiate_wind, longitude=float(longitude[0]))
+        if latitude.size > 1 and is_global_gaussian(latitude, longitude):
+            return partial(differentiate_wind, longitude=float(longitude[0]))
         raise InputError(f"{error} or a global Gaussian one; regrid to a regular one first") from error
 
     def differentiate(east: np.ndarray, north: np.ndarray) -> np.ndarray:

@@ -32,13 +32,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from atmoloss.data import spectral, variables
 from atmoloss.data.derivation import derive
-from atmoloss.data.missing import checked
 from atmoloss.data.opening import close, open_datasets
 from atmoloss.data.parts import find_parts, level_of, present_names
 from atmoloss.data.quantities import VARIABLES, quantity
-from atmoloss.data.series import Keep, regular_series
+from atmoloss.data.series import Keep, checked, regular_series
+from atmoloss.data.spectral import is_packed, unpack
+from atmoloss.data.variables import quantity_of
 from atmoloss.errors import DataError, require
 
 if TYPE_CHECKING:
@@ -134,15 +134,12 @@ def read_fields(
         DataError: see :func:`open_fields`.
     """
     xarray = require("xarray", "data")
-    readable = [
-        [part for d in datasets for part in (spectral.unpack(d) if spectral.is_packed(d) else [d])]
-        for datasets in files
-    ]
+    readable = [[part for d in datasets for part in (unpack(d) if is_packed(d) else [d])] for datasets in files]
     fields: dict[str, xr.DataArray] = {}
     derived: dict[float | None, xr.DataArray] = {}
     for name in names:
         source = find_parts(readable, name, level)
-        wanted = variables.quantity_of(source[0], name) if source else quantity(name)
+        wanted = quantity_of(source[0], name) if source else quantity(name)
         if source:
             field = checked(regular_series(source, name, level, grid, keep), missing)
         elif wanted is not None and wanted.units == "s-1":

@@ -64,6 +64,24 @@ def regular_series(
     return out
 
 
+def checked(field: xr.DataArray, missing: str | float) -> xr.DataArray:
+    """Count missing values; refuse, keep or fill them as asked for."""
+    if missing == "ignore":
+        return field
+    valid = np.isfinite(field)
+    count = field.size - int(valid.sum())
+    if isinstance(missing, str):
+        if count:
+            raise DataError(
+                f"missing: {count} of {field.size} values of {field.name!r} are missing, expected none; "
+                "pass missing='ignore' or a value to fill in (a command: --missing; a configuration: missing)"
+            )
+    elif count:
+        field = field.where(valid, np.float32(missing)).assign_attrs(field.attrs)
+    out: xr.DataArray = field.assign_attrs(missing_count=count)
+    return out
+
+
 def _read(layout: Layout, index: np.ndarray, *, lazy: bool) -> xr.DataArray:
     """Return some times of one file, (time, latitude, longitude) with the coordinates of the grid."""
     field = layout.folded.field.isel(time=as_slice(index))

@@ -4,9 +4,7 @@ A store is a Zarr v3 group with one array (time, latitude, longitude) per variab
 which xarray and :func:`atmoloss.data.open_fields` read like any other; training reads it in place, see
 :mod:`atmoloss.data.stored_fields`, and needs no zarr for it.
 
-Units are physical, and the normalisation constants stand beside the fields, in the attribute ``atmoloss`` of
-the group: constants belong to weights, not to data. Whoever trains may refit them (training does, on its
-own split), and one store serves weights with different constants.
+Units are physical: the constants of a normalisation belong to weights, and training fits them on its own dates.
 
 The metadata of the group are written last. Before that the folder is no Zarr group: nothing reads it.
 """
@@ -39,9 +37,8 @@ class Store:
 
     Attributes:
         path: of the folder.
-        record: the attribute ``atmoloss`` of the group: ``plan`` (what was taken from where, and how it is laid out),
-            ``normalization`` (constants of :class:`~atmoloss.normalization.LogNormalization`, ``None`` where a channel
-            does not vary), ``fingerprint`` (SHA-256 of all values when it was written) and ``shard_bytes``.
+        record: the attribute ``atmoloss`` of the group: ``plan`` (what was taken from where, and how it is laid out)
+            and ``shard_bytes`` (size of each shard's file by variable).
         times: (T,) datetime64, exact in their ``calendar`` (see :mod:`atmoloss.data.calendars`).
         run: (T,) int64.
         latitude: (H,) degrees north, descending.

@@ -156,7 +156,7 @@ def _timedelta(step: np.ndarray, units: str) -> np.ndarray:
     if step.dtype.kind == "m":
         return step.astype("timedelta64[ns]")
     short = units.strip().lower()
-    unit = _UNITS.get(short if short == "s" else short.removesuffix("s"))
+    unit = _UNITS.get(short.removesuffix("s") if len(short) > 2 else short)  # not milliseconds
     if unit is None or step.dtype.kind not in "iuf":
         raise DataError(f"step: got units {units!r}, expected time deltas or days, hours, minutes, seconds")
     nanoseconds: np.ndarray = (step.astype(np.float64) * unit * 10**9).round()
