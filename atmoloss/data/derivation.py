@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from atmoloss.data.parts import find_winds, present_names
-from atmoloss.data.series import BLOCK_BYTES, Keep, blockwise, checked, regular_series
+from atmoloss.data.parts import BLOCK_BYTES, find_winds, present_names
+from atmoloss.data.series import Keep, blockwise, checked, regular_series
 from atmoloss.data.spectral import differentiate_wind, is_global_gaussian
 from atmoloss.errors import DataError, InputError
 
@@ -21,12 +21,6 @@ def derive(
     files: Sequence[Sequence[xr.Dataset]], name: str, level: float | None, missing: str | float, keep: Keep | None
 ) -> xr.DataArray:
     """Return divergence and vorticity (time, channel, latitude, longitude) of the one wind that fits.
-
-    Args:
-        files: the datasets of each file.
-        name: of the variable asked for, for messages.
-        level, missing: see :func:`atmoloss.data.open_fields`.
-        keep: chooses the times; nothing of the others is read.
 
     Raises:
         DataError: no wind, several, or one whose components or grid allow no derivatives.
@@ -59,11 +53,7 @@ def derive(
 
 
 def _differentiation(latitude: np.ndarray, longitude: np.ndarray) -> Callable[..., np.ndarray]:
-    """Return what derives (T, 2, H, W) divergence and vorticity from both winds (T, H, W).
-
-    Raises:
-        InputError: a grid that is neither regular nor a global Gaussian one.
-    """
+    """Return what derives (T, 2, H, W) divergence and vorticity from both winds (T, H, W)."""
     import torch  # here: fields without derivatives are read without it
 
     from atmoloss.winds import WindToVorticityDivergence

@@ -30,12 +30,6 @@ def open_datasets(
 ) -> list[list[xr.Dataset]]:
     """Open a source as datasets that read lazily: for each of its files one, of GRIB one for each kind of level.
 
-    Args:
-        source: path, URL, glob, folder, zip archive, a list of these, or a dataset.
-        storage_options: passed to fsspec.
-        engine: of xarray; ``None`` decides by the content of each file.
-        group: of a netCDF file or a Zarr store.
-
     Raises:
         DataError: a file that is absent or not readable; says what it is.
         MissingDependencyError: a library that it needs is not installed.

@@ -20,13 +20,12 @@ from atmoloss.errors import DataError
 if TYPE_CHECKING:
     import xarray as xr
 
+BLOCK_BYTES = 2**26
+"""Work on time blocks of about this size: bounds the memory of float64 decoding and of derivatives."""
+
 
 def find_parts(files: Sequence[Sequence[xr.Dataset]], name: str, level: float | None) -> list[xr.DataArray]:
     """Return the variable that a name means in every file that has it.
-
-    Args:
-        files: the datasets of each.
-        name, level: see :func:`atmoloss.data.variables.find_variable`.
 
     Raises:
         DataError: several variables fit in a file, files hold different ones, or none has the level.
@@ -122,17 +121,8 @@ class Layout:
     block: int
 
 
-def layout_of(
-    source: xr.DataArray, name: str, level: float | None, grid: float | None, block_bytes: int, eager_bytes: int
-) -> Layout:
-    """Find the axes of a variable.
-
-    Args:
-        source: as the file has it.
-        name: that it was asked for by.
-        level, grid: see :func:`atmoloss.data.open_fields`.
-        block_bytes: about how much to read at a time.
-        eager_bytes: two dimensions of time are stacked in memory up to this size.
+def layout_of(source: xr.DataArray, name: str, level: float | None, grid: float | None, eager_bytes: int) -> Layout:
+    """Find the axes of a variable of one file; two dimensions of time are stacked in memory up to ``eager_bytes``.
 
     Raises:
         DataError: axes that are absent, ambiguous or not monotonic, or units that cannot be converted.
@@ -162,7 +152,7 @@ def layout_of(
     outer = [str(d) for d in field.dims if d not in space]
     stored = field.encoding.get("preferred_chunks", {})
     # Whole chunks of the file: a chunk that holds many times must not be decoded once for each block.
-    block = max(1, block_bytes // (8 * latitude.size * longitude.size), *(int(stored.get(d, 1)) for d in outer))
+    block = max(1, BLOCK_BYTES // (8 * latitude.size * longitude.size), *(int(stored.get(d, 1)) for d in outer))
     if len(outer) > 1 and 4 * field.size > eager_bytes:
         field = lazily(field, {outer[0]: block, **dict.fromkeys(outer[1:], 1)})
     return Layout(fold_time(field, outer, space), tuple(space), latitude, longitude, transform, block)

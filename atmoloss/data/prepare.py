@@ -7,16 +7,14 @@ record is neither written nor read. Shards are independent of each other; dask s
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import importlib.util
 import json
 import os
 import shutil
-import sys
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,9 +74,12 @@ def prepare(
     missing = [n for n in numbers if not _done(root, n).is_file()]
     times = (index[plan.sharding.times(n).start : plan.sharding.times(n).stop] for n in missing)
     tasks = [_Shard(root, opened, plan.sharding, *task) for task in zip(missing, times, strict=True)]
-    with _bar(len(numbers), len(missing), progress) as advance:
-        for _ in _run(tasks, scheduler, workers):
-            advance()
+    written: Iterable[object] = _run(tasks, scheduler, workers)
+    if progress and importlib.util.find_spec("tqdm"):
+        count = {"total": len(numbers), "initial": len(numbers) - len(missing)}
+        written = require("tqdm", "train").tqdm(written, **count, unit="shard", dynamic_ncols=True)
+    for _ in written:
+        pass
     _finish(root, plan)
     return read_store(root)
 
@@ -179,16 +180,6 @@ def _run(shards: Sequence[_Shard], scheduler: str | None, workers: int | None) -
                     yield future.result()
             finally:
                 client.cancel(futures)
-
-
-@contextlib.contextmanager
-def _bar(total: int, missing: int, shown: bool) -> Iterator[Callable[[], object]]:
-    if not shown or importlib.util.find_spec("tqdm") is None:
-        yield lambda: None
-        return
-    tqdm = require("tqdm", "train").tqdm
-    with tqdm(total=total, initial=total - missing, unit="shard", file=sys.stderr, dynamic_ncols=True) as bar:
-        yield lambda: bar.update()
 
 
 def _finish(root: Path, plan: Plan) -> None:

@@ -17,27 +17,16 @@ if TYPE_CHECKING:
 
 # Up to here a variable is read into memory (float32), beyond it stays lazy where dask is installed.
 _EAGER_BYTES = 2**30
-BLOCK_BYTES = 2**26
-"""Work on time blocks of about this size: bounds the memory of float64 decoding and of derivatives."""
-
 Keep = Callable[["xr.DataArray"], np.ndarray]
-"""From the coordinate ``time`` of a source, with those along it, to the indices of those to read, ascending."""
+"""From the coordinate ``time`` of a source, with those along it, to the ascending indices of those to read, count and
+derive from."""
 
 
 def regular_series(
     source: Sequence[xr.DataArray], name: str, level: float | None, grid: float | None, keep: Keep | None = None
 ) -> xr.DataArray:
-    """Bring a variable to float32 (time, latitude, longitude) with exactly those axes.
-
-    Args:
-        source: the variable as each of the files has it.
-        name, level, grid: see :func:`atmoloss.data.open_fields`.
-        keep: chooses the times; nothing of the others is read.
-
-    Raises:
-        DataError: see :func:`atmoloss.data.open_fields`.
-    """
-    layouts = [layout_of(part, name, level, grid, BLOCK_BYTES, _EAGER_BYTES // len(source)) for part in source]
+    """Bring a variable, as each of the files has it, to float32 (time, latitude, longitude) with exactly those axes."""
+    layouts = [layout_of(part, name, level, grid, _EAGER_BYTES // len(source)) for part in source]
     timeline = join_times([layout.folded for layout in layouts])
     chosen = np.arange(timeline.time.size) if keep is None else keep(timeline.time)
     _check_repeats(source, layouts, timeline, chosen)
@@ -130,10 +119,7 @@ def blockwise(
             exclude_dims=set(core),
             dask="parallelized",
             # Not output_dtypes: dask would cast a complex sample and warn.
-            dask_gufunc_kwargs={
-                "output_sizes": sizes,
-                "meta": np.empty((0,) * (1 + len(sizes)), dtype=np.float32),
-            },
+            dask_gufunc_kwargs={"output_sizes": sizes, "meta": np.empty((0,) * (1 + len(sizes)), np.float32)},
         )
         return result
     count = inputs[0].sizes["time"]

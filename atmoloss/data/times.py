@@ -49,14 +49,7 @@ class Folded:
 
 
 def fold_time(field: xr.DataArray, outer: Sequence[str], space: Sequence[str]) -> Folded:
-    """Stack all dimensions but those of space into ``time``.
-
-    One time dimension alone stays lazy, and where it stood.
-
-    Args:
-        field: with dimensions ``outer`` and ``space`` in any order.
-        outer: time and forecast dimensions, none to two; others must have size 1.
-        space: the dimensions to keep.
+    """Stack all dimensions but those of space into ``time``; one time dimension alone stays lazy, and where it stood.
 
     Raises:
         DataError: no time, a dimension that is neither time nor forecast step, missing or undecoded times.
@@ -144,11 +137,8 @@ def _times(
 
 def _flat(field: xr.DataArray, name: str, dims: Sequence[str]) -> np.ndarray:
     """Return a coordinate's values repeated over all of ``dims``, flat in C order."""
-    axis = field.coords[name].variable
-    shape = tuple(field.sizes[d] for d in dims)
-    ordered = axis.transpose(*(d for d in dims if d in axis.dims)).values
-    ordered = np.asarray(ordered).reshape([field.sizes[d] if d in axis.dims else 1 for d in dims])
-    return np.broadcast_to(ordered, shape).reshape(-1)
+    repeated: np.ndarray = field.coords[name].variable.set_dims({d: field.sizes[d] for d in dims}).values
+    return repeated.reshape(-1)
 
 
 def _timedelta(step: np.ndarray, units: str) -> np.ndarray:

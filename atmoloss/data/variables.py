@@ -30,9 +30,9 @@ def quantity_of(field: xr.DataArray, name: str) -> Quantity | None:
 
 
 def find_variable(datasets: Sequence[xr.Dataset], name: str, level: float | None) -> xr.DataArray | None:
-    """Return the one variable that a name means, ``None`` where there is none.
+    """Return the one variable that a name means, by name, then by CF standard name; ``None`` where there is none.
 
-    By name, then by CF standard name. The level is that of the name (``u10``, ``u850``) or else ``level``, and is
+    The level is that of the name (``u10``, ``u850``) or else ``level``, and is
     looked for on level axes, then in names. A name without a place and without ``level`` means the variable without a
     place, or the only one with one.
 
