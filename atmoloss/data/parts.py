@@ -50,11 +50,7 @@ def find_parts(files: Sequence[Sequence[xr.Dataset]], name: str, level: float | 
 def find_winds(
     files: Sequence[Sequence[xr.Dataset]], level: float | None
 ) -> dict[str, tuple[list[xr.DataArray], list[xr.DataArray]]]:
-    """Return the pairs of eastward and northward wind that ``level`` leaves, each in every file that has it, by names.
-
-    Raises:
-        DataError: see :func:`find_parts`.
-    """
+    """Return the pairs of eastward and northward wind that ``level`` leaves, each in every file that has it, by names."""
     if level is not None:
         u, v = (find_parts(files, component, level) for component in "uv")
         return {f"{u[0].name}, {v[0].name}": (u, v)} if u and v else {}
@@ -103,22 +99,14 @@ def _check_alike(parts: Sequence[xr.DataArray], name: str, level: float | None) 
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """How one file holds a variable.
-
-    Attributes:
-        folded: the variable with one dimension of time.
-        core: its other dimensions, in the order that ``transform`` takes them.
-        latitude, longitude: axes of what ``transform`` returns, degrees.
-        transform: (T, *core) as stored to float32 (T, latitude, longitude), latitude descending.
-        block: times to read at a time.
-    """
+    """How one file holds a variable."""
 
     folded: Folded
-    core: tuple[str, ...]
-    latitude: np.ndarray
+    core: tuple[str, ...]  # the dimensions beside time, in the order that ``transform`` takes them
+    latitude: np.ndarray  # of what ``transform`` returns, degrees, descending
     longitude: np.ndarray
-    transform: Callable[[np.ndarray], np.ndarray]
-    block: int
+    transform: Callable[[np.ndarray], np.ndarray]  # (T, *core) as stored to float32 (T, latitude, longitude)
+    block: int  # times to read at a time
 
 
 def layout_of(source: xr.DataArray, name: str, level: float | None, grid: float | None, eager_bytes: int) -> Layout:

@@ -22,7 +22,7 @@ import numpy as np
 
 from atmoloss._version import __version__
 from atmoloss.data.plan import DEFAULTS, Plan, PrepareOptions, Source, absolute, make_plan
-from atmoloss.data.store import PROGRESS, Store, is_complete, read_store
+from atmoloss.data.store import PROGRESS, Store, read_store, record_of
 from atmoloss.data.store_writer import create_axis, create_group, create_variable, write_shard, zarr3
 from atmoloss.data.stored_fields import Sharding
 from atmoloss.errors import DataError, require
@@ -63,7 +63,7 @@ def prepare(
     root = Path(out).absolute()
     opened = Source(uuid.uuid4().hex, absolute(source), options, storage_options)
     plan, axes, index = make_plan(opened)
-    if is_complete(root):
+    if record_of(root) is not None:
         done = read_store(root)
         if done.record["plan"] != plan.record():
             raise DataError(f"out: {root} holds a store made of something else; expected a new folder")

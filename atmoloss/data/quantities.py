@@ -24,25 +24,15 @@ Place = tuple[float, str]
 
 @dataclass(frozen=True)
 class Quantity:
-    """A quantity that can be asked for.
+    """A quantity that can be asked for."""
 
-    Attributes:
-        standard_names: of CF, the usual one first.
-        names: usual names without a place, lower case.
-        units: that it is returned in.
-        heights: what a bare number after the name means metres for (``u10``, ``t2``); of others it means hPa.
-        on_levels: whether it exists on pressure levels.
-        near_ground: whether it exists at heights above ground.
-        place: height above ground or pressure, where the name asked for says it.
-    """
-
-    standard_names: tuple[str, ...]
-    names: tuple[str, ...]
-    units: str
-    heights: tuple[float, ...] = ()
-    on_levels: bool = True
-    near_ground: bool = False
-    place: Place | None = None
+    standard_names: tuple[str, ...]  # of CF, the usual one first
+    names: tuple[str, ...]  # usual ones without a place, lower case
+    units: str  # that it is returned in
+    heights: tuple[float, ...] = ()  # numbers that mean metres after a name (``u10``, ``t2``); others mean hPa
+    on_levels: bool = True  # whether it exists on pressure levels
+    near_ground: bool = False  # whether it exists at heights above ground
+    place: Place | None = None  # height above ground or pressure, where the name asked for says it
 
 
 def _wind(component: str) -> Quantity:

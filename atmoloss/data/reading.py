@@ -32,11 +32,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from atmoloss.data.derivation import derive
 from atmoloss.data.opening import close, open_datasets
 from atmoloss.data.parts import find_parts, level_of, present_names
 from atmoloss.data.quantities import VARIABLES, quantity
-from atmoloss.data.series import Keep, checked, regular_series
+from atmoloss.data.series import Keep, checked, derive, regular_series
 from atmoloss.data.spectral import unpack
 from atmoloss.data.variables import quantity_of
 from atmoloss.errors import DataError, require

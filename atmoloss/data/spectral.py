@@ -112,12 +112,7 @@ def synthesise_wind(coefficients: np.ndarray, lmax: int, nlat: int, nlon: int) -
 
 
 def is_global_gaussian(latitude: np.ndarray, longitude: np.ndarray) -> bool:
-    """Say whether descending latitudes are all those of a Gaussian grid, and regular longitudes close the circle.
-
-    Raises:
-        InputError: longitudes that are not regular.
-        MissingDependencyError: ducc0 is not installed (extra ``data``).
-    """
+    """Say whether descending latitudes are all those of a Gaussian grid, and regular longitudes close the circle."""
     gaussian = 90.0 - np.rad2deg(require("ducc0", "data").misc.GL_thetas(latitude.size))
     # Latitudes rounded to two decimals pass.
     stray = np.abs(latitude - gaussian).max() / (180.0 / latitude.size)

@@ -103,17 +103,13 @@ class Store:
         )
 
 
-def is_complete(path: Path) -> bool:
-    """Say whether a folder is a prepared store whose metadata, written last, are there."""
-    return _record(path) is not None
-
-
 def is_store(path: Any) -> bool:
     """Say whether a path is a prepared store, complete or not."""
-    return "://" not in str(path) and ((Path(path) / PROGRESS).is_dir() or is_complete(Path(path)))
+    return "://" not in str(path) and ((Path(path) / PROGRESS).is_dir() or record_of(Path(path)) is not None)
 
 
-def _record(folder: Path) -> dict[str, Any] | None:
+def record_of(folder: Path) -> dict[str, Any] | None:
+    """Return the record of a store, ``None`` before it is complete: the metadata are written last."""
     try:
         record = json.loads((folder / "zarr.json").read_text())["attributes"][KEY]
     except (OSError, ValueError, KeyError, TypeError):
@@ -128,7 +124,7 @@ def read_store(path: Any) -> Store:
         DataError: not a prepared store, one that is not complete, or one of another format.
     """
     root = Path(path)
-    record = _record(root)
+    record = record_of(root)
     if record is None:
         if (root / PROGRESS).is_dir():
             raise DataError(f"{root}: is not complete; expected a finished store, run the same atmoloss prepare again")

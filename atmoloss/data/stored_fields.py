@@ -26,17 +26,11 @@ _ABSENT = np.uint64(2**64 - 1)
 
 @dataclasses.dataclass(frozen=True)
 class Sharding:
-    """How an array (time, latitude, longitude) is divided into chunks and shards.
+    """How an array (time, latitude, longitude) is divided into chunks and shards."""
 
-    Attributes:
-        shape: (T, H, W) of the array.
-        chunk: (times, rows, columns) of a chunk.
-        shard_times: times per shard, a multiple of those per chunk.
-    """
-
-    shape: tuple[int, int, int]
-    chunk: tuple[int, int, int]
-    shard_times: int
+    shape: tuple[int, int, int]  # (T, H, W) of the array
+    chunk: tuple[int, int, int]  # (times, rows, columns) of a chunk
+    shard_times: int  # a multiple of the times of a chunk
 
     @property
     def n_shards(self) -> int:

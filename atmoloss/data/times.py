@@ -29,23 +29,14 @@ _UNITS = {
 
 @dataclasses.dataclass(frozen=True)
 class Folded:
-    """A variable of one file with one dimension of time, in the order of the file.
+    """A variable of one file with one dimension of time, in the order of the file."""
 
-    Attributes:
-        field: ``time`` and the dimensions of space, in any order, lazy, without coordinates.
-        valid: (T,) valid times, ``datetime64``.
-        reference: (T,) when each forecast started, ``None`` where nothing says so.
-        version: (T,) number of the experiment (``expver``) of each time, 0 where there is none.
-        calendar: see :mod:`atmoloss.data.calendars`.
-        nested: whether it has two forecast dimensions: each run is then a series of its own.
-    """
-
-    field: xr.DataArray
-    valid: np.ndarray
-    reference: np.ndarray | None
-    version: np.ndarray
+    field: xr.DataArray  # ``time`` and the dimensions of space, in any order, lazy, without coordinates
+    valid: np.ndarray  # (T,) valid times, ``datetime64``
+    reference: np.ndarray | None  # (T,) when each forecast started, ``None`` where nothing says so
+    version: np.ndarray  # (T,) number of the experiment (``expver``), 0 where there is none
     calendar: str
-    nested: bool
+    nested: bool  # whether it has two forecast dimensions: each run is then a series of its own
 
 
 def fold_time(field: xr.DataArray, outer: Sequence[str], space: Sequence[str]) -> Folded:
@@ -155,19 +146,14 @@ def _timedelta(step: np.ndarray, units: str) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class Timeline:
-    """Where the field of each time lies.
+    """Where the field of each time lies."""
 
-    Attributes:
-        time: coordinate ``time`` with all coordinates along it: ``run``; ``init_time`` and ``lead_time`` where
-            the data say when a forecast started; ``date`` where the calendar is not the real one.
-        file, index: (T,) number of the file, and of the time in it.
-        repeats: (R, 3) place in the timeline, file and index of fields that a file gives once more.
-    """
-
+    # With all coordinates along it: ``run``; ``init_time`` and ``lead_time`` where the data say when a forecast
+    # started; ``date`` where the calendar is not the real one.
     time: xr.DataArray
-    file: np.ndarray
-    index: np.ndarray
-    repeats: np.ndarray
+    file: np.ndarray  # (T,) number of the file
+    index: np.ndarray  # (T,) of the time in it
+    repeats: np.ndarray  # (R, 3) place in the timeline, file and index of fields that a file gives once more
 
 
 def join_times(parts: Sequence[Folded]) -> Timeline:
