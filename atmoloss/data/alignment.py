@@ -21,12 +21,9 @@ def on_grid_of(
     """Return ``b``, turned in longitude to start where ``a`` does, with the coordinates of ``a``.
 
     Args:
-        a, b: ordered: latitude descends, longitude ascends.
-        names: of the arguments, for messages.
-        kind: of the error.
-
-    Raises:
-        DataError: the grids differ, or the calendars that times are counted in.
+        a, b: fields whose latitude descends and whose longitude ascends.
+        names: of both, for messages.
+        kind: of the error that is raised where the grids differ, or the calendars that times are counted in.
     """
     calendars = [calendar_of(d) if "time" in d.coords else "" for d in (a, b)]
     if all(calendars) and calendars[0] != calendars[1]:

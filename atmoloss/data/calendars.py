@@ -9,7 +9,7 @@ itself writes is the coordinate ``date``, by which data are divided into splits.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -63,11 +63,7 @@ def date_texts(times: np.ndarray, calendar: str) -> np.ndarray:
         return np.datetime_as_string(times, unit="s")
     since = times.astype("datetime64[us]").astype(np.int64)
     dates = require("cftime", "data").num2date(since, _UNITS, calendar=calendar)
-    return np.array([_text(d) for d in np.ravel(dates)], dtype="U19")
-
-
-def _text(date: Any) -> str:
-    return f"{date.year:04d}-{date.month:02d}-{date.day:02d}T{date.hour:02d}:{date.minute:02d}:{date.second:02d}"
+    return np.array([d.isoformat(timespec="seconds") for d in np.ravel(dates)], dtype="U19")
 
 
 def dates(times: np.ndarray, calendar: str) -> np.ndarray:
@@ -78,13 +74,12 @@ def dates(times: np.ndarray, calendar: str) -> np.ndarray:
     if calendar == STANDARD:
         return times
     texts = date_texts(times, calendar)
-    months = np.array([t[:7] for t in texts], "datetime64[M]")
-    first = months.astype("datetime64[D]")
-    length = ((months + 1).astype("datetime64[D]") - first).astype(np.int64)
-    day = np.minimum(np.array([int(t[8:10]) for t in texts], np.int64), length) - 1
-    clock = np.array([f"1970-01-01{t[10:]}" for t in texts], "datetime64[s]") - np.datetime64(0, "s")
-    out: np.ndarray = (first + day).astype("datetime64[s]") + clock
-    return out
+    months, days = (np.array([text[part] for text in texts]) for part in (slice(7), slice(8, 10)))
+    last = (months.astype("datetime64[M]") + 1).astype("datetime64[D]") - np.timedelta64(1, "D")
+    return np.array(
+        [f"{m}-{min(d, str(end)[8:])}{t[10:]}" for m, d, end, t in zip(months, days, last, texts, strict=True)],
+        "datetime64[s]",
+    )
 
 
 def calendar_of(data: xr.Dataset | xr.DataArray) -> str:

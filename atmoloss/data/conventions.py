@@ -21,43 +21,23 @@ if TYPE_CHECKING:
 _COORDINATES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "level": (
         (
-            "air_pressure",
-            "model_level_number",
-            "atmosphere_hybrid_sigma_pressure_coordinate",
-            "atmosphere_sigma_coordinate",
-            "height",
-            "altitude",
+            "air_pressure", "model_level_number", "atmosphere_hybrid_sigma_pressure_coordinate",
+            "atmosphere_sigma_coordinate", "height", "altitude",
         ),
         (
-            "level",
-            "pressure_level",
-            "isobaricinhpa",
-            "isobaricinpa",
-            "plev",
-            "lev",
-            "pressure",
-            "hybrid",
-            "model_level",
-            "sigma",
-            "height",
-            "heightaboveground",
-            "height_above_ground",
-            "isobaric",
-            "lv_isbl",
+            "level", "pressure_level", "isobaricinhpa", "isobaricinpa", "plev", "lev", "pressure", "hybrid",
+            "model_level", "sigma", "height", "heightaboveground", "height_above_ground", "isobaric", "lv_isbl",
             "lv_htgl",
         ),
     ),
     "number": (("realization",), ("number", "member", "ensemble", "realization", "ens")),
-    "step": (
-        ("forecast_period",),
-        ("step", "prediction_timedelta", "forecast_period", "lead_time", "leadtime"),
-    ),
+    "step": (("forecast_period",), ("step", "prediction_timedelta", "forecast_period", "lead_time", "leadtime")),
     "reference": (
         ("forecast_reference_time",),
         ("forecast_reference_time", "reference_time", "reftime", "init_time", "initial_time", "init"),
     ),
     "valid": (("time",), ("time", "valid_time")),
-}
+}  # fmt: skip
 _DEGREES, _RADIANS = "(deg(ree)?s?|°)", "rad(ian)?s?"
 _TOWARDS = {"latitude": f"{_DEGREES}_?n(orth)?", "longitude": f"{_DEGREES}_?e(ast)?"}
 _NAMES = {

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from atmoloss.data.calendars import calendar_of, date_texts
-from atmoloss.errors import DataError, InputError
+from atmoloss.errors import DataError, InputError, require
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -86,16 +86,9 @@ def matching(a: xr.Dataset, b: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
     Fields of the same valid time; of two data sets of several runs, of the same initial time too. Where one of
     them has several runs, each of its fields goes with the field of the other at its valid time.
     """
-    times: list[Any] = [d["time"].values.astype("datetime64[us]").astype(np.int64) for d in (a, b)]
-    several = [has_runs(d) for d in (a, b)]
-    if all(several):
-        starts = [d["init_time"].values.astype("datetime64[us]").astype(np.int64) for d in (a, b)]
-        times = [np.rec.fromarrays(pair) for pair in zip(starts, times, strict=True)]
-    if several[0] == several[1]:
-        _, first, second = np.intersect1d(times[0], times[1], return_indices=True)
-        return first, second
-    many, one = times if several[0] else times[::-1]
-    order = np.argsort(one)
-    place = order[np.minimum(np.searchsorted(one, many, sorter=order), one.size - 1)]
-    matched = np.flatnonzero(one[place] == many)
-    return (matched, place[matched]) if several[0] else (place[matched], matched)
+    names = ["time", "init_time"] if has_runs(a) and has_runs(b) else ["time"]
+    columns = [{name: d[name].values.astype("datetime64[us]").astype(np.int64) for name in names} for d in (a, b)]
+    tables = [require("pandas", "data").DataFrame(column).reset_index() for column in columns]
+    both = tables[0].merge(tables[1], on=names, suffixes=("_a", "_b"))
+    both = both.sort_values("index_b" if has_runs(b) else "index_a")
+    return both["index_a"].to_numpy(), both["index_b"].to_numpy()

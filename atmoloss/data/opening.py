@@ -16,16 +16,19 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
+# Kind of a file → engine, which is the name of its library too, and the extra that brings it.
+_ENGINES = {
+    "grib": ("cfgrib", "grib"),
+    "zarr": ("zarr", "data"),
+    "netcdf3": ("scipy", "eval"),
+    "netcdf4": ("h5netcdf", "data"),
+}
+
+
 def open_datasets(
     source: Any, storage_options: dict[str, Any] | None = None, engine: str | None = None, group: str | None = None
 ) -> list[list[xr.Dataset]]:
     """Open a source as datasets that read lazily: for each of its files one, of GRIB one for each kind of level.
-
-    Args:
-        source: path, URL, glob, folder, zip archive, a list of these, or a dataset.
-        storage_options: passed to fsspec.
-        engine: of xarray; ``None`` decides by the content of each file.
-        group: of a netCDF file or a Zarr store.
 
     Raises:
         DataError: a file that is absent or not readable; says what it is.
@@ -106,18 +109,12 @@ def _open_grib(path: str) -> list[xr.Dataset]:
 
 def _engine(kind: str) -> str:
     """Return the xarray engine for a kind of file."""
-    if kind in ("grib", "zarr"):
-        require("cfgrib", "grib") if kind == "grib" else require("zarr", "data")
-        return "cfgrib" if kind == "grib" else "zarr"
-    if kind == "netcdf3":  # which h5netcdf does not read
-        if _installed("netCDF4"):
-            return "netcdf4"
-        require("scipy", "eval")
-        return "scipy"
-    if _installed("netCDF4") and not _installed("h5netcdf"):
+    # Of netCDF-3 netCDF4 reads what scipy does not (64-bit data).
+    if _installed("netCDF4") and (kind == "netcdf3" or (kind == "netcdf4" and not _installed("h5netcdf"))):
         return "netcdf4"
-    require("h5netcdf", "data")
-    return "h5netcdf"
+    engine, extra = _ENGINES[kind]
+    require(engine, extra)
+    return engine
 
 
 def _check_zarr(path: str) -> None:

@@ -10,21 +10,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from atmoloss.data import conventions, spectral, variables
+from atmoloss.data.conventions import describe_levels, horizontal_axes, latitude_order, longitude_order, select
 from atmoloss.data.quantities import Quantity, conversion, quantity
+from atmoloss.data.spectral import COEFFICIENT, grid_axes, to_grid, truncation
 from atmoloss.data.times import Folded, experiments, fold_time
+from atmoloss.data.variables import find_variable, has_any, quantity_of, winds_by_place
 from atmoloss.errors import DataError
 
 if TYPE_CHECKING:
     import xarray as xr
 
+BLOCK_BYTES = 2**26
+"""Work on time blocks of about this size: bounds the memory of float64 decoding and of derivatives."""
+
 
 def find_parts(files: Sequence[Sequence[xr.Dataset]], name: str, level: float | None) -> list[xr.DataArray]:
     """Return the variable that a name means in every file that has it.
-
-    Args:
-        files: the datasets of each.
-        name, level: see :func:`atmoloss.data.variables.find_variable`.
 
     Raises:
         DataError: several variables fit in a file, files hold different ones, or none has the level.
@@ -32,10 +33,10 @@ def find_parts(files: Sequence[Sequence[xr.Dataset]], name: str, level: float | 
     parts, without = [], None
     for datasets in files:
         try:
-            variable = variables.find_variable(datasets, name, level)
+            variable = find_variable(datasets, name, level)
         except DataError as error:
             # Of files for a level each, those of the others do not count.
-            if level is None or len(files) == 1 or not variables.has_any(datasets, name):
+            if level is None or len(files) == 1 or not has_any(datasets, name):
                 raise
             variable, without = None, error
         if variable is not None:
@@ -49,15 +50,11 @@ def find_parts(files: Sequence[Sequence[xr.Dataset]], name: str, level: float | 
 def find_winds(
     files: Sequence[Sequence[xr.Dataset]], level: float | None
 ) -> dict[str, tuple[list[xr.DataArray], list[xr.DataArray]]]:
-    """Return the pairs of eastward and northward wind that ``level`` leaves, each in every file that has it, by names.
-
-    Raises:
-        DataError: see :func:`find_parts`.
-    """
+    """Return the pairs of eastward and northward wind that ``level`` leaves, each in every file that has it, by names."""
     if level is not None:
         u, v = (find_parts(files, component, level) for component in "uv")
         return {f"{u[0].name}, {v[0].name}": (u, v)} if u and v else {}
-    us, vs = ([variables.winds_by_place(datasets, component) for datasets in files] for component in "uv")
+    us, vs = ([winds_by_place(datasets, component) for datasets in files] for component in "uv")
     pairs = {}
     for place in {place: None for file in us for place in file}:
         sides = [[file[place] for file in side if place in file] for side in (us, vs)]
@@ -65,7 +62,7 @@ def find_winds(
             continue
         for fields in (*sides[0], *sides[1]):
             if len(fields) > 1:
-                present = "; ".join(f"{f.name} (levels: {conventions.describe_levels(f)})" for f in fields)
+                present = "; ".join(f"{f.name} (levels: {describe_levels(f)})" for f in fields)
                 raise DataError(f"level: got None, expected one that leaves one of the winds {present}")
         u, v = ([field for (field,) in side] for side in sides)
         for parts, component in ((u, "u"), (v, "v")):
@@ -82,7 +79,7 @@ def present_names(files: Sequence[Sequence[xr.Dataset]]) -> str:
 
 def level_of(wanted: Quantity | None, level: float | None) -> float | None:
     """Return the level or height that a name says, or else the one asked for."""
-    return level if wanted is None or wanted.place is None else wanted.place
+    return level if wanted is None or wanted.place is None else wanted.place[0]
 
 
 def _check_alike(parts: Sequence[xr.DataArray], name: str, level: float | None) -> None:
@@ -92,7 +89,7 @@ def _check_alike(parts: Sequence[xr.DataArray], name: str, level: float | None) 
     if len(own) > 1 and (meant[0] is None or any(q is not meant[0] for q in meant)):
         raise DataError(f"variables: {name!r} is {' and '.join(sorted(own))} in different files, name one of them")
     if level is None:
-        described = {conventions.describe_levels(part) for part in parts} - {"none"}
+        described = {describe_levels(part) for part in parts} - {"none"}
         if len(described) > 1:
             raise DataError(
                 f"level: got None for {name!r}, whose files hold different levels ({'; '.join(sorted(described))}); "
@@ -102,56 +99,39 @@ def _check_alike(parts: Sequence[xr.DataArray], name: str, level: float | None) 
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """How one file holds a variable.
-
-    Attributes:
-        folded: the variable with one dimension of time.
-        core: its other dimensions, in the order that ``transform`` takes them.
-        latitude, longitude: axes of what ``transform`` returns, degrees.
-        transform: (T, *core) as stored to float32 (T, latitude, longitude), latitude descending.
-        block: times to read at a time.
-    """
+    """How one file holds a variable."""
 
     folded: Folded
-    core: tuple[str, ...]
-    latitude: np.ndarray
+    core: tuple[str, ...]  # the dimensions beside time, in the order that ``transform`` takes them
+    latitude: np.ndarray  # of what ``transform`` returns, degrees, descending
     longitude: np.ndarray
-    transform: Callable[[np.ndarray], np.ndarray]
-    block: int
+    transform: Callable[[np.ndarray], np.ndarray]  # (T, *core) as stored to float32 (T, latitude, longitude)
+    block: int  # times to read at a time
 
 
-def layout_of(
-    source: xr.DataArray, name: str, level: float | None, grid: float | None, block_bytes: int, eager_bytes: int
-) -> Layout:
-    """Find the axes of a variable.
-
-    Args:
-        source: as the file has it.
-        name: that it was asked for by.
-        level, grid: see :func:`atmoloss.data.open_fields`.
-        block_bytes: about how much to read at a time.
-        eager_bytes: two dimensions of time are stacked in memory up to this size.
+def layout_of(source: xr.DataArray, name: str, level: float | None, grid: float | None, eager_bytes: int) -> Layout:
+    """Find the axes of a variable of one file; two dimensions of time are stacked in memory up to ``eager_bytes``.
 
     Raises:
         DataError: axes that are absent, ambiguous or not monotonic, or units that cannot be converted.
     """
-    wanted = variables.quantity_of(source, name)
+    wanted = quantity_of(source, name)
     factor, offset = (1.0, 0.0) if wanted is None else conversion(source, wanted)
-    lmax = spectral.truncation(source)
+    lmax = truncation(source)
     if lmax is not None and (factor, offset) != (1.0, 0.0):
         raise DataError(f"{source.name}: got coefficients in {source.attrs['units']!r}, expected SI units")
-    field = conventions.select(source, level_of(wanted, level))
+    field = select(source, level_of(wanted, level))
     if lmax is None and grid is not None:
         raise DataError(f"grid: got {grid:g}, expected None: {source.name!r} is no spherical harmonics")
     if lmax is not None:
-        space, (latitude, longitude) = [spectral.COEFFICIENT], spectral.grid_axes(lmax, grid)
+        space, (latitude, longitude) = [COEFFICIENT], grid_axes(lmax, grid)
         transform: Callable[[np.ndarray], np.ndarray] = partial(
-            spectral.to_grid, lmax=lmax, nlat=latitude.size, nlon=longitude.size
+            to_grid, lmax=lmax, nlat=latitude.size, nlon=longitude.size
         )
     else:
-        space, (latitude, longitude) = conventions.horizontal_axes(field)
-        rows = conventions.latitude_order(latitude)
-        columns, longitude = conventions.longitude_order(longitude)
+        space, (latitude, longitude) = horizontal_axes(field)
+        rows = latitude_order(latitude)
+        columns, longitude = longitude_order(longitude)
         latitude = latitude[rows]
         transform = partial(_ordered, rows=as_slice(rows), columns=as_slice(columns), factor=factor, offset=offset)
     if field.sizes.get("expver", 1) > 1:
@@ -160,7 +140,7 @@ def layout_of(
     outer = [str(d) for d in field.dims if d not in space]
     stored = field.encoding.get("preferred_chunks", {})
     # Whole chunks of the file: a chunk that holds many times must not be decoded once for each block.
-    block = max(1, block_bytes // (8 * latitude.size * longitude.size), *(int(stored.get(d, 1)) for d in outer))
+    block = max(1, BLOCK_BYTES // (8 * latitude.size * longitude.size), *(int(stored.get(d, 1)) for d in outer))
     if len(outer) > 1 and 4 * field.size > eager_bytes:
         field = lazily(field, {outer[0]: block, **dict.fromkeys(outer[1:], 1)})
     return Layout(fold_time(field, outer, space), tuple(space), latitude, longitude, transform, block)

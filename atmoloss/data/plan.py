@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from atmoloss.data.calendars import STANDARD, calendar_of, dates
+from atmoloss.data.calendars import calendar_of, dates
 from atmoloss.data.opening import open_datasets
-from atmoloss.data.parts import find_parts
+from atmoloss.data.parts import find_parts, present_names
 from atmoloss.data.reading import read_fields
 from atmoloss.data.series import Keep
 from atmoloss.data.sources import attributes_of
@@ -115,8 +115,7 @@ def _open(source: Source) -> list[list[xr.Dataset]]:
     for name in options.winds:
         parts = find_parts(files, name, options.level)
         if not parts:
-            present = ", ".join(sorted({str(v) for datasets in files for d in datasets for v in d.data_vars}))
-            raise DataError(f"winds: got {name!r}, expected one of those present: {present}")
+            raise DataError(f"winds: got {name!r}, {present_names(files)}")
         kept += parts
     # One dataset each: find_parts has told apart variables that two kinds of level share a name in.
     return [[field.to_dataset()] for field in kept]
@@ -145,7 +144,7 @@ def make_plan(source: Source) -> tuple[Plan, dict[str, np.ndarray], np.ndarray]:
     options = source.options
 
     def first(time: xr.DataArray) -> np.ndarray:
-        days = dates(time.values, str(time.attrs.get("source_calendar", STANDARD)))
+        days = dates(time.values, calendar_of(time))
         index = options.keep(days)
         if not len(index):
             raise DataError(

@@ -1,36 +1,30 @@
 """``atmoloss prepare``: from any source that ``open_fields`` reads to a prepared store for training.
 
-The unit of work is a shard in time, all variables: read, derive, write, and last of all record it as done with the
-sums that the normalisation needs. A run that was killed therefore loses at most the shards it was writing: a shard
-without a record is written again, one with a record is neither written nor read. Shards are independent of each
-other; dask spreads them over processes or machines.
+The unit of work is a shard in time, all variables: read, derive, write, and last of all record it as done. A run that
+was killed therefore loses at most the shards it was writing: a shard without a record is written again, one with a
+record is neither written nor read. Shards are independent of each other; dask spreads them over processes or machines.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import hashlib
 import importlib.util
-import io
 import json
 import os
 import shutil
-import sys
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from atmoloss._version import __version__
-from atmoloss.data import store_writer
 from atmoloss.data.plan import DEFAULTS, Plan, PrepareOptions, Source, absolute, make_plan
-from atmoloss.data.store import PROGRESS, Store, is_complete, read_store
+from atmoloss.data.store import PROGRESS, Store, read_store, record_of
+from atmoloss.data.store_writer import create_axis, create_group, create_variable, write_shard, zarr3
 from atmoloss.data.stored_fields import Sharding
-from atmoloss.data.streaming_sums import StreamingSums, normalization_constants
 from atmoloss.errors import DataError, require
 from atmoloss.files import write_atomically
 
@@ -65,11 +59,11 @@ def prepare(
             holds something else.
         MissingDependencyError: a library of the extra ``data`` is not installed, or zarr is older than version 3.
     """
-    store_writer.zarr3()
+    zarr3()
     root = Path(out).absolute()
     opened = Source(uuid.uuid4().hex, absolute(source), options, storage_options)
     plan, axes, index = make_plan(opened)
-    if is_complete(root):
+    if record_of(root) is not None:
         done = read_store(root)
         if done.record["plan"] != plan.record():
             raise DataError(f"out: {root} holds a store made of something else; expected a new folder")
@@ -80,9 +74,12 @@ def prepare(
     missing = [n for n in numbers if not _done(root, n).is_file()]
     times = (index[plan.sharding.times(n).start : plan.sharding.times(n).stop] for n in missing)
     tasks = [_Shard(root, opened, plan.sharding, *task) for task in zip(missing, times, strict=True)]
-    with _bar(len(numbers), len(missing), progress) as advance:
-        for _ in _run(tasks, scheduler, workers):
-            advance()
+    written: Iterable[object] = _run(tasks, scheduler, workers)
+    if progress and importlib.util.find_spec("tqdm"):
+        count = {"total": len(numbers), "initial": len(numbers) - len(missing)}
+        written = require("tqdm", "train").tqdm(written, **count, unit="shard", dynamic_ncols=True)
+    for _ in written:
+        pass
     _finish(root, plan)
     return read_store(root)
 
@@ -120,20 +117,20 @@ def start(root: Path, plan: Plan, axes: dict[str, np.ndarray]) -> None:
     }
     for name, values in axes.items():
         dims = ["time" if name in ("run", "init_time") else name]
-        store_writer.create_axis(root / name, values, dims, attributes[name])
+        create_axis(root / name, values, dims, attributes[name])
     coordinates = "run init_time" if "init_time" in axes else "run"
     if plan.options.level is not None:
         coordinates += " level"
-        store_writer.create_axis(root / "level", np.array(plan.options.level), [], {"long_name": "vertical level"})
+        create_axis(root / "level", np.array(plan.options.level), [], {"long_name": "vertical level"})
     for name, described in plan.attributes.items():
-        store_writer.create_variable(root / name, plan.sharding, {**described, "coordinates": coordinates})
+        create_variable(root / name, plan.sharding, {**described, "coordinates": coordinates})
     # The plan comes last: where there is one, there are all arrays.
     write_atomically(file, json.dumps(plan.record(), indent=1).encode())
 
 
 def _done(root: Path, number: int) -> Path:
     """Return the file that says that a shard is whole."""
-    return root / PROGRESS / f"{number:06d}.npz"
+    return root / PROGRESS / f"{number:06d}.json"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -154,18 +151,11 @@ class _Shard:
         except DataError as error:
             raise DataError(f"{error} (times {times.start} to {times.stop - 1} of those chosen)") from error
         fields = fields.load(scheduler="synchronous") if fields.chunks else fields
-        digest = hashlib.sha256()
-        sizes: list[int] = []
-        tables: dict[str, Any] = {}
-        for name in self.source.options.variables:
-            values, sums = np.ascontiguousarray(fields[name].values, "<f4"), StreamingSums()
-            digest.update(values.data)
-            sums.add(values)
-            tables[f"sums{len(sizes)}"] = sums.sparse()
-            sizes.append(store_writer.write_shard(self.root, name, self.sharding, self.number, values))
-        record = io.BytesIO()
-        np.savez_compressed(record, sha256=np.array(digest.hexdigest()), bytes=np.array(sizes), **tables)
-        write_atomically(_done(self.root, self.number), record.getvalue())
+        sizes = [
+            write_shard(self.root, name, self.sharding, self.number, fields[name].values)
+            for name in self.source.options.variables
+        ]
+        write_atomically(_done(self.root, self.number), json.dumps(sizes).encode())
 
 
 def _run(shards: Sequence[_Shard], scheduler: str | None, workers: int | None) -> Iterator[object]:
@@ -192,33 +182,13 @@ def _run(shards: Sequence[_Shard], scheduler: str | None, workers: int | None) -
                 client.cancel(futures)
 
 
-@contextlib.contextmanager
-def _bar(total: int, missing: int, shown: bool) -> Iterator[Callable[[], object]]:
-    if not shown or importlib.util.find_spec("tqdm") is None:
-        yield lambda: None
-        return
-    tqdm = require("tqdm", "train").tqdm
-    with tqdm(total=total, initial=total - missing, unit="shard", file=sys.stderr, dynamic_ncols=True) as bar:
-        yield lambda: bar.update()
-
-
 def _finish(root: Path, plan: Plan) -> None:
     """Add up the records, write the metadata of the group, and remove what only an unfinished store needs."""
-    names = plan.options.variables
-    totals, digest = [StreamingSums() for _ in names], hashlib.sha256(plan.axes.encode())
-    sizes = []
-    for number in range(plan.sharding.n_shards):
-        with np.load(_done(root, number)) as record:
-            digest.update(str(record["sha256"]).encode())
-            sizes.append(record["bytes"].tolist())
-            for c, total in enumerate(totals):
-                total.merge(StreamingSums.from_sparse(record[f"sums{c}"]))
+    sizes = [json.loads(_done(root, number).read_text()) for number in range(plan.sharding.n_shards)]
     record = {
         "plan": plan.record(),
-        "normalization": normalization_constants(totals),
-        "fingerprint": digest.hexdigest(),
-        "shard_bytes": dict(zip(names, zip(*sizes, strict=True), strict=True)),
+        "shard_bytes": dict(zip(plan.options.variables, zip(*sizes, strict=True), strict=True)),
         "package_version": __version__,
     }
-    store_writer.create_group(root, record)
+    create_group(root, record)
     shutil.rmtree(root / PROGRESS)

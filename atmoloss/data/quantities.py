@@ -2,8 +2,7 @@
 
 A name is a quantity with or without a place: ``u``, ``u10`` (10 m), ``u850`` (850 hPa). The many spellings
 (``10u``, ``VAR_10U``, ``UGRD_10maboveground``, ``10m_u_component_of_wind``, ``U_component_of_wind_isobaric``)
-are one grammar, see :func:`parse`. CF attributes decide first: a variable whose ``standard_name`` contradicts is
-never taken for its name (an ocean model's ``vo`` is no vorticity).
+are one grammar, see :func:`parse`.
 """
 
 from __future__ import annotations
@@ -19,38 +18,21 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
-@dataclass(frozen=True)
-class Quantity:
-    """A quantity that can be asked for.
-
-    Attributes:
-        standard_names: of CF, the usual one first.
-        names: usual names without a place, lower case.
-        units: that it is returned in.
-        heights: what a bare number after the name means metres for (``u10``, ``t2``); of others it means hPa.
-        on_levels: whether it exists on pressure levels.
-        near_ground: whether it exists at heights above ground.
-        height: metres above ground, where the name asked for says so.
-        pressure: hPa, where the name asked for says so.
-    """
-
-    standard_names: tuple[str, ...]
-    names: tuple[str, ...]
-    units: str
-    heights: tuple[float, ...] = ()
-    on_levels: bool = True
-    near_ground: bool = False
-    height: float | None = None
-    pressure: float | None = None
-
-    @property
-    def place(self) -> float | None:
-        """The height or the pressure, whichever the name says."""
-        return self.pressure if self.height is None else self.height
-
-
 Place = tuple[float, str]
 """Value and unit, ``"m"`` or ``"hPa"``."""
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A quantity that can be asked for."""
+
+    standard_names: tuple[str, ...]  # of CF, the usual one first
+    names: tuple[str, ...]  # usual ones without a place, lower case
+    units: str  # that it is returned in
+    heights: tuple[float, ...] = ()  # numbers that mean metres after a name (``u10``, ``t2``); others mean hPa
+    on_levels: bool = True  # whether it exists on pressure levels
+    near_ground: bool = False  # whether it exists at heights above ground
+    place: Place | None = None  # height above ground or pressure, where the name asked for says it
 
 
 def _wind(component: str) -> Quantity:
@@ -64,7 +46,7 @@ def _surface(standard_names: tuple[str, ...], names: tuple[str, ...], units: str
     return Quantity(standard_names, names, units, on_levels=False)
 
 
-_BASE: dict[str, Quantity] = {
+VARIABLES: dict[str, Quantity] = {
     "divergence": Quantity(("divergence_of_wind",), ("divergence", "d", "div"), "s-1"),
     "vorticity": Quantity(
         ("atmosphere_relative_vorticity", "atmosphere_upward_relative_vorticity"),
@@ -110,6 +92,7 @@ _BASE: dict[str, Quantity] = {
         "m",
     ),
 }  # fmt: skip
+"""Canonical name → quantity; any of a quantity's names may be asked for, with or without a place."""
 # Names that say a height without a number.
 _AT_HEIGHT = {"uas": "u10", "vas": "v10", "tas": "t2", "huss": "q2m"}
 
@@ -137,7 +120,7 @@ _PATTERNS = {
         f"(?:{_NUMBER.format('before')}_?)?(?:{'|'.join(base.names)})"
         f"(?:_?{_NUMBER.format('after')}{_ABOVE_GROUND})?{_TAIL}"
     )
-    for key, base in _BASE.items()
+    for key, base in VARIABLES.items()
 }
 
 
@@ -164,7 +147,7 @@ def parse(name: str, bare: str = "") -> tuple[str, Place | None] | None:
         sides = [side for side in ("before", "after") if match[side] is not None]
         if not sides:
             return key, None
-        place = _place(match[sides[0]], match[f"{sides[0]}_unit"] or bare, sides[0] == "before", _BASE[key])
+        place = _place(match[sides[0]], match[f"{sides[0]}_unit"] or bare, sides[0] == "before", VARIABLES[key])
         return None if place is None or len(sides) > 1 else (key, place)
     return None
 
@@ -189,23 +172,12 @@ def quantity(name: str) -> Quantity | None:
     Names of the same quantity at the same place return the same object.
     """
     parsed = parse(name)
-    return None if parsed is None else at(*parsed)
+    return None if parsed is None else _at(*parsed)
 
 
 @functools.cache
-def at(key: str, place: Place | None) -> Quantity:
-    """Return the quantity of a key at a place."""
-    if place is None:
-        return _BASE[key]
-    height, pressure = (place[0], None) if place[1] == "m" else (None, place[0])
-    return replace(_BASE[key], height=height, pressure=pressure)
-
-
-VARIABLES: dict[str, Quantity] = {
-    **_BASE,
-    **{f"{c}{h}": at(c, (float(h), "m")) for h in (10, 100) for c in ("u", "v")},
-}
-"""Canonical name → quantity; any of a quantity's names may be asked for, with or without a place."""
+def _at(key: str, place: Place | None) -> Quantity:
+    return VARIABLES[key] if place is None else replace(VARIABLES[key], place=place)
 
 
 def plain_units(units: str) -> str:

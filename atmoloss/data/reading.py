@@ -32,13 +32,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from atmoloss.data import spectral, variables
-from atmoloss.data.derivation import derive
-from atmoloss.data.missing import checked
 from atmoloss.data.opening import close, open_datasets
 from atmoloss.data.parts import find_parts, level_of, present_names
 from atmoloss.data.quantities import VARIABLES, quantity
-from atmoloss.data.series import Keep, regular_series
+from atmoloss.data.series import Keep, checked, derive, regular_series
+from atmoloss.data.spectral import unpack
+from atmoloss.data.variables import quantity_of
 from atmoloss.errors import DataError, require
 
 if TYPE_CHECKING:
@@ -58,8 +57,7 @@ def open_fields(
 ) -> xr.Dataset:
     """Open fields of any common file in the layout that the rest of the package reads.
 
-    Variables are recognised by their usual names or by CF standard name, divergence and vorticity are derived from
-    winds where they are absent, and several files are put together along time: :mod:`atmoloss.data.reading` says how.
+    :mod:`atmoloss.data.reading` says how variables are recognised, derivatives taken, and files put together.
 
     Up to 1 GiB a variable is read into memory; larger ones, or data already in dask chunks, stay lazy.
     Counting missing values reads lazy data once, ``missing="ignore"`` avoids it.
@@ -123,26 +121,14 @@ def read_fields(
     missing: str | float = "error",
     keep: Keep | None = None,
 ) -> xr.Dataset:
-    """Do what :func:`open_fields` says with datasets that are open and stay so.
-
-    Args:
-        files: the datasets of each file, that read lazily.
-        names, level, grid, missing: see :func:`open_fields`.
-        keep: chooses the times; nothing of the others is read, counted or derived.
-
-    Raises:
-        DataError: see :func:`open_fields`.
-    """
+    """Do what :func:`open_fields` says with the datasets of each file, which are open and stay so."""
     xarray = require("xarray", "data")
-    readable = [
-        [part for d in datasets for part in (spectral.unpack(d) if spectral.is_packed(d) else [d])]
-        for datasets in files
-    ]
+    readable = [[part for d in datasets for part in unpack(d)] for datasets in files]
     fields: dict[str, xr.DataArray] = {}
     derived: dict[float | None, xr.DataArray] = {}
     for name in names:
         source = find_parts(readable, name, level)
-        wanted = variables.quantity_of(source[0], name) if source else quantity(name)
+        wanted = quantity_of(source[0], name) if source else quantity(name)
         if source:
             field = checked(regular_series(source, name, level, grid, keep), missing)
         elif wanted is not None and wanted.units == "s-1":

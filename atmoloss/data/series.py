@@ -1,43 +1,34 @@
-"""One variable from all files of a source, as one series on one grid."""
+"""One variable from all files of a source, as one series on one grid; divergence and vorticity derived from winds."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from atmoloss.data.alignment import on_grid_of
-from atmoloss.data.parts import Layout, as_slice, layout_of, lazily
+from atmoloss.data.parts import BLOCK_BYTES, Layout, as_slice, find_winds, layout_of, lazily, present_names
+from atmoloss.data.spectral import differentiate_wind, is_global_gaussian
 from atmoloss.data.times import Timeline, join_times
-from atmoloss.errors import DataError, require
+from atmoloss.errors import DataError, InputError, require
 
 if TYPE_CHECKING:
     import xarray as xr
 
 # Up to here a variable is read into memory (float32), beyond it stays lazy where dask is installed.
 _EAGER_BYTES = 2**30
-BLOCK_BYTES = 2**26
-"""Work on time blocks of about this size: bounds the memory of float64 decoding and of derivatives."""
-
 Keep = Callable[["xr.DataArray"], np.ndarray]
-"""From the coordinate ``time`` of a source, with those along it, to the indices of those to read, ascending."""
+"""From the coordinate ``time`` of a source, with those along it, to the ascending indices of those to read, count and
+derive from."""
 
 
 def regular_series(
     source: Sequence[xr.DataArray], name: str, level: float | None, grid: float | None, keep: Keep | None = None
 ) -> xr.DataArray:
-    """Bring a variable to float32 (time, latitude, longitude) with exactly those axes.
-
-    Args:
-        source: the variable as each of the files has it.
-        name, level, grid: see :func:`atmoloss.data.open_fields`.
-        keep: chooses the times; nothing of the others is read.
-
-    Raises:
-        DataError: see :func:`atmoloss.data.open_fields`.
-    """
-    layouts = [layout_of(part, name, level, grid, BLOCK_BYTES, _EAGER_BYTES // len(source)) for part in source]
+    """Bring a variable, as each of the files has it, to float32 (time, latitude, longitude) with exactly those axes."""
+    layouts = [layout_of(part, name, level, grid, _EAGER_BYTES // len(source)) for part in source]
     timeline = join_times([layout.folded for layout in layouts])
     chosen = np.arange(timeline.time.size) if keep is None else keep(timeline.time)
     _check_repeats(source, layouts, timeline, chosen)
@@ -61,6 +52,24 @@ def regular_series(
     out.attrs = {k: v for k, v in source[0].attrs.items() if k in ("standard_name", "long_name", "units")}
     for axis, units in (("latitude", "degrees_north"), ("longitude", "degrees_east")):
         out[axis].attrs = {"standard_name": axis, "units": units}
+    return out
+
+
+def checked(field: xr.DataArray, missing: str | float) -> xr.DataArray:
+    """Count missing values; refuse, keep or fill them as asked for."""
+    if missing == "ignore":
+        return field
+    valid = np.isfinite(field)
+    count = field.size - int(valid.sum())
+    if isinstance(missing, str):
+        if count:
+            raise DataError(
+                f"missing: {count} of {field.size} values of {field.name!r} are missing, expected none; "
+                "pass missing='ignore' or a value to fill in (a command: --missing; a configuration: missing)"
+            )
+    elif count:
+        field = field.where(valid, np.float32(missing)).assign_attrs(field.attrs)
+    out: xr.DataArray = field.assign_attrs(missing_count=count)
     return out
 
 
@@ -112,10 +121,7 @@ def blockwise(
             exclude_dims=set(core),
             dask="parallelized",
             # Not output_dtypes: dask would cast a complex sample and warn.
-            dask_gufunc_kwargs={
-                "output_sizes": sizes,
-                "meta": np.empty((0,) * (1 + len(sizes)), dtype=np.float32),
-            },
+            dask_gufunc_kwargs={"output_sizes": sizes, "meta": np.empty((0,) * (1 + len(sizes)), np.float32)},
         )
         return result
     count = inputs[0].sizes["time"]
@@ -128,3 +134,58 @@ def blockwise(
     coords = {name: c for name, c in inputs[0].coords.items() if c.dims == ("time",)}
     result = xarray.DataArray(out, dims=("time", *sizes), coords=coords)
     return result
+
+
+def derive(
+    files: Sequence[Sequence[xr.Dataset]], name: str, level: float | None, missing: str | float, keep: Keep | None
+) -> xr.DataArray:
+    """Return divergence and vorticity (time, channel, latitude, longitude) of the one wind that fits.
+
+    Raises:
+        DataError: no wind, several, or one whose components or grid allow no derivatives.
+    """
+    pairs = find_winds(files, level)
+    if not pairs:
+        raise DataError(f"variables: got {name!r}, neither it nor a wind is there; {present_names(files)}")
+    if len(pairs) > 1:
+        raise DataError(
+            f"variables: {name!r} could be derived from {' or '.join(pairs)}; give level, or pass a dataset "
+            "with only one of these winds"
+        )
+    ((label, components),) = pairs.items()
+    wind = [regular_series(field, name, level, None, keep) for name, field in zip("uv", components, strict=True)]
+    if missing == "error":
+        wind = [checked(component, missing) for component in wind]
+    first, second = wind
+    if not all(first[axis].equals(second[axis]) for axis in ("time", "latitude", "longitude")):
+        raise DataError(f"variables: {label} do not share times and grid, expected one grid to derive {name!r}")
+    try:
+        transform = _differentiation(first["latitude"].values, first["longitude"].values)
+    except InputError as error:
+        raise DataError(f"variables: {name!r} cannot be derived from {label}: {error}") from error
+    space = {axis: first.sizes[axis] for axis in ("latitude", "longitude")}
+    block = max(1, BLOCK_BYTES // (16 * int(np.prod(list(space.values())))))
+    fields = blockwise(transform, wind, list(space), {"channel": 2, **space}, block)
+    out: xr.DataArray = fields.assign_coords({axis: first[axis] for axis in space})
+    out.attrs = {"derived_from": label}
+    return out
+
+
+def _differentiation(latitude: np.ndarray, longitude: np.ndarray) -> Callable[..., np.ndarray]:
+    """Return what derives (T, 2, H, W) divergence and vorticity from both winds (T, H, W)."""
+    import torch  # here: fields without derivatives are read without it
+
+    from atmoloss.winds import WindToVorticityDivergence
+
+    try:
+        module = WindToVorticityDivergence(latitude, longitude)
+    except InputError as error:
+        if latitude.size > 1 and is_global_gaussian(latitude, longitude):
+            return partial(differentiate_wind, longitude=float(longitude[0]))
+        raise InputError(f"{error} or a global Gaussian one; regrid to a regular one first") from error
+
+    def differentiate(east: np.ndarray, north: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            return np.asarray(module(torch.from_numpy(np.stack((east, north), axis=1))).numpy())
+
+    return differentiate

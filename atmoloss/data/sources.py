@@ -131,13 +131,11 @@ def attributes_of(field: Any) -> dict[str, str]:
     return {key: str(field.attrs[key]) for key in keys if key in field.attrs}
 
 
-def source_from_dataset(
-    dataset: Any, name: str, weight: float = 1.0, level: str = "", dtype: str = "float32"
-) -> FieldSource:
+def source_from_dataset(dataset: Any, name: str, weight: float = 1.0, level: str = "") -> FieldSource:
     """Load what :func:`atmoloss.data.open_fields` returned into memory as a source."""
     channels = tuple(dataset.data_vars)
     shape = tuple(dataset.sizes[d] for d in ("time", "latitude", "longitude"))
-    values = np.empty((shape[0], len(channels), *shape[1:]), dtype)
+    values = np.empty((shape[0], len(channels), *shape[1:]), np.float32)
     for c, channel in enumerate(channels):
         for start in range(0, shape[0], 64):
             block = slice(start, start + 64)

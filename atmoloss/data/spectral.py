@@ -43,6 +43,18 @@ def orders(lmax: int) -> np.ndarray:
     return np.repeat(np.arange(lmax + 1), np.arange(lmax + 1, 0, -1))
 
 
+def _degrees(lmax: int, mmax: int) -> np.ndarray:
+    """Return the degree l of every coefficient up to an order."""
+    return np.concatenate([np.arange(m, lmax + 1) for m in range(mmax + 1)])
+
+
+def _root(lmax: int, mmax: int) -> np.ndarray:
+    """Return √(l(l+1)) of every coefficient."""
+    degree = _degrees(lmax, mmax).astype(np.float64)
+    root: np.ndarray = np.sqrt(degree * (degree + 1))
+    return root
+
+
 def synthesise(coefficients: Any, lmax: int, nlat: int, nlon: int) -> np.ndarray:
     """Evaluate spherical-harmonic series on an equidistant grid that includes both poles.
 
@@ -76,49 +88,31 @@ def synthesise(coefficients: Any, lmax: int, nlat: int, nlon: int) -> np.ndarray
     return out
 
 
-def synthesise_wind(coefficients: Any, lmax: int, nlat: int, nlon: int) -> np.ndarray:
-    r"""Evaluate the eastward wind of a vorticity and a divergence on the grid of :func:`synthesise`.
+def synthesise_wind(coefficients: np.ndarray, lmax: int, nlat: int, nlon: int) -> np.ndarray:
+    """Evaluate the eastward wind of a vorticity and a divergence, float32 (T, nlat, nlon) in m s⁻¹.
 
-    .. math::
-        u = \frac{1}{R} \left( \frac{1}{\cos φ} \frac{∂χ}{∂λ} - \frac{∂ψ}{∂φ} \right), \qquad
-        ψ_{lm} = -\frac{R^2}{l(l+1)} ζ_{lm}, \quad χ_{lm} = -\frac{R^2}{l(l+1)} D_{lm}
-
-    The northward wind is the same function of (−D, ζ). Rows at the poles hold the limit along each meridian.
+    The inverse of :func:`differentiate_wind`: of the vector (−v, u), southward and eastward, gradient and curl
+    coefficients are −R/√(l(l+1)) times those of divergence and vorticity. The northward wind is the same function of
+    (−D, ζ). Rows at the poles hold the limit along each meridian.
 
     Args:
         coefficients: complex (T, 2K), s⁻¹: vorticity, then divergence.
         lmax, nlat, nlon: see :func:`synthesise`.
-
-    Returns:
-        float32 (T, nlat, nlon), m s⁻¹.
     """
-    alm = np.asarray(coefficients)
-    half = (lmax + 1) * (lmax + 2) // 2
-    if alm.ndim != 2 or alm.shape[1] != 2 * half:
-        raise DataError(f"coefficients: got shape {alm.shape}, expected (T, {2 * half}) for the wind at T{lmax}")
     sht = require("ducc0", "data").sht
-    degree = np.concatenate([np.arange(m, lmax + 1) for m in range(lmax + 1)]).astype(np.float64)
-    inverse = np.divide(-EARTH_RADIUS, degree * (degree + 1), out=np.zeros_like(degree), where=degree > 0)
-    out = np.empty((len(alm), nlat, nlon), dtype=np.float32)
-    for index, row in enumerate(alm.astype(np.complex128)):
-        gradients = [
-            sht.synthesis_2d(
-                alm=(row[part] * inverse)[None], spin=1, lmax=lmax, mmax=lmax, ntheta=nlat, nphi=nlon,
-                geometry="CC", nthreads=1, mode="DERIV1",
-            )  # southward, eastward
-            for part in (slice(0, half), slice(half, None))
-        ]  # fmt: skip
-        out[index] = gradients[1][1] + gradients[0][0]
+    factor = _root(lmax, lmax)
+    inverse = np.divide(-EARTH_RADIUS, factor, out=np.zeros_like(factor), where=factor > 0)
+    out = np.empty((len(coefficients), nlat, nlon), dtype=np.float32)
+    for index, row in enumerate(coefficients.astype(np.complex128)):
+        series = row.reshape(2, -1)[::-1] * inverse
+        out[index] = sht.synthesis_2d(
+            alm=series, spin=1, lmax=lmax, mmax=lmax, ntheta=nlat, nphi=nlon, geometry="CC", nthreads=1
+        )[1]
     return out
 
 
 def is_global_gaussian(latitude: np.ndarray, longitude: np.ndarray) -> bool:
-    """Say whether descending latitudes are all those of a Gaussian grid, and regular longitudes close the circle.
-
-    Raises:
-        InputError: longitudes that are not regular.
-        MissingDependencyError: ducc0 is not installed (extra ``data``).
-    """
+    """Say whether descending latitudes are all those of a Gaussian grid, and regular longitudes close the circle."""
     gaussian = 90.0 - np.rad2deg(require("ducc0", "data").misc.GL_thetas(latitude.size))
     # Latitudes rounded to two decimals pass.
     stray = np.abs(latitude - gaussian).max() / (180.0 / latitude.size)
@@ -144,8 +138,7 @@ def differentiate_wind(east: np.ndarray, north: np.ndarray, longitude: float) ->
     sht = require("ducc0", "data").sht
     times, nlat, nlon = east.shape
     lmax, mmax = nlat - 1, min(nlat - 1, (nlon - 1) // 2)
-    degree = np.concatenate([np.arange(m, lmax + 1) for m in range(mmax + 1)]).astype(np.float64)
-    factor = -np.sqrt(degree * (degree + 1)) / EARTH_RADIUS
+    factor = -_root(lmax, mmax) / EARTH_RADIUS
     grid = {"lmax": lmax, "mmax": mmax, "geometry": "GL", "phi0": math.radians(longitude), "nthreads": 1}
     out = np.empty((times, 2, nlat, nlon), dtype=np.float32)
     for index, (u, v) in enumerate(zip(east, north, strict=True)):
@@ -187,27 +180,23 @@ def grid_axes(lmax: int, spacing: float | None = None) -> tuple[np.ndarray, np.n
     return np.linspace(90.0, -90.0, nlat), np.arange(2 * (nlat - 1)) * spacing
 
 
-def is_packed(dataset: xr.Dataset) -> bool:
-    """Say whether a dataset holds packed coefficients (``vor_re``, ``vor_im``, ``l``, ``m`` …)."""
-    packed = any(f"{p}_re" in dataset and f"{p}_im" in dataset for p in _PACKED.values())
-    return packed and "l" in dataset and "m" in dataset
-
-
 def unpack(dataset: xr.Dataset) -> list[xr.Dataset]:
     """Return complex64 (time, values) coefficients of each quantity of a packed file, and those of the winds.
 
-    A packed file holds a_lm = (re + i·im)·scale[l] in int16; see ``is_packed``. The winds that vorticity and
-    divergence determine are kept as twice as many coefficients, see :func:`synthesise_wind`.
+    A packed file (``vor_re``, ``vor_im``, ``vor_scale``, ``l``, ``m`` …) holds a_lm = (re + i·im)·scale[l] in int16;
+    any other dataset is returned as it is. The winds that vorticity and divergence determine are kept as twice as many
+    coefficients, see :func:`synthesise_wind`.
 
     Raises:
         DataError: the coefficients are not m-major for one triangular truncation.
     """
+    packed = any(f"{prefix}_re" in dataset and f"{prefix}_im" in dataset for prefix in _PACKED.values())
+    if not (packed and "l" in dataset and "m" in dataset):
+        return [dataset]
     xr = require("xarray", "data")
     degree, order = dataset["l"].values.astype(int), dataset["m"].values.astype(int)
     lmax = int(degree.max())
-    wanted = orders(lmax)
-    starts = np.concatenate([np.arange(m, lmax + 1) for m in range(lmax + 1)])
-    if not (np.array_equal(order, wanted) and np.array_equal(degree, starts)):
+    if not (np.array_equal(order, orders(lmax)) and np.array_equal(degree, _degrees(lmax, lmax))):
         raise DataError(f"l, m: got another order of coefficients, expected m-major up to T{lmax}")
     (dimension,) = dataset["l"].dims
     fields = {}

@@ -66,19 +66,4 @@ def split_by_date(
                 out[split].append(source.select(mask))
     if not out["train"]:
         raise DataError("splits: every time is held out for validation or test, expected some to train on")
-    check_disjoint(out)
     return out
-
-
-def check_disjoint(splits: dict[str, list[FieldSource]]) -> None:
-    """Raise ``DataError`` where a calendar day occurs in two splits, of whatever sources."""
-    days = {
-        split: {day for s in sources for day in np.unique(s.dates.astype("datetime64[D]")).tolist()}
-        for split, sources in splits.items()
-    }
-    names = list(days)
-    for i, a in enumerate(names):
-        for b in names[i + 1 :]:
-            both = days[a] & days[b]
-            if both:
-                raise DataError(f"splits: {min(both)} is in both {a} and {b}; expected disjoint dates")

@@ -4,9 +4,7 @@ A store is a Zarr v3 group with one array (time, latitude, longitude) per variab
 which xarray and :func:`atmoloss.data.open_fields` read like any other; training reads it in place, see
 :mod:`atmoloss.data.stored_fields`, and needs no zarr for it.
 
-Units are physical, and the normalisation constants stand beside the fields, in the attribute ``atmoloss`` of
-the group: constants belong to weights, not to data. Whoever trains may refit them (training does, on its
-own split), and one store serves weights with different constants.
+Units are physical: the constants of a normalisation belong to weights, and training fits them on its own dates.
 
 The metadata of the group are written last. Before that the folder is no Zarr group: nothing reads it.
 """
@@ -39,9 +37,8 @@ class Store:
 
     Attributes:
         path: of the folder.
-        record: the attribute ``atmoloss`` of the group: ``plan`` (what was taken from where, and how it is laid out),
-            ``normalization`` (constants of :class:`~atmoloss.normalization.LogNormalization`, ``None`` where a channel
-            does not vary), ``fingerprint`` (SHA-256 of all values when it was written) and ``shard_bytes``.
+        record: the attribute ``atmoloss`` of the group: ``plan`` (what was taken from where, and how it is laid out)
+            and ``shard_bytes`` (size of each shard's file by variable).
         times: (T,) datetime64, exact in their ``calendar`` (see :mod:`atmoloss.data.calendars`).
         run: (T,) int64.
         latitude: (H,) degrees north, descending.
@@ -106,17 +103,13 @@ class Store:
         )
 
 
-def is_complete(path: Path) -> bool:
-    """Say whether a folder is a prepared store whose metadata, written last, are there."""
-    return _record(path) is not None
-
-
 def is_store(path: Any) -> bool:
     """Say whether a path is a prepared store, complete or not."""
-    return "://" not in str(path) and ((Path(path) / PROGRESS).is_dir() or is_complete(Path(path)))
+    return "://" not in str(path) and ((Path(path) / PROGRESS).is_dir() or record_of(Path(path)) is not None)
 
 
-def _record(folder: Path) -> dict[str, Any] | None:
+def record_of(folder: Path) -> dict[str, Any] | None:
+    """Return the record of a store, ``None`` before it is complete: the metadata are written last."""
     try:
         record = json.loads((folder / "zarr.json").read_text())["attributes"][KEY]
     except (OSError, ValueError, KeyError, TypeError):
@@ -131,7 +124,7 @@ def read_store(path: Any) -> Store:
         DataError: not a prepared store, one that is not complete, or one of another format.
     """
     root = Path(path)
-    record = _record(root)
+    record = record_of(root)
     if record is None:
         if (root / PROGRESS).is_dir():
             raise DataError(f"{root}: is not complete; expected a finished store, run the same atmoloss prepare again")

@@ -32,35 +32,24 @@ def zarr3() -> ModuleType:
 
 
 def create_axis(path: Path, values: np.ndarray, dims: Sequence[str], attributes: Mapping[str, Any]) -> None:
-    """Write a coordinate as an uncompressed Zarr array of one chunk."""
+    """Write a coordinate as an array of one chunk."""
+    # Zeros too: the file is read as it is.
+    _create(path, dims, attributes, data=values, chunks=values.shape, config={"write_empty_chunks": True})
+
+
+def _create(path: Path, dims: Sequence[str], attributes: Mapping[str, Any], **layout: Any) -> None:
+    """Create an uncompressed array; one of a process that was killed makes way."""
+    names, described = list(dims), dict(attributes)
     zarr3().create_array(
-        path,
-        data=values,
-        chunks=values.shape,
-        compressors=None,
-        filters=None,
-        config={"write_empty_chunks": True},  # zeros too: the file is read as it is
-        attributes=dict(attributes),
-        dimension_names=list(dims),
-        overwrite=True,
+        path, compressors=None, filters=None, attributes=described, dimension_names=names, overwrite=True, **layout
     )
 
 
 def create_variable(path: Path, sharding: Sharding, attributes: Mapping[str, Any]) -> None:
     """Create the array of a variable, without values."""
-    zarr3().create_array(
-        path,
-        shape=sharding.shape,
-        chunks=sharding.chunk,
-        shards=sharding.shard,
-        dtype="float32",
-        compressors=None,
-        filters=None,
-        fill_value=float("nan"),  # of chunks beyond the last time, which are then not stored
-        attributes=dict(attributes),
-        dimension_names=["time", "latitude", "longitude"],
-        overwrite=True,
-    )
+    layout = {"shape": sharding.shape, "chunks": sharding.chunk, "shards": sharding.shard, "dtype": "float32"}
+    # NaN fills chunks beyond the last time, which are then not stored.
+    _create(path, ("time", "latitude", "longitude"), attributes, **layout, fill_value=float("nan"))
 
 
 def write_shard(root: Path, variable: str, sharding: Sharding, shard: int, fields: np.ndarray) -> int:

@@ -26,17 +26,11 @@ _ABSENT = np.uint64(2**64 - 1)
 
 @dataclasses.dataclass(frozen=True)
 class Sharding:
-    """How an array (time, latitude, longitude) is divided into chunks and shards.
+    """How an array (time, latitude, longitude) is divided into chunks and shards."""
 
-    Attributes:
-        shape: (T, H, W) of the array.
-        chunk: (times, rows, columns) of a chunk.
-        shard_times: times per shard, a multiple of those per chunk.
-    """
-
-    shape: tuple[int, int, int]
-    chunk: tuple[int, int, int]
-    shard_times: int
+    shape: tuple[int, int, int]  # (T, H, W) of the array
+    chunk: tuple[int, int, int]  # (times, rows, columns) of a chunk
+    shard_times: int  # a multiple of the times of a chunk
 
     @property
     def n_shards(self) -> int:
@@ -69,11 +63,7 @@ def choose_sharding(
 ) -> Sharding:
     """Divide an array (T, H, W) into chunks of about the size asked for, with little overhang, and shards of them.
 
-    Args:
-        shape: of the array.
-        time_chunk: consecutive times per chunk.
-        space_chunk: rows and columns per chunk, roughly.
-        shard_bytes: size of a shard, roughly; at least one chunk of time.
+    For the sizes see :class:`atmoloss.data.plan.PrepareOptions`; a shard has at least one chunk of time.
     """
     rows, columns = (-(-n // max(1, round(n / space_chunk))) for n in shape[1:])
     times = min(time_chunk, shape[0])
@@ -109,11 +99,7 @@ class StoredFields:
         self._root, self._variables, self._sharding = root, tuple(variables), sharding
         self._shard_bytes = {name: tuple(shard_bytes[name]) for name in self._variables}
         self.shape = (sharding.shape[0], len(variables), *sharding.shape[1:])
-        self.dtype = np.dtype(np.float32)
         self.bytes_read = 0
-
-    def __len__(self) -> int:
-        return self.shape[0]
 
     def sha256(self) -> str:
         """SHA-256 over those of all shards as they are now: all values are read, by as many threads as there are cores.

@@ -29,34 +29,18 @@ _UNITS = {
 
 @dataclasses.dataclass(frozen=True)
 class Folded:
-    """A variable of one file with one dimension of time, in the order of the file.
+    """A variable of one file with one dimension of time, in the order of the file."""
 
-    Attributes:
-        field: ``time`` and the dimensions of space, in any order, lazy, without coordinates.
-        valid: (T,) valid times, ``datetime64``.
-        reference: (T,) when each forecast started, ``None`` where nothing says so.
-        version: (T,) number of the experiment (``expver``) of each time, 0 where there is none.
-        calendar: see :mod:`atmoloss.data.calendars`.
-        nested: whether it has two forecast dimensions: each run is then a series of its own.
-    """
-
-    field: xr.DataArray
-    valid: np.ndarray
-    reference: np.ndarray | None
-    version: np.ndarray
+    field: xr.DataArray  # ``time`` and the dimensions of space, in any order, lazy, without coordinates
+    valid: np.ndarray  # (T,) valid times, ``datetime64``
+    reference: np.ndarray | None  # (T,) when each forecast started, ``None`` where nothing says so
+    version: np.ndarray  # (T,) number of the experiment (``expver``), 0 where there is none
     calendar: str
-    nested: bool
+    nested: bool  # whether it has two forecast dimensions: each run is then a series of its own
 
 
 def fold_time(field: xr.DataArray, outer: Sequence[str], space: Sequence[str]) -> Folded:
-    """Stack all dimensions but those of space into ``time``.
-
-    One time dimension alone stays lazy, and where it stood.
-
-    Args:
-        field: with dimensions ``outer`` and ``space`` in any order.
-        outer: time and forecast dimensions, none to two; others must have size 1.
-        space: the dimensions to keep.
+    """Stack all dimensions but those of space into ``time``; one time dimension alone stays lazy, and where it stood.
 
     Raises:
         DataError: no time, a dimension that is neither time nor forecast step, missing or undecoded times.
@@ -144,11 +128,8 @@ def _times(
 
 def _flat(field: xr.DataArray, name: str, dims: Sequence[str]) -> np.ndarray:
     """Return a coordinate's values repeated over all of ``dims``, flat in C order."""
-    axis = field.coords[name].variable
-    shape = tuple(field.sizes[d] for d in dims)
-    ordered = axis.transpose(*(d for d in dims if d in axis.dims)).values
-    ordered = np.asarray(ordered).reshape([field.sizes[d] if d in axis.dims else 1 for d in dims])
-    return np.broadcast_to(ordered, shape).reshape(-1)
+    repeated: np.ndarray = field.coords[name].variable.set_dims({d: field.sizes[d] for d in dims}).values
+    return repeated.reshape(-1)
 
 
 def _timedelta(step: np.ndarray, units: str) -> np.ndarray:
@@ -156,7 +137,7 @@ def _timedelta(step: np.ndarray, units: str) -> np.ndarray:
     if step.dtype.kind == "m":
         return step.astype("timedelta64[ns]")
     short = units.strip().lower()
-    unit = _UNITS.get(short if short == "s" else short.removesuffix("s"))
+    unit = _UNITS.get(short.removesuffix("s") if len(short) > 2 else short)  # not milliseconds
     if unit is None or step.dtype.kind not in "iuf":
         raise DataError(f"step: got units {units!r}, expected time deltas or days, hours, minutes, seconds")
     nanoseconds: np.ndarray = (step.astype(np.float64) * unit * 10**9).round()
@@ -165,19 +146,14 @@ def _timedelta(step: np.ndarray, units: str) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class Timeline:
-    """Where the field of each time lies.
+    """Where the field of each time lies."""
 
-    Attributes:
-        time: coordinate ``time`` with all coordinates along it: ``run``; ``init_time`` and ``lead_time`` where
-            the data say when a forecast started; ``date`` where the calendar is not the real one.
-        file, index: (T,) number of the file, and of the time in it.
-        repeats: (R, 3) place in the timeline, file and index of fields that a file gives once more.
-    """
-
+    # With all coordinates along it: ``run``; ``init_time`` and ``lead_time`` where the data say when a forecast
+    # started; ``date`` where the calendar is not the real one.
     time: xr.DataArray
-    file: np.ndarray
-    index: np.ndarray
-    repeats: np.ndarray
+    file: np.ndarray  # (T,) number of the file
+    index: np.ndarray  # (T,) of the time in it
+    repeats: np.ndarray  # (R, 3) place in the timeline, file and index of fields that a file gives once more
 
 
 def join_times(parts: Sequence[Folded]) -> Timeline:

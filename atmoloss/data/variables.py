@@ -30,9 +30,9 @@ def quantity_of(field: xr.DataArray, name: str) -> Quantity | None:
 
 
 def find_variable(datasets: Sequence[xr.Dataset], name: str, level: float | None) -> xr.DataArray | None:
-    """Return the one variable that a name means, ``None`` where there is none.
+    """Return the one variable that a name means, by name, then by CF standard name; ``None`` where there is none.
 
-    By name, then by CF standard name. The level is that of the name (``u10``, ``u850``) or else ``level``, and is
+    The level is that of the name (``u10``, ``u850``) or else ``level``, and is
     looked for on level axes, then in names. A name without a place and without ``level`` means the variable without a
     place, or the only one with one.
 
@@ -123,8 +123,7 @@ def _candidates(datasets: Sequence[xr.Dataset], wanted: Quantity) -> list[list[C
 
 def _at_level(group: Sequence[Candidate], wanted: Quantity | None, level: float | None) -> list[xr.DataArray]:
     """Return those of the candidates that have the height or level asked for."""
-    if wanted is not None and wanted.place is not None:
-        place = (wanted.place, "m" if wanted.height is not None else "hPa")
+    if wanted is not None and (place := wanted.place) is not None:
         return [f for f, p in group if p == place or (p is None and _axis_has(f, place))]
     if level is not None and (wanted is None or wanted.on_levels):
         on_axis = [f for f, p in group if (p is None and has_level(f, level)) or p == (level, "hPa")]

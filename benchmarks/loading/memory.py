@@ -61,7 +61,7 @@ def build(root: Path, gigabytes: float) -> None:
         for shard in range(sharding.n_shards):
             fields = np.stack([np.roll(base[c], 2 * t, 1) for t in sharding.times(shard)])
             sizes[name].append(write_shard(root, name, sharding, shard, fields))
-    create_group(root, {"plan": plan.record(), "fingerprint": "0" * 64, "shard_bytes": sizes})
+    create_group(root, {"plan": plan.record(), "shard_bytes": sizes})
     shutil.rmtree(root / PROGRESS)
 
 

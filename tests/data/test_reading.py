@@ -207,7 +207,7 @@ def test_large_variables_stay_lazy(tmp_path, monkeypatch):
     data = winds(5)
     data.to_netcdf(tmp_path / "w.nc", engine="h5netcdf")
     monkeypatch.setattr("atmoloss.data.series._EAGER_BYTES", 1000)
-    monkeypatch.setattr("atmoloss.data.series.BLOCK_BYTES", 8 * 19 * 36 * 2)
+    monkeypatch.setattr("atmoloss.data.parts.BLOCK_BYTES", 8 * 19 * 36 * 2)
     lazy = open_fields(tmp_path / "w.nc", missing="ignore")
     assert lazy["divergence"].chunks[0] == (2, 2, 1)
     assert_same(lazy, open_fields(data))
