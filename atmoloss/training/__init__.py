@@ -1,1 +1,1 @@
-"""Training: configuration, loop, evaluation and weights folders (extra ``train``)."""
+"""Training: configuration, loop, and the weights folders that come of it (extra ``train``)."""

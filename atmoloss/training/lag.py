@@ -17,7 +17,7 @@ from atmoloss.data.sources import FieldSource
 from atmoloss.errors import ConfigError
 from atmoloss.heads import MetricHead
 from atmoloss.lag_2afc.baselines import extractor_measure
-from atmoloss.lag_2afc.triples import measure_source
+from atmoloss.lag_2afc.triples import measure_source, patch_size
 from atmoloss.normalization import LogNormalization
 from atmoloss.training import loop
 from atmoloss.training.config import TrainConfig
@@ -135,7 +135,7 @@ class LagTrainer:
         for i, s in enumerate(sources):
             # Sources of one patch go to different processes.
             part = ((group.rank + i) % group.world_size, group.world_size)
-            size = min(config.patch_sizes[0], len(s.latitude), len(s.longitude))
+            size = patch_size(s, config.patch_sizes[0])
             tallies = measure_source(s, measures, size=size, max_lag=max_lag, limit=limit, part=part)
             if tallies:
                 counted[i] = tallies["distance"].right.sum(), tallies["distance"].total.sum()

@@ -83,9 +83,10 @@ def make_scheduler(config: TrainConfig, optimizer: torch.optim.Optimizer, done: 
     """
     if config.optimizer == "adamw":
         steps = config.steps - done
-        return torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, config.learning_rate, total_steps=steps, pct_start=min(0.2, 1 - 1 / (steps + 1))
-        )
+        rising = min(0.2, 1 - 1 / (steps + 1))
+        if rising * steps == 1:  # a rise that ends with the step it starts with: torch divides by its length, 0
+            rising = 1.5 / steps
+        return torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=steps, pct_start=rising)
     # Keras' patience 8: it acts on the eighth epoch without progress, torch on the one after its patience.
     return torch.optim.lr_scheduler.ReduceLROnPlateau(
         optimizer, factor=0.1, patience=7, threshold=0.04, threshold_mode="abs", min_lr=1e-5

@@ -557,3 +557,17 @@ def test_bar_on_a_terminal_and_tensorboard(raw_config, tmp_path, monkeypatch, ca
     assert "2/2" in capsys.readouterr().err
     (events,) = (tmp_path / "run").glob("events.out.tfevents.*")
     assert b"cross_entropy" in events.read_bytes()
+
+
+@pytest.mark.parametrize("steps", range(1, 12))
+def test_one_cycle_of_any_length(steps, config) -> None:
+    """Rates are finite and end at next to nothing; a rise of one step made torch divide by zero."""
+    optimizer = torch.optim.AdamW([torch.zeros(1, requires_grad=True)])
+    scheduler = make_scheduler(dataclasses.replace(config, steps=steps, optimizer="adamw"), optimizer)
+    rates = [optimizer.param_groups[0]["lr"]]
+    for _ in range(steps - 1):
+        optimizer.step()
+        scheduler.step()
+        rates.append(optimizer.param_groups[0]["lr"])
+    assert all(0 < rate <= config.learning_rate * (1 + 1e-9) for rate in rates)
+    assert steps == 1 or rates[-1] < 1e-3 * config.learning_rate
