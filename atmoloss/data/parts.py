@@ -50,7 +50,7 @@ def find_parts(files: Sequence[Sequence[xr.Dataset]], name: str, level: float | 
 def find_winds(
     files: Sequence[Sequence[xr.Dataset]], level: float | None
 ) -> dict[str, tuple[list[xr.DataArray], list[xr.DataArray]]]:
-    """Return the pairs of eastward and northward wind that ``level`` leaves, by names: each in every file that has it."""
+    """Return the pairs of eastward and northward wind that ``level`` leaves, by names, each in every file with it."""
     if level is not None:
         u, v = (find_parts(files, component, level) for component in "uv")
         return {f"{u[0].name}, {v[0].name}": (u, v)} if u and v else {}
