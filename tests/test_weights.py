@@ -147,6 +147,7 @@ LOAD = """
 import json, sys
 import torch
 from atmoloss import load_extractor
+from atmoloss.errors import WeightsError
 x = 3e-5 * torch.sin(torch.arange(2 * 32 * 32.0)).reshape(1, 2, 32, 32)
 for name, revision in json.loads(sys.argv[1]):
     try:
