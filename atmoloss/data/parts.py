@@ -50,7 +50,11 @@ def find_parts(files: Sequence[Sequence[xr.Dataset]], name: str, level: float | 
 def find_winds(
     files: Sequence[Sequence[xr.Dataset]], level: float | None
 ) -> dict[str, tuple[list[xr.DataArray], list[xr.DataArray]]]:
+<<<<<<< HEAD
     """Return the pairs of eastward and northward wind that ``level`` leaves, by names, each in every file with it."""
+=======
+    """Return the pairs of winds that ``level`` leaves, each in every file that has it, by their names."""
+>>>>>>> c375a2226e7c370a41f69156b8221874ac39bc97
     if level is not None:
         u, v = (find_parts(files, component, level) for component in "uv")
         return {f"{u[0].name}, {v[0].name}": (u, v)} if u and v else {}
@@ -152,8 +156,8 @@ def _both_versions(field: xr.DataArray) -> xr.DataArray:
     if not set(numbers.tolist()) <= {1, 5} or not numbers.size:
         present = field["expver"].values.tolist() if numbers.size else "no numbers"
         raise DataError(f"expver: got {present} in {field.name!r}, expected 1 (ERA5) and 5 (ERA5T)")
-    ordered: xr.DataArray = field.isel(expver=as_slice(np.argsort(numbers)))
-    return ordered
+    out: xr.DataArray = field.isel(expver=as_slice(np.argsort(numbers)))
+    return out
 
 
 def _first_present(block: np.ndarray, transform: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:

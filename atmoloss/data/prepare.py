@@ -7,14 +7,15 @@ record is neither written nor read. Shards are independent of each other; dask s
 
 from __future__ import annotations
 
-import dataclasses
+import functools
 import importlib.util
+import itertools
 import json
 import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,8 +74,8 @@ def prepare(
     numbers = range(plan.sharding.n_shards)
     missing = [n for n in numbers if not _done(root, n).is_file()]
     times = (index[plan.sharding.times(n).start : plan.sharding.times(n).stop] for n in missing)
-    tasks = [_Shard(root, opened, plan.sharding, *task) for task in zip(missing, times, strict=True)]
-    written: Iterable[object] = _run(tasks, scheduler, workers)
+    tasks = list(zip(missing, times, strict=True))
+    written: Iterable[object] = _run(functools.partial(_write, root, opened, plan.sharding), tasks, scheduler, workers)
     if progress and importlib.util.find_spec("tqdm"):
         count = {"total": len(numbers), "initial": len(numbers) - len(missing)}
         written = require("tqdm", "train").tqdm(written, **count, unit="shard", dynamic_ncols=True)
@@ -133,40 +134,30 @@ def _done(root: Path, number: int) -> Path:
     return root / PROGRESS / f"{number:06d}.json"
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Shard:
-    """One shard of every variable, as any process writes it; ``index``: its times in the source."""
-
-    root: Path
-    source: Source
-    sharding: Sharding
-    number: int
-    index: np.ndarray
-
-    def write(self) -> None:
-        """Write the shard and record it."""
-        times = self.sharding.times(self.number)
-        try:
-            fields = self.source.read(lambda _: self.index)
-        except DataError as error:
-            raise DataError(f"{error} (times {times.start} to {times.stop - 1} of those chosen)") from error
-        fields = fields.load(scheduler="synchronous") if fields.chunks else fields
-        sizes = [
-            write_shard(self.root, name, self.sharding, self.number, fields[name].values)
-            for name in self.source.options.variables
-        ]
-        write_atomically(_done(self.root, self.number), json.dumps(sizes).encode())
+def _write(root: Path, source: Source, sharding: Sharding, number: int, index: np.ndarray) -> None:
+    """Write a shard of every variable, whose times stand at ``index`` in the source, and record it."""
+    try:
+        fields = source.read(lambda _: index)
+    except DataError as error:
+        times = sharding.times(number)
+        raise DataError(f"{error} (times {times.start} to {times.stop - 1} of those chosen)") from error
+    fields = fields.load(scheduler="synchronous") if fields.chunks else fields
+    names = source.options.variables
+    sizes = [write_shard(root, name, sharding, number, fields[name].values) for name in names]
+    write_atomically(_done(root, number), json.dumps(sizes).encode())
 
 
-def _run(shards: Sequence[_Shard], scheduler: str | None, workers: int | None) -> Iterator[object]:
+def _run(
+    write: Callable[..., None], tasks: Sequence[tuple[int, np.ndarray]], scheduler: str | None, workers: int | None
+) -> Iterator[object]:
     """Write shards here or by dask; yields when each is done."""
-    if not shards or (scheduler is None and workers == 0):
-        yield from map(_Shard.write, shards)
+    if not tasks or (scheduler is None and workers == 0):
+        yield from itertools.starmap(write, tasks)
         return
     distributed = require("distributed", "data")
     with tempfile.TemporaryDirectory(prefix="atmoloss-dask-") as scratch:
         local = {
-            "n_workers": min(workers or os.cpu_count() or 1, len(shards)),
+            "n_workers": min(workers or os.cpu_count() or 1, len(tasks)),
             "threads_per_worker": 1,
             "dashboard_address": None,
             "local_directory": scratch,
@@ -174,7 +165,7 @@ def _run(shards: Sequence[_Shard], scheduler: str | None, workers: int | None) -
         }
         with distributed.Client(scheduler) if scheduler else distributed.Client(**local) as client:
             # Not pure: what was written is on disk, a result that dask remembers means nothing.
-            futures = client.map(_Shard.write, shards, pure=False)
+            futures = client.map(write, *zip(*tasks, strict=True), pure=False)
             try:
                 for future in distributed.as_completed(futures):
                     yield future.result()

@@ -186,11 +186,7 @@ def plain_units(units: str) -> str:
 
 
 def conversion(field: xr.DataArray, wanted: Quantity) -> tuple[float, float]:
-    """Return factor and offset that bring a field to the quantity's units; a field without units is taken to be right.
-
-    Raises:
-        DataError: the units are others.
-    """
+    """Return factor and offset that bring a field to the quantity's units; one without units is taken to be right."""
     given = field.attrs.get("units")
     if given is None:
         return 1.0, 0.0
