@@ -50,11 +50,7 @@ def find_parts(files: Sequence[Sequence[xr.Dataset]], name: str, level: float | 
 def find_winds(
     files: Sequence[Sequence[xr.Dataset]], level: float | None
 ) -> dict[str, tuple[list[xr.DataArray], list[xr.DataArray]]]:
-<<<<<<< HEAD
-    """Return the pairs of eastward and northward wind that ``level`` leaves, by names, each in every file with it."""
-=======
     """Return the pairs of winds that ``level`` leaves, each in every file that has it, by their names."""
->>>>>>> c375a2226e7c370a41f69156b8221874ac39bc97
     if level is not None:
         u, v = (find_parts(files, component, level) for component in "uv")
         return {f"{u[0].name}, {v[0].name}": (u, v)} if u and v else {}
