@@ -13,7 +13,14 @@ from atmoloss.cli import build_parser
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted(
     path.relative_to(ROOT).as_posix()
-    for pattern in ("README.md", "CONTRIBUTING.md", "docs/*.md", "examples/*/README.md", "benchmarks/*/README.md")
+    for pattern in (
+        "README.md",
+        "CONTRIBUTING.md",
+        "docs/*.md",
+        "examples/*/README.md",
+        "benchmarks/*/README.md",
+        "weights/*/README.md",
+    )
     for path in ROOT.glob(pattern)
 )
 TEXT = {page: (ROOT / page).read_text(encoding="utf-8") for page in PAGES}
