@@ -146,8 +146,8 @@ def _scores(metrics: Mapping[str, Any], last: int) -> str:
     head += ["distance minus it", "top-1", "top-3", "lag error"]
     rows = "\n".join(_row(s) for s in metrics["sources"])
     return f"""Lag 2AFC (two-alternative forced choice): how often the earlier of two later fields is nearer
-to an anchor, lags to {last} h, all triples of each patch; chance 0.5. Intervals by bootstrap over blocks of {DEFAULT_BLOCK_DAYS:g} days,
-where the held-out days make two of them at least.
+to an anchor, lags to {last} h, all triples of each patch; chance 0.5. Intervals by bootstrap over blocks of
+{DEFAULT_BLOCK_DAYS:g} days, where the held-out days make two of them at least.
 The value depends on how long the held-out blocks are (short blocks hold more easy, short lags): compare within a row.
 {scaled} dates served to fit layer scales; test dates for nothing but this table. Lag classes: a source with 6-hourly
 fields has every other class only, and the head, trained mostly on such, prefers those.
