@@ -6,7 +6,7 @@ STAMP   := $(VENV)/.installed
 SIM     := .venv-sim
 OLDEST  := .venv-oldest
 # What test-oldest runs.
-CORE    := distance export functional heads loss* metric modes networks normalization tiling weights winds
+CORE    := cached checks distance export frozen functional heads loss* metric modes networks normalization tiling weights winds
 # One torch thread per worker: two workers with two threads each would fight over two cores.
 PYTEST   = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadgroup
 

@@ -170,7 +170,7 @@ class Encoder(nn.Module):
                     rows.append((name, 4, 2, 1, layer.kernel.shape[0], False))
                     continue
                 for part in (layer.conv1, layer.conv2, layer.shortcut):
-                    if isinstance(part, Conv | FixedFilters):
+                    if isinstance(part, (Conv, FixedFilters)):  # a union of types stops the tracing of torch 2.6
                         k, s = part.kernel_weight().shape[-1], part.stride[0]
                         rows.append((name, k, s, part.in_channels, part.out_channels, part is layer.shortcut))
         return rows
