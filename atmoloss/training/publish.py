@@ -16,6 +16,7 @@ from atmoloss.data.splits import split_by_date
 from atmoloss.extractor import load_extractor
 from atmoloss.files import write_atomically
 from atmoloss.lag_2afc.evaluate import evaluate_source, open_winds
+from atmoloss.lag_2afc.triples import patch_size
 from atmoloss.training import checkpoint as runs
 from atmoloss.training.card import describe_data, public_path, write_card
 from atmoloss.training.config import TrainConfig
@@ -55,7 +56,7 @@ def publish(config: TrainConfig, run: Path, folder: Path) -> None:
     for split in ("validation", "test"):
         for source in splits[split]:
             log.info("evaluating %s (%s)", source.name, split)
-            size = min(config.patch_sizes[0], len(source.latitude), len(source.longitude))
+            size = patch_size(source, config.patch_sizes[0])
             max_lag = config.base_step * config.n_classes
             entry = evaluate_source(extractor, model, source, winds_of(config, source), size=size, max_lag=max_lag)
             entries.append({"split": split, **entry})
