@@ -52,20 +52,21 @@ class Inputs:
             )
         weight = self.fields(self.names[0], prediction, weight)
         if isinstance(target, Tensor):
-            self._fields(self.names[1], target, weight)
+            self._shape(self.names[1], target)
+            self._values(self.names[1], target, weight)
         else:
             self._cached_features(prediction, target, weight)
         return weight
 
     def fields(self, argument: str, fields: Tensor, weight: Tensor | None = None) -> Tensor | None:
         """Check fields under a weight; return the weight, (N or 1, 1, H, W), its negative values set to zero."""
-        self._fields(argument, fields, weight)
-        if weight is None:
-            return None
-        given = functional.expand_weight(weight, fields)
-        weight = given.clamp_min(0.0)
-        if self._reads_values("weight", weight):
-            area_weight(weight, given)
+        self._shape(argument, fields)
+        if weight is not None:
+            given = functional.expand_weight(weight, fields)
+            weight = given.clamp_min(0.0)
+            if self._reads_values("weight", weight):
+                area_weight(weight, given)
+        self._values(argument, fields, weight)
         return weight
 
     def mark(self, fields: Tensor, weight: Tensor | None) -> Tensor:
@@ -82,15 +83,17 @@ class Inputs:
             return first
         return True
 
-    def _fields(self, argument: str, fields: Tensor, weight: Tensor | None) -> None:
+    def _shape(self, argument: str, fields: Tensor) -> None:
         if self.transform is None:
             self.extractor.check_shape(argument, fields, self.layers)
         else:
             four_dimensional(argument, fields)
+
+    def _values(self, argument: str, fields: Tensor, weight: Tensor | None) -> None:
+        """Look at the values of fields under a weight of (N or 1, 1, H, W), in the calls that do."""
         if not self._reads_values(argument, fields):
             return
         with torch.no_grad():
-            weight = None if weight is None else functional.expand_weight(weight, fields)
             finite(argument, fields, weight)
             if self.transform is None and "units" not in self._seen:
                 channels = self.extractor.info.channels

@@ -111,6 +111,17 @@ def test_the_cosine_of_the_poles_is_not_negative(extractor, draw) -> None:
     assert_close(loss(a, b, weight), loss(a, b, weight.abs()), 5e-2)  # zero is a mask: the two pole rows are replaced
 
 
+def test_missing_values_at_the_poles_are_covered_by_their_cosine(extractor, draw) -> None:
+    """In either field: what is negative by rounding is a mask for both."""
+    a, b = draw(2, 33, 64, seed=1), draw(2, 33, 64, seed=2)
+    weight = torch.cos(torch.deg2rad(torch.linspace(90, -90, 33)))
+    loss = AtmoDistLoss(extractor)
+    expected = loss(a, b, weight)
+    for fields in (a, b):
+        fields[..., weight <= 0, :] = math.nan
+        assert torch.equal(loss(a, b, weight), expected)
+
+
 @pytest.mark.parametrize("low", [-1e-3, -1.0, math.nan, -math.inf])
 def test_negative_weights_are_refused(low, extractor, draw, one_sentence) -> None:
     weight = torch.ones(32)
