@@ -2,18 +2,24 @@
 
 At the times that all have: power and kinetic-energy spectra, semivariogram, distributions at cities, tails, moments,
 pixel errors and grid artefacts, with intervals by bootstrap over blocks of time. Writes a self-contained HTML page,
-the same as Markdown with its figures, and the scores as JSON. Of forecasts with several runs a page is written for
-each lead time, and a table of the scores of all of them; --run and --lead choose one. All files are read by
-atmoloss.data.open_fields and lie on one grid. The documentation of evaluation defines every score.
+its figures as files, and the scores as JSON. Of forecasts with several runs a page is written for each lead time, and
+a table of the scores of all of them; --run and --lead choose one. All files are read by atmoloss.data.open_fields and
+lie on one grid. The documentation of evaluation defines every score.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
+from functools import reduce
+from typing import TYPE_CHECKING
 
 from atmoloss.cli.options import add_field_options, add_forecast_options, add_variables, field_options, pair
 from atmoloss.cli.output import progress, write_csv
-from atmoloss.errors import InputError
+from atmoloss.errors import DataError, InputError
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,10 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_variables(parser)
     add_field_options(parser, "times that have any are left out")
     add_forecast_options(parser)
-    add("--coarse", metavar="FILE", help="Compare the models' input, too, after bilinear interpolation.")
     text = (
-        "The first degree that the input did not resolve (default: that of the shortest wave of --coarse, or a "
-        "quarter of the highest degree of TRUTH)."
+        "The first degree that the models' input did not resolve: 180 over its step in latitude, in degrees (default: "
+        "a quarter of the highest degree of TRUTH)."
     )
     add("--unresolved-from", type=float, metavar="DEGREE", help=text)
     text = "The length of the blocks of time in days (default: %(default)g)."
@@ -40,7 +45,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the pages."""
-    from atmoloss.cli.report_fields import COARSE, interpolate_to, open_all, shortest_degree, split_by_lead
     from atmoloss.verification.evaluate import evaluate_fields
     from atmoloss.verification.report import output_page, write_report
     from atmoloss.verification.results import TRUTH
@@ -48,26 +52,17 @@ def run(arguments: argparse.Namespace) -> int:
     page = output_page(arguments.output)  # before the work, not after it
     paths = {TRUTH: arguments.truth}
     for name, path in arguments.models:
-        if name in (*paths, COARSE):
+        if name in paths:
             raise InputError(f"models: got {name!r} twice or reserved, expected a name of its own for every model")
         paths[name] = path
-    if arguments.coarse is not None:
-        paths[COARSE] = arguments.coarse
-    data = open_all(paths, arguments.variables, field_options(arguments), arguments.run, arguments.lead)
-    unresolved_from = arguments.unresolved_from
-    if COARSE in data:
-        paths[COARSE] += ", bilinear"
-        if unresolved_from is None:
-            unresolved_from = shortest_degree(data[COARSE])
-        data[COARSE] = interpolate_to(data[COARSE], data[TRUTH])
-    by_lead = split_by_lead(data)
+    by_lead = split_by_lead(_open_all(paths, arguments))
     rows: list[list[object]] = []
     for lead, fields in by_lead.items():
         with progress("" if lead is None else f"{lead:g} h: ") as show:
             evaluation = evaluate_fields(
                 fields.pop(TRUTH),
                 fields,
-                unresolved_from=unresolved_from,
+                unresolved_from=arguments.unresolved_from,
                 block_days=arguments.block_days,
                 n_bootstrap=arguments.draws,
                 seed=arguments.seed,
@@ -88,3 +83,48 @@ def run(arguments: argparse.Namespace) -> int:
         write_csv(table, ["lead [h]", "variable", "metric", "model", "value", "low", "high", "units"], rows)
         print(f"wrote {table}")
     return 0
+
+
+def _open_all(paths: Mapping[str, str], arguments: argparse.Namespace) -> dict[str, xr.Dataset]:
+    """Open the truth and the models after it, each at the times that can be compared."""
+    import numpy as np
+
+    from atmoloss.data import open_fields
+    from atmoloss.data.forecasts import choose_in
+
+    data = {name: open_fields(path, arguments.variables, **field_options(arguments)) for name, path in paths.items()}
+    data = choose_in(data, arguments.run, arguments.lead, list(paths)[1])
+    if arguments.missing == "ignore":
+        data = {name: fields.where(np.isfinite).dropna("time") for name, fields in data.items()}
+        for name, fields in data.items():
+            if not fields.sizes["time"]:
+                raise DataError(
+                    f"--missing: {name} has missing values at all times, expected some without, or a value instead"
+                )
+    return data
+
+
+def split_by_lead(data: dict[str, xr.Dataset]) -> dict[float | None, dict[str, xr.Dataset]]:
+    """Return the fields of each lead time that all forecasts of several runs have, those of other data with each.
+
+    Lead times for whose valid times not all data have fields are left out; without such forecasts the one key is
+    ``None``.
+    """
+    import numpy as np
+
+    from atmoloss.data.forecasts import has_runs, lead_hours
+
+    several = [name for name, fields in data.items() if has_runs(fields)]
+    leads = [np.unique(lead_hours(data[name])) for name in several]
+    if all(len(hours) == 1 for hours in leads):
+        return {None: data}
+    out: dict[float | None, dict[str, xr.Dataset]] = {}
+    for lead in reduce(np.intersect1d, leads):
+        chosen = {n: f.isel(time=np.flatnonzero(lead_hours(f) == lead)) if n in several else f for n, f in data.items()}
+        if reduce(np.intersect1d, [fields["time"].values for fields in chosen.values()]).size:
+            out[float(lead)] = chosen
+    if not out:
+        raise DataError(
+            f"models: {', '.join(several)} have no lead time for whose valid times all data have fields, expected one"
+        )
+    return out

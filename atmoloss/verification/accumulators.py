@@ -114,11 +114,10 @@ def _spectra(draws: Sequence[Draws]) -> tuple[Curves, Coordinates]:
 def _semivariance(chunk: Chunk, comparison: Comparison) -> dict[str, np.ndarray]:
     if not comparison.lags.size:
         return {}
-    options, weights = comparison.options, comparison.grid.row_weights
-    pairs = options.n_samples, options.seed, "nearest"
-    gamma = pair_semivariance(chunk.values, chunk.times, comparison.grid, comparison.lags, *pairs)
-    mean, square = (x.mean(2) @ weights for x in (chunk.values, chunk.values**2))
-    return {"semivariance": gamma, "mean": mean, "square": square}
+    options, grid = comparison.options, comparison.grid
+    pairs = options.n_samples, options.seed
+    gamma = pair_semivariance(chunk.values, chunk.times, grid, comparison.lags, *pairs)
+    return {"semivariance": gamma, "mean": grid.means(chunk.values), "square": grid.means(chunk.values**2)}
 
 
 def _semivariograms(draws: Sequence[Draws]) -> tuple[Curves, Coordinates]:

@@ -40,7 +40,6 @@ class Options:
         lags_km: distances of the semivariogram; those shorter than a grid step or longer than half a region are
             left out.
         n_samples: pairs of the semivariogram for each time and distance.
-        cities: see :func:`at_cities`.
     """
 
     unresolved_from: float | None = None
@@ -49,7 +48,6 @@ class Options:
     seed: int = 0
     lags_km: Sequence[float] = LAGS_KM
     n_samples: int = 2000
-    cities: xr.Dataset | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -99,7 +97,7 @@ class Comparison:
     @functools.cached_property
     def cities(self) -> tuple[xr.Dataset, np.ndarray, np.ndarray]:
         """The cities on the grid, with row and column, see :func:`nearest_points`."""
-        return nearest_points(self.grid, self.options.cities)
+        return nearest_points(self.grid)
 
     @functools.cached_property
     def winds(self) -> dict[str, str] | None:

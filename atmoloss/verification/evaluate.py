@@ -36,8 +36,7 @@ def evaluate_fields(
             energy is compared, too.
         models: name → the same variables on the same grid, or on a part of it.
         progress: called with a line for every part of the times.
-        **options: of :class:`Options`: ``unresolved_from``, ``block_days``, ``n_bootstrap``, ``seed``, ``lags_km``,
-            ``n_samples``, ``cities``.
+        **options: of :class:`Options`.
 
     Raises:
         InputError: no model or variable, a reserved name, variables, grids or times that do not fit, missing values.
@@ -80,7 +79,7 @@ def _scores(
             for name in samples[a]:
                 first, second = (METRICS[name].from_ideal(samples[model][name]) for model in (a, b))
                 value, low, high = comparison.blocks.bounds(first - second).tolist()
-                differences.append(Difference(variable, name, a, b, value, low, high, units[name]))
+                differences.append(Difference(variable, name, a, value, low, high, units[name], other=b))
     return tuple(scores), tuple(differences)
 
 

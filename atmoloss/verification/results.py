@@ -28,20 +28,13 @@ class Score:
 
 
 @dataclasses.dataclass(frozen=True)
-class Difference:
+class Difference(Score):
     """How much farther from the ideal a score of ``model`` is than that of ``other``, over the same draws of blocks.
 
     In the units of the score, of ratios the difference of the logarithms; negative: ``model`` is nearer to the truth.
     """
 
-    variable: str
-    metric: str
-    model: str
     other: str
-    value: float
-    low: float
-    high: float
-    units: str
 
 
 @dataclasses.dataclass(frozen=True)

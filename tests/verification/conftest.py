@@ -1,7 +1,10 @@
-"""Fields with known answers on common grids."""
+"""Fields with known answers on common grids, and an evaluation of two models on a globe of 36 rows."""
 
 import numpy as np
 import pytest
+
+from atmoloss.verification import evaluate_fields
+from atmoloss.verification.statistics.grid import Grid, grid_of, standardise_axes
 
 xarray = pytest.importorskip("xarray")
 pytest.importorskip("ducc0")
@@ -59,9 +62,44 @@ def band_limited(power, latitude, longitude, seed=0, n_times=1):
     return np.array(out)
 
 
+def grid_at(latitude, longitude) -> Grid:
+    """Return the grid of fields at these axes."""
+    return grid_of(standardise_axes(field(np.zeros((len(latitude), len(longitude))), latitude, longitude)))
+
+
 LATITUDE, LONGITUDE = axes("half a step", 64)
+GRID = grid_at(LATITUDE, LONGITUDE)
 
 
 def noise(n=1, seed=0, shape=(64, 128)):
     """White noise (n, 64, 128) for the grid of LATITUDE and LONGITUDE."""
     return np.random.default_rng(seed).normal(size=(n, *shape))
+
+
+GLOBE = axes("half a step", 36)
+EVERY_DAY = TIMES[0] + np.arange(24) * np.timedelta64(1, "D")
+FEW = {"n_bootstrap": 50, "n_samples": 200}
+
+
+@pytest.fixture(scope="session")
+def truth():
+    """Divergence and vorticity of 24 days."""
+    power = np.where(np.arange(30) > 0, 1e-10, 0)
+    draw = np.random.default_rng(0)
+    fields = {}
+    for i, name in enumerate(("divergence", "vorticity")):
+        values = band_limited(power, *GLOBE, seed=i, n_times=24)
+        fields[name] = field(values + 3e-6 * draw.normal(size=values.shape), *GLOBE, name=name, times=EVERY_DAY)
+    return xarray.Dataset(fields)
+
+
+@pytest.fixture(scope="session")
+def models(truth):
+    """Half of the truth, and the truth with noise."""
+    noise = np.random.default_rng(5).normal(size=(24, 36, 72)) * 2e-5
+    return {"half": truth / 2, "noise": truth + noise}
+
+
+@pytest.fixture(scope="session")
+def evaluation(truth, models):
+    return evaluate_fields(truth, models, block_days=2, **FEW)

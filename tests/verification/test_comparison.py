@@ -1,8 +1,11 @@
-"""What follows from the data sets of a comparison."""
+"""What follows from the data sets of a comparison: winds, degrees, distances, bins, notes."""
 
+import numpy as np
 import pytest
 
-from atmoloss.verification.comparison import wind_pair
+from atmoloss.errors import InputError
+from atmoloss.verification.comparison import Options, compare, wind_pair
+from tests.verification.conftest import FEW, field, xarray
 
 
 @pytest.mark.parametrize(
@@ -19,3 +22,46 @@ from atmoloss.verification.comparison import wind_pair
 )
 def test_the_two_winds_of_a_place_are_found(names, pair):
     assert wind_pair(names) == pair
+
+
+def test_a_globe_has_all(truth, models):
+    result = compare(truth, models, Options(**FEW))
+    assert result.models == ("half", "noise")
+    assert result.variables == ("divergence", "vorticity")
+    np.testing.assert_array_equal(result.degree, np.arange(36))  # of 36 rows half a step off the poles
+    assert result.unresolved_from == 9  # a quarter of 180 / 5 degrees
+    assert result.lags.tolist() == [1000]  # shorter ones are less than a step
+    assert result.units("vorticity", 2) == "(s-1)2"
+    assert result.units("kinetic_energy") == "m2 s-2"
+    low, high = (f([float(f(d["vorticity"])) for d in (truth, *models.values())]) for f in (np.min, np.max))
+    assert result.edges["vorticity"][[0, -1]] == pytest.approx([low, high])
+
+
+def test_a_band_too_wide_for_a_plane_has_no_spectra(truth, models):
+    band = {"latitude": slice(70, -70)}
+    result = compare(truth.sel(band), {"m": models["half"].sel(band)}, Options(**FEW))
+    assert result.degree is None
+    assert result.winds is None
+    assert result.notes[-1].startswith("No spectra: latitude")
+
+
+def test_distances_longer_than_half_a_region_are_left_out():
+    latitude, longitude = np.linspace(50, 40, 41), np.linspace(0, 20, 81)
+    data = xarray.Dataset({"u": field(np.zeros((41, 81)), latitude, longitude)})
+    result = compare(data, {"m": data}, Options(lags_km=(20.0, 50.0, 500.0, 600.0)))
+    assert result.lags.tolist() == [50, 500]  # a step is 28 km, half of the height 570 km
+
+
+@pytest.mark.parametrize(
+    ("n_times", "days", "words"), [(1, 1, "there are no intervals"), (8, 1, "8 blocks"), (24, 1, "")]
+)
+def test_few_blocks_are_noted(truth, models, n_times, days, words):
+    result = compare(truth.isel(time=slice(n_times)), models, Options(block_days=days))
+    assert [words in note for note in result.notes] == [True] * bool(words)
+
+
+def test_a_degree_that_the_spectrum_lacks_is_refused(truth, models, one_sentence):
+    for degree in (0, 36, 400):
+        with pytest.raises(InputError) as error:
+            compare(truth, models, Options(unresolved_from=degree))
+        one_sentence(error.value, "unresolved_from", str(degree), "35")

@@ -6,7 +6,6 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from urllib.parse import quote
 
 from atmoloss.errors import InputError
 from atmoloss.files import write_atomically
@@ -32,7 +31,7 @@ def write_report(
     sources: Sequence[tuple[str, str]] = (),
     command: str = "",
 ) -> dict[str, Path]:
-    """Write ``NAME.html`` (self-contained), ``NAME.md`` with ``NAME_figures/``, and ``NAME.json``.
+    """Write ``NAME.html`` (self-contained), its figures as files in ``NAME_figures/``, and ``NAME.json``.
 
     Args:
         evaluation: of :func:`evaluate_fields`.
@@ -42,7 +41,7 @@ def write_report(
         command: that makes the page again.
 
     Returns:
-        ``html``, ``markdown``, ``json`` and ``figures``: what was written.
+        ``html``, ``json`` and ``figures``: what was written.
 
     Raises:
         InputError: no such folder can be made.
@@ -50,7 +49,7 @@ def write_report(
     path = output_page(output)
     folder = path.with_name(f"{path.stem}_figures")
     folder.mkdir(parents=True, exist_ok=True)
-    page = Page(title, quote(folder.name))
+    page = Page(title)
     _introduce(page, evaluation)
     for variable in evaluation.settings["variables"]:
         page.heading(pretty_name(variable).capitalize())
@@ -70,9 +69,8 @@ def write_report(
     if command:
         page.code(command)
     page.paragraph(f"atmoloss {evaluation.settings['atmoloss']}; seed {evaluation.settings['seed']}.")
-    paths = {"html": path, "markdown": path.with_suffix(".md"), "json": path.with_suffix(".json"), "figures": folder}
+    paths = {"html": path, "json": path.with_suffix(".json"), "figures": folder}
     write_atomically(paths["json"], (json.dumps(evaluation.to_dict(), indent=1, allow_nan=False) + "\n").encode())
-    write_atomically(paths["markdown"], page.markdown().encode())
     write_atomically(path, page.html().encode())
     return paths
 

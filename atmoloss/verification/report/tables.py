@@ -84,7 +84,7 @@ def _of(variable: str) -> str:
     return "the kinetic-energy spectrum" if variable == KINETIC_ENERGY else pretty_name(variable)
 
 
-def _factor_and_unit(values: Sequence[Score] | Sequence[Difference]) -> tuple[float, str]:
+def _factor_and_unit(values: Sequence[Score]) -> tuple[float, str]:
     """Return what values of one metric are multiplied with, and in which unit they then are.
 
     Only units of a field have powers of ten: 0.003 of a ratio whose ideal is 1 is not "3.00 [10⁻³]".
@@ -97,7 +97,7 @@ def _factor_and_unit(values: Sequence[Score] | Sequence[Difference]) -> tuple[fl
     return 1.0, "ln of ratio" if isinstance(values[0], Difference) else "ratio"
 
 
-def _interval(x: Score | Difference, factor: float, sign: str = "") -> str:
+def _interval(x: Score, factor: float, sign: str = "") -> str:
     """Format a value with its interval: three digits of the largest number."""
     numbers = [x.value * factor, x.low * factor, x.high * factor]
     if not math.isfinite(numbers[0]):

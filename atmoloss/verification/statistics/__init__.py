@@ -1,1 +1,1 @@
-"""Single statistics: each file has functions of arrays, and over them functions of xarray objects."""
+"""Single statistics: each file has functions of arrays, some also functions of xarray objects over them."""

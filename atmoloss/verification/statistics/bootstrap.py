@@ -8,14 +8,11 @@ every model, so that differences between models are paired.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from atmoloss.errors import InputError
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 DEFAULT_BLOCK_DAYS = 5.0
 """Length of a block: at mid-latitudes weather systems pass within that time."""
@@ -88,21 +85,3 @@ class BlockBootstrap:
             shift = value - np.median(samples[1:], axis=0)
             interval = np.percentile(samples[1:], _PERCENTILES, axis=0)
             return np.concatenate((value, interval + shift))
-
-
-def bootstrap_mean(
-    series: xr.DataArray, block_days: float = DEFAULT_BLOCK_DAYS, n: int = 1000, seed: int = 0
-) -> xr.DataArray:
-    """Return the time mean of a series with its 95 % interval.
-
-    Args:
-        series: with a ``time`` coordinate, e.g. the MSE of each field, or spectra (time, degree).
-        block_days, n, seed: see :class:`BlockBootstrap`.
-
-    Returns:
-        (bound, …) with bound = value, low, high, in the units of ``series``.
-    """
-    series = series.transpose("time", ...)
-    draws = BlockBootstrap(series["time"].values, block_days, n, seed)
-    samples = draws.means(draws.block_sums(np.asarray(series.values, np.float64)))
-    return series.isel(time=0, drop=True).expand_dims(bound=list(BOUNDS)).copy(data=draws.bounds(samples))

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from atmoloss.errors import InputError, require
-from atmoloss.verification.statistics.grid import Field, Grid
+from atmoloss.verification.statistics.grid import Grid
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -17,30 +16,11 @@ TAILS = (0.1, 99.9)
 """Percentiles of the two tails."""
 
 
-def histogram(field: xr.DataArray, edges: Any) -> xr.DataArray:
-    """Return the share of area in each bin, for each time.
-
-    Args:
-        field: (time, latitude, longitude), global or a region.
-        edges: of evenly spaced bins, (K + 1,); values outside count in the outer bins.
-
-    Returns:
-        (time, bin), sum 1; ``bin`` holds the middles.
-
-    Raises:
-        InputError: missing values, or edges that do not ascend in even steps.
-    """
-    data, edges = Field.of(field), np.asarray(edges, np.float64)
-    steps = np.diff(edges)
-    if edges.ndim != 1 or edges.size < 2 or not (steps > 0).all() or np.ptp(steps) > 1e-6 * steps.mean():
-        raise InputError(f"edges: got shape {edges.shape}, expected (K + 1,) values that ascend in even steps")
-    attrs = {"units": data.units(), "long_name": str(field.attrs.get("long_name", field.name or "value"))}
-    axis = (edges[1:] + edges[:-1]) / 2, attrs
-    return data.wrap(area_shares(data.values, edges, data.grid), {"bin": axis}, units="1", long_name="share of area")
-
-
 def area_shares(values: np.ndarray, edges: np.ndarray, grid: Grid) -> np.ndarray:
-    """Return the share of area (T, K) in each bin of values (T, H, W), see :func:`histogram`."""
+    """Return the share of area (T, K), sum 1, in each bin of values (T, H, W); those outside count in the outer bins.
+
+    ``edges`` (K + 1,) are evenly spaced.
+    """
     k, columns = edges.size - 1, values.shape[2]
     weights = np.repeat(grid.row_weights / columns, columns)
     bins = ((values.reshape(len(values), -1) - edges[0]) * (k / (edges[-1] - edges[0]))).clip(0, k - 1).astype(np.intp)
@@ -60,29 +40,6 @@ def percentiles_of_histogram(shares: np.ndarray, edges: np.ndarray, percentiles:
         return np.asarray(np.interp(wanted, total[keep], edges[keep]))
 
     out: np.ndarray = np.apply_along_axis(of_one, -1, shares)
-    return out
-
-
-def tails(field: xr.DataArray, percentiles: Sequence[float] = TAILS, n_bins: int = 4096) -> xr.DataArray:
-    """Return area-weighted percentiles over space and all times together.
-
-    Args:
-        field: (time, latitude, longitude), global or a region.
-        percentiles: in percent.
-        n_bins: bins between the extremes, within which percentiles are interpolated.
-
-    Returns:
-        (percentile), units of the field.
-    """
-    data = Field.of(field)
-    edges = bin_edges([data.array], n_bins)
-    shares = area_shares(data.values, edges, data.grid).mean(0)
-    out: xr.DataArray = require("xarray", "eval").DataArray(
-        percentiles_of_histogram(shares, edges, percentiles),
-        {"percentile": list(percentiles)},
-        name=field.name,
-        attrs={"units": data.units()},
-    )
     return out
 
 

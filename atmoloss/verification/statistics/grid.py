@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from atmoloss.data.alignment import on_grid_of
 from atmoloss.data.conventions import latitude_order, longitude_order
 from atmoloss.data.spectral import is_global_gaussian
 from atmoloss.errors import DataError, InputError, require
@@ -51,8 +49,22 @@ class Grid:
 
     @property
     def row_weights(self) -> np.ndarray:
-        """Share of the covered area that each row has, (H,), sum 1."""
-        return row_areas(self.latitude)
+        """Share of the covered area that each row has, (H,), sum 1.
+
+        A row stands for the band to the middle between it and its neighbours, an outer row for as much on its
+        other side, at most to the pole; the area of a band is the difference of the sines of its edges.
+        """
+        middle = (self.latitude[1:] + self.latitude[:-1]) / 2
+        outer = 2 * self.latitude[[0, -1]] - middle[[0, -1]]
+        edges = np.clip(np.concatenate((outer[:1], middle, outer[1:])), -90.0, 90.0)
+        areas = np.abs(np.diff(np.sin(np.deg2rad(edges))))
+        out: np.ndarray = areas / areas.sum()
+        return out
+
+    def means(self, values: np.ndarray) -> np.ndarray:
+        """Return the area-weighted means (T,) of values (T, H, W)."""
+        out: np.ndarray = values.mean(2) @ self.row_weights
+        return out
 
     @property
     def spacing_km(self) -> float:
@@ -62,21 +74,6 @@ class Grid:
 
 def _degrees(value: float, letters: str) -> str:
     return f"{abs(value):.5g}°{letters[int(value < 0)] if value else ''}"
-
-
-def row_areas(latitude: np.ndarray) -> np.ndarray:
-    """Return the share of area of each row of a grid, (H,), sum 1, from its latitudes (H,), degrees in either order.
-
-    A row stands for the band to the middle between it and its neighbours, an outer row for as much on its
-    other side, at most to the pole; the area of a band is the difference of the sines of its edges.
-    """
-    values = np.asarray(latitude, np.float64)
-    middle = (values[1:] + values[:-1]) / 2
-    outer = 2 * values[[0, -1]] - middle[[0, -1]]
-    edges = np.clip(np.concatenate((outer[:1], middle, outer[1:])), -90.0, 90.0)
-    areas = np.abs(np.diff(np.sin(np.deg2rad(edges))))
-    out: np.ndarray = areas / areas.sum()
-    return out
 
 
 def standardise_axes(field: xr.DataArray, name: str = "field") -> xr.DataArray:
@@ -149,11 +146,6 @@ class Field:
         return grid_of(self.array)
 
     @functools.cached_property
-    def times(self) -> np.ndarray:
-        """The times (T,), or numbers where the field has no time coordinate."""
-        return np.asarray(self.array["time"].values)  # of a dimension without a coordinate xarray gives numbers
-
-    @functools.cached_property
     def values(self) -> np.ndarray:
         """The values (T, H, W) as float64; missing ones raise an ``InputError``."""
         values = np.asarray(self.array.values, np.float64)
@@ -167,33 +159,12 @@ class Field:
         units = str(self.array.attrs.get("units", "1"))
         return units if power == 1 or units == "1" else f"({units}){power}"
 
-    def wrap(
-        self, values: np.ndarray, axes: Mapping[str, Any], *, units: str, long_name: str, **attrs: Any
-    ) -> xr.DataArray:
-        """Return values (T, …), whose further ``axes`` are name → coordinate or (coordinate, attributes)."""
-        coords: dict[str, Any] = {n: (n, *axis) if isinstance(axis, tuple) else (n, axis) for n, axis in axes.items()}
+    def wrap(self, values: np.ndarray, axis: str, coordinate: Any, *, units: str, long_name: str) -> xr.DataArray:
+        """Return values (T, N) over time and a further axis."""
+        coords: dict[str, Any] = {axis: coordinate}
         if "time" in self.array.coords:
             coords["time"] = self.array["time"]
         out: xr.DataArray = require("xarray", "eval").DataArray(
-            values, coords, ("time", *axes), self.array.name, {"units": units, "long_name": long_name, **attrs}
+            values, coords, ("time", axis), self.array.name, {"units": units, "long_name": long_name}
         )
         return out
-
-
-def aligned(field: xr.DataArray, other: xr.DataArray, names: tuple[str, str]) -> tuple[Field, Field]:
-    """Return two fields on one grid; other dimensions and grids that differ raise an ``InputError``."""
-    first, second = (standardise_axes(f, name) for f, name in zip((field, other), names, strict=True))
-    return Field(first, names[0]), Field(on_grid_of(first, second, names, InputError), names[1])
-
-
-def area_mean(field: xr.DataArray) -> xr.DataArray:
-    """Return the area-weighted mean over latitude and longitude.
-
-    Args:
-        field: any dimensions among which are latitude and longitude, in any order.
-    """
-    xarray = require("xarray", "eval")
-    weights = xarray.DataArray(row_areas(field["latitude"].values), dims="latitude")
-    out: xr.DataArray = (field.mean("longitude") * weights).sum("latitude")
-    out.attrs = dict(field.attrs)
-    return out

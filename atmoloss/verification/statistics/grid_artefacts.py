@@ -8,44 +8,23 @@ they are looked for along rows and along columns, in steps of the grid. Rows and
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
-from atmoloss.verification.statistics.grid import Field, Grid
+from atmoloss.verification.statistics.grid import Grid
 
-if TYPE_CHECKING:
-    import xarray as xr
-
-BANDS = ("octave", "2 steps", "beside 2 steps", "4 steps", "beside 4 steps")
 _LATITUDE = 60.0
 # Half-width of a line and of the band around it, cycles per grid step.
 _LINE, _AROUND = 1 / 64, 1 / 16
 
 
-def grid_scale_power(field: xr.DataArray) -> xr.DataArray:
-    """Return the power near the grid scale along rows and columns.
+def band_power(values: np.ndarray, grid: Grid) -> np.ndarray:
+    """Return the power densities near the grid scale (T, 2, 5), along rows and along columns, of values (T, H, W).
 
     Each row (column) loses its mean, is tapered with a Hann window where it does not close, and transformed; the
     power density, one-sided (its integral from 0 to 1/2 cycle per step is the variance), is averaged over rows with
-    their area, or over columns. The bands hold mean densities: ``octave`` from 1/4 to 1/2 cycle per step, the
-    shortest waves of the grid; ``2 steps`` and ``4 steps`` within 1/64 of 1/2 and 1/4; ``beside`` these the rest of
-    what lies within 1/16.
-
-    Args:
-        field: (time, latitude, longitude), global or a region.
-
-    Returns:
-        (time, direction, band), square of the field's units per (cycle per step); direction: ``zonal`` along
-        rows, ``meridional`` along columns.
+    their area, or over columns. The bands hold mean densities: from 1/4 to 1/2 cycle per step, the shortest waves of
+    the grid; within 1/64 of 1/2, and the rest of what lies within 1/16 of it; the same two of 1/4.
     """
-    data = Field.of(field)
-    axes = {"direction": ["zonal", "meridional"], "band": list(BANDS)}
-    return data.wrap(band_power(data.values, data.grid), axes, units=data.units(2), long_name="power density")
-
-
-def band_power(values: np.ndarray, grid: Grid) -> np.ndarray:
-    """Return the power densities (T, 2, 5) of values (T, H, W), see :func:`grid_scale_power`."""
     inside = np.abs(grid.latitude) <= _LATITUDE
     if inside.sum() < 32:
         inside = np.ones_like(inside)
@@ -71,22 +50,12 @@ def _bands(lines: np.ndarray, weights: np.ndarray, periodic: bool) -> np.ndarray
     return np.stack(columns, 1)
 
 
-def artefact_ratios(power: np.ndarray, truth: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the ratios (…) of :func:`grid_artefacts` of power densities (…, 2, 5), time means of grid_scale_power."""
-    octave, *lines = np.moveaxis(power / truth, -1, 0)
-    ratios = {"grid_scale_power": octave, "peak_2": lines[0] / lines[1], "peak_4": lines[2] / lines[3]}
-    return {name: ratio.max(-1) for name, ratio in ratios.items()}
+def artefact_ratios(power: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Return ratios (3, …) to the truth, in the worse direction, of time means (…, 2, 5) of :func:`band_power`.
 
-
-def grid_artefacts(field: xr.DataArray, truth: xr.DataArray) -> dict[str, float]:
-    """Return how far the time mean of the power near the grid scale is from the truth's, in the worse direction.
-
-    Args:
-        field, truth: (time, latitude, longitude), global or a region.
-
-    Returns:
-        ``grid_scale_power``: ratio to the truth in the shortest octave; ``peak_2``, ``peak_4``: how much the ratio at 2
-        and 4 steps stands out from that beside it. All are 1 for the truth.
+    The first is that of the shortest octave; the others say how much the ratio at 2 and at 4 steps stands out from that
+    beside it.
     """
-    means = [grid_scale_power(data).mean("time").values for data in (field, truth)]
-    return {name: float(value) for name, value in artefact_ratios(*means).items()}
+    octave, *lines = np.moveaxis(power / truth, -1, 0)
+    out: np.ndarray = np.stack((octave, lines[0] / lines[1], lines[2] / lines[3])).max(-1)
+    return out

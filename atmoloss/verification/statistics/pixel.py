@@ -2,52 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
-from atmoloss.errors import InputError, require
-from atmoloss.verification.statistics.grid import Grid, aligned
+from atmoloss.errors import require
+from atmoloss.verification.statistics.grid import Grid
 
-if TYPE_CHECKING:
-    import xarray as xr
-
-# Wang et al. 2004: Gaussian window of 11×11 with σ = 1.5 px, and the two constants.
+# Wang et al. 2004 (doi:10.1109/TIP.2003.819861): Gaussian window of 11×11 with σ = 1.5 px, and the two constants.
 _SIGMA, SSIM_RADIUS, _K1, _K2 = 1.5, 5, 0.01, 0.03
 
 
-def pixel_errors(field: xr.DataArray, truth: xr.DataArray) -> xr.Dataset:
-    """Return area-weighted errors of each time.
-
-    Structural similarity (Wang et al. 2004, doi:10.1109/TIP.2003.819861) uses a Gaussian window of σ 1.5 px, 11×11,
-    and as dynamic range that of the true field of the time. The window wraps in longitude on a grid that closes;
-    places whose window leaves the grid do not count. On a globe a pixel near the poles is narrow: the window has
-    no fixed size in kilometres.
-
-    Args:
-        field, truth: (time, latitude, longitude) of the same times and grid.
-
-    Returns:
-        ``mse``, ``mae``, ``ssim``, each (time); SSIM is NaN where the truth is constant or fewer than 11 rows or
-        columns are there.
-
-    Raises:
-        InputError: missing values, or grids or times that differ.
-    """
-    true, model = aligned(truth, field, ("truth", "field"))
-    if not np.array_equal(model.times, true.times):
-        raise InputError(f"field, truth: got {model.times.size} and {true.times.size} times, expected the same ones")
-    errors = errors_of_times(model.values, true.values, true.grid)
-    text = {"mse": "mean squared error", "mae": "mean absolute error", "ssim": "structural similarity"}
-    units = {"mse": true.units(2), "mae": true.units(), "ssim": "1"}
-    out: xr.Dataset = require("xarray", "eval").Dataset(
-        {name: true.wrap(values, {}, units=units[name], long_name=text[name]) for name, values in errors.items()}
-    )
-    return out
-
-
 def errors_of_times(model: np.ndarray, truth: np.ndarray, grid: Grid) -> dict[str, np.ndarray]:
-    """Return ``mse``, ``mae`` and ``ssim`` (T,) of values (T, H, W), see :func:`pixel_errors`."""
+    """Return the area-weighted ``mse``, ``mae`` and ``ssim``, each (T,), of values (T, H, W).
+
+    The dynamic range of the structural similarity is that of the true field of the time. Its window wraps in longitude
+    on a grid that closes; places whose window leaves the grid do not count. It is NaN where the truth is constant, or
+    where there are fewer than 11 rows or columns. Near the poles of a globe the window has no fixed size in kilometres.
+    """
     weights = grid.row_weights[:, None] / truth.shape[2]
     difference = model - truth
     inner, similarity = grid.row_weights[SSIM_RADIUS:-SSIM_RADIUS], np.full(len(truth), np.nan)

@@ -27,17 +27,17 @@ over wavelength.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from atmoloss.data.alignment import on_grid_of
 from atmoloss.errors import InputError, require
 from atmoloss.sphere import EARTH_RADIUS
-from atmoloss.verification.statistics.grid import Field, Grid, aligned
+from atmoloss.verification.statistics.grid import Field, Grid, standardise_axes
 
 if TYPE_CHECKING:
     import xarray as xr
-
 
 # A column step may shrink by this factor from one edge of the region to the other.
 _MOST_CONVERGENCE = 2.0
@@ -84,19 +84,19 @@ def kinetic_energy_spectrum(
         InputError: not exactly one of the two pairs, grids that differ; and see :func:`power_spectrum`.
     """
     arguments = {"u": u, "v": v, "vorticity": vorticity, "divergence": divergence}
-    given = {name: field for name, field in arguments.items() if field is not None}
+    given = {name: standardise_axes(field, name) for name, field in arguments.items() if field is not None}
     if set(given) not in ({"u", "v"}, {"vorticity", "divergence"}):
         raise InputError("u, v, vorticity, divergence: expected u and v, or vorticity and divergence, both of one pair")
-    names, fields = tuple(given), tuple(given.values())
-    a, b = aligned(fields[0], fields[1], (names[0], names[1]))
+    (first, a), (second, b) = given.items()
+    one, other = Field(a, first), Field(on_grid_of(a, b, (first, second), InputError), second)
     energy_of = energy_of_winds if u is not None else energy_of_derivatives
-    return _wrap(a, energy_of(a.values, b.values, a.grid), "m2 s-2", "kinetic energy per unit mass")
+    return _wrap(one, energy_of(one.values, other.values, one.grid), "m2 s-2", "kinetic energy per unit mass")
 
 
 def _wrap(field: Field, power: tuple[np.ndarray, np.ndarray], units: str, what: str) -> xr.DataArray:
     name = "spherical-harmonic degree" if field.grid.geometry else "equivalent degree, circumference over wavelength"
-    axis = power[0], {"long_name": name, "units": "1"}
-    return field.wrap(power[1], {"degree": axis}, units=units, long_name=f"{what} at each degree")
+    axis = "degree", power[0], {"long_name": name, "units": "1"}
+    return field.wrap(power[1], "degree", axis, units=units, long_name=f"{what} at each degree")
 
 
 def power_of_degrees(values: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
@@ -110,7 +110,7 @@ def power_of_degrees(values: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.nda
 def energy_of_winds(u: np.ndarray, v: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
     """Return the degrees (K,) and the kinetic energy (T, K), m² s⁻², of winds (T, H, W), m s⁻¹."""
     if grid.geometry is None:
-        (degree, first), (_, second) = (_planar_power(wind, grid) for wind in (u, v))
+        (degree, first), (_, second) = (power_of_degrees(wind, grid) for wind in (u, v))
         return degree, 0.5 * first + 0.5 * second
     pairs = np.stack((-v, u), axis=1)  # southward and eastward
     power = 0.5 * np.stack([sum(_degree_power(part[None]) for part in _analyse(pair, grid, 1)) for pair in pairs])
@@ -205,31 +205,4 @@ def _detrended(values: np.ndarray) -> np.ndarray:
     for axis in (np.linspace(-1.0, 1.0, rows)[:, None], np.linspace(-1.0, 1.0, columns)):
         slope = (out * axis).sum((1, 2)) / (np.broadcast_to(axis, (rows, columns)) ** 2).sum()
         out = out - slope[:, None, None] * axis
-    return out
-
-
-def log_spectral_distance(
-    spectrum: xr.DataArray, reference: xr.DataArray, from_degree: float = 1, to_degree: float | None = None
-) -> xr.DataArray:
-    """Return the root mean square over degrees of the ratio of two spectra in decibels.
-
-    Args:
-        spectrum: with dimension ``degree``; average over time first.
-        reference: of the truth, same degrees.
-        from_degree: first degree that counts: for super-resolution the first that the input did not resolve.
-        to_degree: last one; ``None``: all.
-
-    Returns:
-        dB, over the remaining dimensions; 0 for equal spectra, 3 for twice or half the power everywhere.
-
-    Raises:
-        InputError: no such degree.
-    """
-    decibels: Any = 10 * np.log10(spectrum / reference)  # a DataArray; numpy's types know only arrays
-    decibels = decibels.sel(degree=slice(from_degree, to_degree))
-    if not decibels["degree"].size:
-        last = float(spectrum["degree"].max())
-        raise InputError(f"from_degree: got {from_degree:g} to {to_degree}, expected degrees up to {last:g}")
-    out: xr.DataArray = np.sqrt((decibels**2).mean("degree"))
-    out.attrs = {"units": "dB", "long_name": "log-spectral distance"}
     return out

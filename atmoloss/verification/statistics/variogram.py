@@ -11,13 +11,13 @@ direction.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from atmoloss.errors import InputError, require
 from atmoloss.sphere import EARTH_RADIUS
-from atmoloss.verification.statistics.grid import Field, Grid, area_mean, standardise_axes
+from atmoloss.verification.statistics.grid import Field, Grid
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -26,49 +26,55 @@ LAGS_KM = (25.0, 50.0, 100.0, 200.0, 300.0, 500.0, 1000.0)
 """Distances of the original evaluation, kilometres."""
 
 
-def semivariance(
+def semivariogram(
     field: xr.DataArray,
+    truth: xr.DataArray | None = None,
     lags_km: Sequence[float] = LAGS_KM,
     *,
     n_samples: int = 2000,
     seed: int = 0,
-    method: Literal["nearest", "linear"] = "nearest",
 ) -> xr.DataArray:
-    """Return γ of each time, not normalised, from random pairs.
+    """Return the time mean of γ from random pairs, divided by the variance of the truth.
 
     The pairs depend on the seed and the time alone, so that two fields of one time are sampled at the same points.
 
     Args:
         field: (time, latitude, longitude), global or a region.
+        truth: whose variance, over area and all times together, divides; ``None``: the field's own.
         lags_km: great-circle distances, kilometres.
         n_samples: pairs for each time and lag (the original drew 300).
         seed: of the pairs.
-        method: ``"nearest"`` as the original: the value of the nearest grid point, which keeps the variance but misses
-            the distance by up to a step; or ``"linear"``, bilinear, which smooths: of white noise on the grid less
-            than half of the variance is left.
 
     Returns:
-        (time, lag), square of the field's units. In a region pairs that leave it do not count; NaN where none is left.
+        (lag), dimensionless; 1 where two points have nothing to do with each other. In a region pairs that leave it do
+        not count; NaN where none is left.
 
     Raises:
-        InputError: missing values, lags that are not positive, or another method.
+        InputError: missing values, or lags or a number of pairs that are not positive.
     """
     data, lags = Field.of(field), np.asarray(lags_km, np.float64)
     if lags.ndim != 1 or not (lags > 0).all():
         raise InputError(f"lags_km: got {lags_km}, expected positive distances in kilometres")
-    if method not in ("linear", "nearest"):
-        raise InputError(f"method: got {method!r}, expected 'linear' or 'nearest'")
     if n_samples < 1:
         raise InputError(f"n_samples: got {n_samples}, expected at least 1")
-    gamma = pair_semivariance(data.values, data.times, data.grid, lags, n_samples, seed, method)
-    axis = lags, {"units": "km", "long_name": "great-circle distance"}
-    return data.wrap(gamma, {"lag": axis}, units=data.units(2), long_name="semivariance", sampling=method)
+    gamma = pair_semivariance(data.values, data.array["time"].values, data.grid, lags, n_samples, seed)
+    reference = data if truth is None else Field.of(truth, "truth")
+    mean, square = (reference.grid.means(x).mean() for x in (reference.values, reference.values**2))
+    attrs = {"units": "1", "long_name": "semivariogram, divided by the variance of the truth"}
+    lag = "lag", lags, {"units": "km", "long_name": "great-circle distance"}
+    out: xr.DataArray = require("xarray", "eval").DataArray(
+        gamma.mean(0) / (square - mean**2), {"lag": lag}, ("lag",), field.name, attrs
+    )
+    return out
 
 
 def pair_semivariance(
-    fields: np.ndarray, times: np.ndarray, grid: Grid, lags: np.ndarray, n_samples: int, seed: int, method: str
+    fields: np.ndarray, times: np.ndarray, grid: Grid, lags: np.ndarray, n_samples: int, seed: int
 ) -> np.ndarray:
-    """Return γ (T, lags) of fields (T, H, W) at times (T,), see :func:`semivariance`."""
+    """Return γ (T, lags) of fields (T, H, W) at times (T,), not normalised, from random pairs of nearest grid points.
+
+    As in the original: the value of the nearest grid point keeps the variance but misses the distance by up to a step.
+    """
     interpolate = require("scipy.ndimage", "eval").map_coordinates
     out = np.empty((times.size, lags.size))
     for i, values in enumerate(fields):
@@ -76,33 +82,10 @@ def pair_semivariance(
         first, second, inside = _pairs(draw, n_samples, lags, grid)
         if grid.periodic:
             values = np.concatenate((values, values[:, :1]), axis=1)
-        order = int(method == "linear")
-        a, b = (interpolate(values, _indices(*p, grid), order=order, mode="nearest") for p in (first, second))
+        a, b = (interpolate(values, _indices(*p, grid), order=0, mode="nearest") for p in (first, second))
         squares = np.where(inside, (a - b) ** 2, np.nan)
         counted = inside.sum(1)
         out[i] = 0.5 * np.nansum(squares, 1) / np.where(counted, counted, np.nan)
-    return out
-
-
-def semivariogram(
-    field: xr.DataArray, truth: xr.DataArray | None = None, lags_km: Sequence[float] = LAGS_KM, **options: Any
-) -> xr.DataArray:
-    """Return the time mean of γ, divided by the variance of the truth.
-
-    Args:
-        field, lags_km: see :func:`semivariance`.
-        truth: whose variance, over area and all times together, divides; ``None``: the field's own.
-        **options: ``n_samples``, ``seed`` and ``method`` of :func:`semivariance`.
-
-    Returns:
-        (lag), dimensionless; 1 where two points have nothing to do with each other.
-    """
-    gamma = semivariance(field, lags_km, **options).mean("time")
-    reference = standardise_axes(field if truth is None else truth, "truth").astype(np.float64)
-    mean = area_mean(reference).mean("time")
-    variance = area_mean((reference - mean) ** 2).mean("time")
-    out: xr.DataArray = gamma / variance
-    out.attrs = {"units": "1", "long_name": "semivariogram, divided by the variance of the truth"}
     return out
 
 

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 
 from atmoloss.errors import InputError
-from atmoloss.verification import bootstrap_mean
 from atmoloss.verification.statistics.bootstrap import BlockBootstrap
-from tests.verification.conftest import LATITUDE, LONGITUDE, TIMES, field, noise
+from tests.verification.conftest import TIMES, noise
 
 
 def test_blocks_follow_the_calendar():
@@ -23,10 +22,11 @@ def test_blocks_follow_the_calendar():
 
 
 def test_single_blocks_have_no_interval_and_values_lie_in_theirs():
-    series = field(noise(8), LATITUDE, LONGITUDE).mean(("latitude", "longitude"))
-    result = bootstrap_mean(series)  # two days
-    assert result.sel(bound="value") == pytest.approx(float(series.mean()))
-    assert np.isnan(result.sel(bound=["low", "high"])).all()
+    series = noise(8)[:, 0, 0]
+    draws = BlockBootstrap(TIMES[:8])  # two days
+    value, *interval = draws.bounds(draws.means(draws.block_sums(series)))
+    assert value == pytest.approx(series.mean())
+    assert np.isnan(interval).all()
     draws = BlockBootstrap(TIMES, 1.0)
     bounds = draws.bounds(np.sqrt(draws.means(draws.block_sums(noise(64)[:, 0, 0])) ** 2))  # |mean|: biased draws
     assert bounds[1] <= bounds[0] <= bounds[2]
@@ -53,7 +53,15 @@ def test_coverage_of_autocorrelated_series():
     assert covered[1] < 0.6
 
 
-def test_blocks_without_length_are_refused(one_sentence):
+def test_ratios_are_of_what_the_drawn_blocks_hold():
+    draws = BlockBootstrap(TIMES[[0, 30, 60]], 5.0, n=20)
+    sums, totals = np.array([[1.0], [4.0], [10.0]]), np.array([2.0, 1.0, 4.0])
+    expected = [(c @ sums[:, 0]) / (c @ totals) for c in draws.counts]
+    np.testing.assert_allclose(draws.ratios(sums, totals)[:, 0], expected)
+
+
+@pytest.mark.parametrize(("times", "days", "n"), [(TIMES, 0, 10), (TIMES, 5, 0), (TIMES[:0], 5, 10), (TIMES[0], 5, 10)])
+def test_nothing_to_draw_is_refused(times, days, n, one_sentence):
     with pytest.raises(InputError) as error:
-        BlockBootstrap(TIMES, 0)
-    one_sentence(error.value, "block_days", "positive")
+        BlockBootstrap(times, days, n)
+    one_sentence(error.value, "expected", "positive" if times is TIMES else "at least one time")

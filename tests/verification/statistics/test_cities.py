@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import wasserstein_distance
 
-from atmoloss.verification import at_cities, city_percentiles, city_wasserstein, load_cities
+from atmoloss.errors import InputError
+from atmoloss.verification import at_cities, load_cities
 from atmoloss.verification.statistics.cities import compare_cities, wasserstein
 from tests.verification.conftest import axes, field
 
@@ -52,19 +53,21 @@ def test_only_cities_inside_a_region():
     assert nowhere.sizes["city"] == 0
 
 
-def test_shifted_distributions_are_as_far_as_the_shift():
+def test_missing_values_at_cities_are_refused(one_sentence):
     latitude, longitude = axes("half a step", 20)
+    with pytest.raises(InputError) as error:
+        at_cities(field(np.full((20, 40), np.nan), latitude, longitude))
+    one_sentence(error.value, "field", "missing", "cities")
+
+
+def test_shifted_distributions_are_as_far_as_the_shift():
     draw = np.random.default_rng(0)
-    truth = field(draw.normal(size=(64, 20, 40)), latitude, longitude)
-    np.testing.assert_allclose(city_wasserstein(truth + 0.7, truth), 0.7, rtol=1e-12)
+    x, once = draw.normal(size=64), np.ones((64, 1))
+    assert wasserstein(x + 0.7, x, once, once) == pytest.approx(0.7, rel=1e-12)
     # The order of times and their number do not matter.
-    other = truth.isel(time=draw.permutation(64))
-    np.testing.assert_allclose(city_wasserstein(other.assign_coords(time=truth.time), truth), 0, atol=1e-12)
-    distances = city_wasserstein(2 * truth, truth.isel(time=slice(0, 40)))
-    a, b = at_cities(2 * truth), at_cities(truth.isel(time=slice(0, 40)))
-    expected = [wasserstein_distance(x, y) for x, y in zip(a.values.T, b.values.T, strict=True)]
-    np.testing.assert_allclose(distances, expected, rtol=1e-12)
-    assert distances.attrs["units"] == "s-1"
+    assert wasserstein(draw.permutation(x), x, once, once) == pytest.approx(0, abs=1e-12)
+    expected = wasserstein_distance(2 * x, x[:40])
+    assert wasserstein(2 * x, x[:40], once, once[:40]) == pytest.approx(expected, rel=1e-12)
 
 
 def test_weights_count_as_repetitions():
@@ -74,13 +77,6 @@ def test_weights_count_as_repetitions():
     result = wasserstein(x, y, *counts)
     expected = [wasserstein_distance(np.repeat(x, counts[0][:, i]), np.repeat(y, counts[1][:, i])) for i in range(5)]
     np.testing.assert_allclose(result, expected, rtol=1e-12)
-
-
-def test_percentiles_over_time():
-    latitude, longitude = axes("half a step", 20)
-    f = field(np.arange(64.0)[:, None, None] * np.ones((20, 40)), latitude, longitude)
-    result = city_percentiles(f, (0, 50, 100))
-    np.testing.assert_allclose(result, np.array([[0.0], [31.5], [63.0]]) * np.ones(150))
 
 
 def test_better_means_nearer_by_more_than_a_tenth():

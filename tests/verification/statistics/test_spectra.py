@@ -6,26 +6,12 @@ from scipy.special import sph_harm_y
 
 from atmoloss.errors import InputError
 from atmoloss.sphere import EARTH_RADIUS
-from atmoloss.verification import area_mean, kinetic_energy_spectrum, log_spectral_distance, power_spectrum
-from atmoloss.verification.statistics.grid import row_areas
-from tests.verification.conftest import GRIDS, axes, band_limited, field
+from atmoloss.verification import kinetic_energy_spectrum, power_spectrum
+from tests.verification.conftest import GRIDS, axes, band_limited, field, grid_at
 
 
 def mesh(latitude, longitude):
     return np.meshgrid(np.deg2rad(latitude), np.deg2rad(longitude), indexing="ij")
-
-
-def test_rows_have_the_area_of_their_bands():
-    latitude = np.linspace(90, -90, 19)
-    areas = row_areas(latitude)
-    assert areas.sum() == pytest.approx(1.0, abs=1e-15)
-    # A cap from 85 degrees to the pole, and a band from 5 S to 5 N: 2πa²(1 − sin 85°), 2πa²·2 sin 5° of 4πa².
-    assert areas[0] == pytest.approx((1 - np.sin(np.deg2rad(85))) / 2, rel=1e-13)
-    assert areas[9] == pytest.approx(np.sin(np.deg2rad(5)), rel=1e-13)
-    region = row_areas(np.array([30.0, 40.0, 50.0]))  # ascending
-    assert region[2] / region[0] == pytest.approx(
-        (np.sin(np.deg2rad(55)) - np.sin(np.deg2rad(45))) / (np.sin(np.deg2rad(35)) - np.sin(np.deg2rad(25)))
-    )
 
 
 @pytest.mark.parametrize("rows", GRIDS)
@@ -53,7 +39,7 @@ def test_parseval(rows):
     spectrum = power_spectrum(f)
     np.testing.assert_allclose(spectrum.values[0, :40], power, rtol=1e-4)
     # The sum over degrees is the mean square with quadrature weights, which exact areas approach.
-    assert float(area_mean(f**2)[0]) == pytest.approx(power.sum(), rel=2e-3)
+    assert grid_at(latitude, longitude).means(f.values**2) == pytest.approx(power.sum(), rel=2e-3)
     assert float(spectrum.sum()) == pytest.approx(power.sum(), rel=1e-4)
 
 
@@ -123,7 +109,7 @@ def test_energy_of_winds_and_of_their_derivatives_agree():
     }
     a, b = kinetic_energy_spectrum(**wind), kinetic_energy_spectrum(**derivatives)
     np.testing.assert_allclose(a.values[0, : lmax + 1], b.values[0, : lmax + 1], rtol=1e-9, atol=1e-9)
-    mean = float((area_mean(wind["u"] ** 2) + area_mean(wind["v"] ** 2))[0]) / 2
+    mean = grid_at(latitude, longitude).means((u**2 + v**2)[None] / 2)
     assert float(a.sum()) == pytest.approx(mean, rel=1e-3)
 
 
@@ -140,19 +126,6 @@ def test_against_pyshtools(grid, rows):
     result = power_spectrum(field(values, latitude, longitude)).values[0]
     # A south pole that is filled in is right to fourth order in l × step.
     np.testing.assert_allclose(result[: lmax + 1], expected[: lmax + 1], rtol=1e-10 if grid == "GLQ" else 2e-3)
-
-
-def test_log_spectral_distance():
-    latitude, longitude = axes("both poles", 45)
-    f = field(band_limited(np.ones(40), latitude, longitude), latitude, longitude)
-    reference = power_spectrum(f).mean("time")
-    twice = reference.where(reference.degree < 20, 2 * reference)
-    assert float(log_spectral_distance(twice, reference, 20)) == pytest.approx(10 * np.log10(2))
-    assert float(log_spectral_distance(twice, reference, 0, 19)) == 0.0
-    half = reference.where(reference.degree % 2 == 0, reference / 2)
-    assert float(log_spectral_distance(half, reference, 20, 39)) == pytest.approx(10 * np.log10(2) / np.sqrt(2))
-    with pytest.raises(InputError, match="from_degree"):
-        log_spectral_distance(twice, reference, 100)
 
 
 def region(n=64):
