@@ -39,21 +39,6 @@ def test_layers_and_scale_reach_the_distance(run, folder, a, b):
     np.testing.assert_allclose([float(row[1]) for row in rows(out)[1:]], 2 * expected, rtol=1e-4)
 
 
-def test_only_common_times_are_paired(run, folder, tmp_path, a):
-    later = write(tmp_path / "later.nc", TIMES + np.timedelta64(12, "h"), seed=2)
-    _, out, _ = run("distance", a, later)
-    assert [row[0] for row in rows(out)[1:]] == [str(t)[:16] for t in TIMES[2:]]
-    expected = atmodist_distance(tensor(a)[2:], tensor(later)[:2], weights=folder)
-    np.testing.assert_allclose([float(row[1]) for row in rows(out)[1:]], expected, rtol=1e-4)
-
-
-def test_no_common_time_is_an_error_that_says_so(fails, tmp_path, a):
-    other = write(tmp_path / "other.nc", TIMES + np.timedelta64(3, "h"))
-    message = fails("distance", a, other)
-    assert "no time in common" in message
-    assert "--matrix" in message
-
-
 def test_one_time_each_is_compared_whatever_the_time(run, tmp_path):
     files = [write(tmp_path / f"{i}.nc", TIMES[i : i + 1], seed=i) for i in (0, 3)]
     code, out, _ = run("distance", *files, "--plot", tmp_path / "map.png")

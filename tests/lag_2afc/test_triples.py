@@ -1,23 +1,22 @@
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import pytest
 import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from atmoloss import distance_matrix
-from atmoloss.lag_2afc.baselines import (
-    absolute_distances,
-    pixel_measures,
-    squared_distances,
-    ssim_measure,
-    stage_measures,
+from atmoloss.lag_2afc.triples import (
+    Tally,
+    bootstrap,
+    iterate_patches,
+    later_pairs,
+    measure_source,
+    patch_size,
+    tally_anchors,
+    tiles,
 )
-from atmoloss.lag_2afc.triples import Tally, bootstrap, later_pairs, measure_source, tally_anchors, tiles
-from atmoloss.verification.statistics.bootstrap import bootstrap_mean
+from atmoloss.verification.statistics.bootstrap import BlockBootstrap
 from tests.data.test_sequences import make_source
 
 HOURS = np.arange(0, 72, 6)
@@ -64,15 +63,14 @@ def test_bootstrap_is_paired_and_covers():
     assert gap == pytest.approx((0.05, 0.05))  # the same days: the gap has no spread
 
 
-def test_bootstrap_is_that_of_the_evaluation_package():
-    xr = pytest.importorskip("xarray")
+def test_bootstrap_is_that_of_reports():
     rng = np.random.default_rng(2)
     times = np.datetime64("2026-01-01", "ns") + np.arange(120) * np.timedelta64(6, "h")
     right = rng.random(120)
     ((low, high),), gaps = bootstrap([Tally(right, np.ones(120), times)])
-    series = xr.DataArray(right, dims="time", coords={"time": times})
+    draws = BlockBootstrap(times)
     assert gaps == []
-    np.testing.assert_allclose([right.mean(), low, high], bootstrap_mean(series).values)
+    np.testing.assert_allclose([right.mean(), low, high], draws.bounds(draws.means(draws.block_sums(right))))
 
 
 @given(seed=st.integers(0, 10**6), days=st.integers(1, 40), gap=st.integers(0, 60), step=st.sampled_from([3, 6, 24]))
@@ -108,71 +106,40 @@ def test_tiles_cover_the_band():
     assert tiles(source, 40)[0] == (0, 0)
 
 
-def test_pairwise_norms_against_loops():
-    x = torch.randn(5, 12)
-    for i in range(5):
-        for j in range(5):
-            assert squared_distances(x)[i, j] == pytest.approx(float((x[i] - x[j]).square().sum()), abs=1e-5)
-            assert absolute_distances(x)[i, j] == pytest.approx(float((x[i] - x[j]).abs().mean()), abs=1e-6)
+def test_only_the_triples_that_are_kept_count():
+    lag = np.abs(HOURS[:, None] - HOURS[None, :]).astype(float)
+    _, every = tally_anchors(lag, HOURS, NO_RUN, 24)
+    _, some = tally_anchors(lag, HOURS, NO_RUN, 24, kept=lambda a, b: (a < b) & (a == 6))
+    assert (every[0], some[0]) == (6, 3)  # of the lags 6, 12, 18 and 24 all pairs, and those with the first
 
 
-def test_baselines_order_a_steady_drift():
-    # A field that changes by the same increment every step: every norm gets every triple right.
-    source = make_source(HOURS, shape=(20, 20))
-    measures = pixel_measures(lambda x: x / 1e7)
-    tallies = measure_source(source, measures, winds=source, size=16, limit=1)
-    assert len(tallies) == 20
-    assert {name: t.share for name, t in tallies.items()} == dict.fromkeys(tallies, 1.0)
-    assert not [n for n in measure_source(source, measures, size=16, limit=1) if "winds" in n]
+def test_patches_are_limited_shared_out_and_whole():
+    source = make_source(HOURS, shape=(40, 60))
+    every = list(iterate_patches(source, None, 16))
+    assert len(every) == 3 * 4
+    assert every[0].keys() == {"fields"}
+    assert every[0]["fields"].shape == (12, 2, 16, 16)
+    parts = [list(iterate_patches(source, source, 16, part=(i, 2))) for i in range(2)]
+    for mine, expected in zip([p for pair in zip(*parts, strict=True) for p in pair], every, strict=True):
+        torch.testing.assert_close(mine["fields"], expected["fields"])
+        torch.testing.assert_close(mine["winds"], expected["fields"])
+    few = list(iterate_patches(source, None, 16, limit=3))
+    torch.testing.assert_close(few[0]["fields"], every[0]["fields"])
+    torch.testing.assert_close(few[-1]["fields"], every[-1]["fields"])
+    assert len(few) == 3
+    source.values[5, 0, 0, 0] = np.nan
+    assert len(list(iterate_patches(source, None, 16))) == 11
 
 
-def test_ssim_matches_torchmetrics_and_ranks_noise():
-    ssim = pytest.importorskip("torchmetrics.functional.image").structural_similarity_index_measure
-    x = torch.randn(1, 2, 32, 32)
-    fields = torch.cat([x, x + 0.1 * torch.randn_like(x), x + torch.randn_like(x)])
-    d = ssim_measure(lambda f: f)({"fields": fields})
-    assert 0 < d[0, 1] < d[0, 2] < 2
-    span = float(fields.max() - fields.min())
-    for i, j in ((0, 1), (0, 2), (1, 2)):
-        expected = 1 - ssim(fields[j : j + 1], fields[i : i + 1], data_range=span)
-        assert float(d[i, j]) == pytest.approx(float(expected), abs=2e-5)
-
-
-def test_every_baseline_answers_all_pairs_beyond_96_later_times():
-    # Hourly fields and lags of more than four days; every norm must put a steady drift in order, pair by pair.
-    pytest.importorskip("scipy")
-    torch.manual_seed(1)
-    texture = 3e-5 * torch.randn(1, 2, 12, 12)
-    fields = texture + 1e-6 * torch.arange(110.0)[:, None, None, None] * torch.randn(1, 2, 12, 12)
-    source = dataclasses.replace(make_source(np.arange(110), shape=(12, 12)), values=fields.numpy())
-    measures = {**pixel_measures(lambda x: x * 3e4), "SSIM of fields": ssim_measure(lambda x: x * 3e4)}
-    tallies = measure_source(source, measures, winds=source, size=12, max_lag=109)
-    triples = sum(k * (k - 1) / 2 for k in range(110))
-    for name, tally in tallies.items():
-        assert tally.total.sum() == triples, name
-        assert tally.right[0] > 0.99 * tally.total[0], name
-    # And no more pairs than those asked for.
-    patch = {"fields": fields, "pairs": torch.eye(110, dtype=torch.bool).roll(1, 1)}
-    d = ssim_measure(lambda x: x * 3e4)(patch)
-    assert (d != 0).sum() == 110
-
-
-@pytest.mark.parametrize("scaled", [True, False])
-def test_stage_measures_are_the_shipped_distances(extractor, scaled):
-    layers = {name: 0.1 * (i + 1) for i, name in enumerate(extractor.stages)} if scaled else {}
-    scales = {name: 2.0 + i for i, name in enumerate(extractor.stages)} if scaled else {}
-    extractor = extractor.with_periodic(False)  # the fixture is shared
-    extractor.info = dataclasses.replace(extractor.info, layers=layers, layer_scales=scales)
-    fields = 3e-5 * torch.randn(5, 2, 40, 40)
-    measures = stage_measures(extractor)
-    for patch in ({"fields": fields}, {"fields": 2 * fields}):  # another patch is not mistaken for the last
-        options = {} if scaled else {"layers": dict.fromkeys(extractor.stages, 1.0), "scale": "none"}
-        expected = {"distance": distance_matrix(patch["fields"], weights=extractor, validate=False, **options)}
-        for name in extractor.stages:
-            options = {"layers": (name,), "scale": "none", "validate": False}
-            expected[f"{name} alone"] = distance_matrix(patch["fields"], weights=extractor, **options)
-        assert list(measures) == list(expected)
-        for name, matrix in expected.items():
-            torch.testing.assert_close(
-                measures[name](patch).float(), matrix, rtol=1e-4, atol=1e-6 * float(matrix.max())
-            )
+def test_tallies_are_summed_over_patches():
+    source = make_source(HOURS, shape=(20, 40))
+    lines = []
+    # A distance that is the lag, and one that lacks its input.
+    lag = torch.from_numpy(np.abs(HOURS[:, None] - HOURS[None, :]).astype(np.float32))
+    tallies = measure_source(source, {"lag": lambda _: lag, "none": lambda _: None}, size=20, progress=lines.append)
+    assert list(tallies) == ["lag"]
+    _, total = tally_anchors(lag.numpy(), HOURS, NO_RUN)
+    np.testing.assert_array_equal(tallies["lag"].total, 2 * total)
+    assert tallies["lag"].share == 1
+    assert [line.partition(": ")[2] for line in lines] == ["patch 1", "patch 2"]
+    assert patch_size(source) == 20
