@@ -1,14 +1,12 @@
 """One pass over time: the sums per block of every variable and data set that all scores and curves follow from.
 
-To add one: write its functions here, add it to ``ACCUMULATORS``, and let a score of
-:mod:`atmoloss.verification.metrics` ask for its key.
+To add one: give it a key in :func:`_sums_of`, and let a score of :mod:`atmoloss.verification.metrics` ask for that key.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -28,21 +26,11 @@ if TYPE_CHECKING:
     import xarray as xr
 
 Sums = dict[str, np.ndarray]
-"""Key → sum per block (n_blocks, …); of what is not summed, all times (T, …)."""
-Curves = dict[str, tuple[tuple[str, ...], np.ndarray, dict[str, str]]]
-"""Name → dimensions, values and attributes."""
-Coordinates = dict[str, Any]
+"""Key → sum per block (n_blocks, …); of what is kept for every time (T, …)."""
+EVERY_TIME = "cities"
+"""The key of what is kept for every time, since its scores do not follow from means."""
 _CHUNK_CELLS = 2**22
 """Cells of one variable that are held at a time in float64, 32 MB."""
-
-
-class Chunk(NamedTuple):
-    """Values (T, H, W) of one variable of one data set at some times, and those of the truth."""
-
-    variable: str
-    values: np.ndarray
-    truth: np.ndarray | None
-    times: np.ndarray
 
 
 class Draws:
@@ -67,120 +55,24 @@ class Draws:
         return self._results[compute]
 
 
-def _all_means(draws: Sequence[Draws], key: str) -> np.ndarray:
-    """Return the time means (dataset, …) of the truth and of all models."""
-    sums = [draws[0].truth, *(d.model for d in draws)]
-    return np.stack([s[key].sum(0) for s in sums]) / draws[0].comparison.times.size
-
-
-@dataclasses.dataclass(frozen=True)
-class Accumulator:
-    """Something that is summed over the times of each block.
-
-    Attributes:
-        key: of its sums, or of one of them.
-        per_time: returns key → values (T, …) of a chunk; nothing where the grid or the data set has none.
-        curves: returns what plots show of it, and the coordinates, from the draws of all models of one variable.
-        summed: or kept for every time, for scores that do not follow from means.
-    """
-
-    key: str
-    per_time: Callable[[Chunk, Comparison], dict[str, np.ndarray]]
-    curves: Callable[[Sequence[Draws]], tuple[Curves, Coordinates]] = lambda draws: ({}, {})
-    summed: bool = True
-
-
-def _pixel_errors(chunk: Chunk, comparison: Comparison) -> dict[str, np.ndarray]:
-    return {} if chunk.truth is None else errors_of_times(chunk.values, chunk.truth, comparison.grid)
-
-
-def _power(chunk: Chunk, comparison: Comparison) -> dict[str, np.ndarray]:
-    return {} if comparison.degree is None else {"spectrum": power_of_degrees(chunk.values, comparison.grid)[1]}
-
-
-def _spectra(draws: Sequence[Draws]) -> tuple[Curves, Coordinates]:
-    comparison, ratios = draws[0].comparison, []
-    for d in draws:
-        truth, model = d.means("spectrum")
-        with np.errstate(invalid="ignore", divide="ignore"):  # degree 0 of a wind has no power
-            ratios.append(comparison.blocks.bounds(model / truth))
-    units = {"units": comparison.units(draws[0].variable, 2)}
-    return {
-        "spectrum": (("dataset", "degree"), _all_means(draws, "spectrum"), units),
-        "spectrum_ratio": (("model", "bound", "degree"), np.stack(ratios), {"units": "1"}),
-    }, {"degree": comparison.degree}
-
-
-def _semivariance(chunk: Chunk, comparison: Comparison) -> dict[str, np.ndarray]:
-    if not comparison.lags.size:
-        return {}
-    options, grid = comparison.options, comparison.grid
-    pairs = options.n_samples, options.seed
-    gamma = pair_semivariance(chunk.values, chunk.times, grid, comparison.lags, *pairs)
-    return {"semivariance": gamma, "mean": grid.means(chunk.values), "square": grid.means(chunk.values**2)}
-
-
-def _semivariograms(draws: Sequence[Draws]) -> tuple[Curves, Coordinates]:
-    variance = _all_means(draws, "square")[0] - _all_means(draws, "mean")[0] ** 2
-    gamma = _all_means(draws, "semivariance") / variance
-    curves: Curves = {"semivariogram": (("dataset", "lag"), gamma, {"units": "1"})}
-    return curves, {"lag": ("lag", draws[0].comparison.lags, {"units": "km"})}
-
-
-def _histogram(chunk: Chunk, comparison: Comparison) -> dict[str, np.ndarray]:
-    return {"histogram": area_shares(chunk.values, comparison.edges[chunk.variable], comparison.grid)}
-
-
-def _densities(draws: Sequence[Draws]) -> tuple[Curves, Coordinates]:
-    comparison, variable = draws[0].comparison, draws[0].variable
-    edges, unit = comparison.edges[variable], comparison.units(variable)
-    density = _all_means(draws, "histogram") / (edges[1] - edges[0])
-    curves: Curves = {"density": (("dataset", "bin"), density, {"units": f"({unit})-1"})}
-    return curves, {"bin": ("bin", (edges[1:] + edges[:-1]) / 2, {"units": unit})}
-
-
-def _at_cities(chunk: Chunk, comparison: Comparison) -> dict[str, np.ndarray]:
-    _, rows, columns = comparison.cities
-    return {"cities": chunk.values[:, rows, columns]} if rows.size else {}
-
-
-def city_distances(draws: Draws) -> np.ndarray:
-    """Return Wasserstein-1 distances (city, n + 1) of the values over time; only the times' blocks are redrawn."""
-    blocks = draws.comparison.blocks
-    weights = blocks.counts[:, blocks.block].T
-    series = zip(draws.truth["cities"].T, draws.model["cities"].T, strict=True)
-    return np.stack([wasserstein(m, t, weights, weights) for t, m in series])
-
-
-def _distances_at_cities(draws: Sequence[Draws]) -> tuple[Curves, Coordinates]:
-    places, units = draws[0].comparison.cities[0], {"units": draws[0].comparison.units(draws[0].variable)}
-    distances = np.stack([d.once(city_distances)[:, 0] for d in draws])
-    coords: Coordinates = {"city": places["city"].values}
-    coords |= {f"city_{a}": ("city", places[a].values) for a in ("latitude", "longitude")}
-    return {"wasserstein": (("model", "city"), distances, units)}, coords
-
-
-def _moments(draws: Sequence[Draws]) -> tuple[Curves, Coordinates]:
-    comparison, variable = draws[0].comparison, draws[0].variable
-    mean, square = _all_means(draws, "map"), _all_means(draws, "map_square")
-    middle = comparison.times.size // 2
-    example = np.stack([data[variable].isel(time=middle).values for data in comparison.data.values()])
-    maps = {"mean": mean, "std": np.sqrt(np.maximum(square - mean**2, 0.0)), "example": example}
-    dims, units = ("dataset", "latitude", "longitude"), {"units": comparison.units(variable)}
-    coords: Coordinates = {axis: comparison.data[TRUTH][axis] for axis in dims[1:]}
-    coords["example_time"] = comparison.times[middle]
-    return {name: (dims, x, units) for name, x in maps.items()}, coords
-
-
-ACCUMULATORS = (
-    Accumulator("mse", _pixel_errors),
-    Accumulator("spectrum", _power, _spectra),
-    Accumulator("semivariance", _semivariance, _semivariograms),
-    Accumulator("histogram", _histogram, _densities),
-    Accumulator("cities", _at_cities, _distances_at_cities, summed=False),
-    Accumulator("map", lambda chunk, _: {"map": chunk.values, "map_square": chunk.values**2}, _moments),
-    Accumulator("grid_scale", lambda chunk, comparison: {"grid_scale": band_power(chunk.values, comparison.grid)}),
-)
+def _sums_of(
+    variable: str, values: np.ndarray, truth: np.ndarray | None, times: np.ndarray, comparison: Comparison
+) -> dict[str, np.ndarray]:
+    """Return key → what is summed (T, …) of values (T, H, W); nothing where the grid or the data set has none."""
+    grid, options, (_, rows, columns) = comparison.grid, comparison.options, comparison.cities
+    out = {"map": values, "map_square": values**2, "grid_scale": band_power(values, grid)}
+    out["histogram"] = area_shares(values, comparison.edges[variable], grid)
+    if truth is not None:
+        out |= errors_of_times(values, truth, grid)
+    if comparison.degree is not None:
+        out["spectrum"] = power_of_degrees(values, grid)[1]
+    if comparison.lags.size:
+        pairs = options.n_samples, options.seed
+        out["semivariance"] = pair_semivariance(values, times, grid, comparison.lags, *pairs)
+        out |= {"mean": grid.means(values), "square": grid.means(values**2)}
+    if rows.size:
+        out[EVERY_TIME] = values[:, rows, columns]
+    return out
 
 
 def accumulate(comparison: Comparison, progress: Callable[[str], None] | None = None) -> dict[str, dict[str, Sums]]:
@@ -199,11 +91,10 @@ def accumulate(comparison: Comparison, progress: Callable[[str], None] | None = 
         for variable in comparison.variables:
             truth = None
             for dataset, data in loaded.items():  # the truth is the first
-                chunk = Chunk(variable, Field(data[variable], dataset).values, truth, comparison.times[part])
-                for accumulator in ACCUMULATORS:
-                    for key, values in accumulator.per_time(chunk, comparison).items():
-                        _add(sums[variable][dataset], key, values, *(in_blocks if accumulator.summed else each))
-                truth = chunk.values if dataset == TRUTH else truth
+                fields = Field(data[variable], dataset).values
+                for key, values in _sums_of(variable, fields, truth, comparison.times[part], comparison).items():
+                    _add(sums[variable][dataset], key, values, *(each if key == EVERY_TIME else in_blocks))
+                truth = fields if truth is None else truth
         if comparison.winds:
             energy_of = energy_of_winds if "u" in comparison.winds else energy_of_derivatives
             for dataset, data in loaded.items():
@@ -220,17 +111,51 @@ def _add(sums: Sums, key: str, values: np.ndarray, index: np.ndarray, size: int)
     np.add.at(sums[key], index, values)
 
 
+def city_distances(draws: Draws) -> np.ndarray:
+    """Return Wasserstein-1 distances (city, n + 1) of the values over time; only the times' blocks are redrawn."""
+    blocks = draws.comparison.blocks
+    weights = blocks.counts[:, blocks.block].T
+    series = zip(draws.truth[EVERY_TIME].T, draws.model[EVERY_TIME].T, strict=True)
+    return np.stack([wasserstein(m, t, weights, weights) for t, m in series])
+
+
 def curves_of(draws: Sequence[Draws]) -> xr.Dataset:
     """Return what the plots of one variable show, from the draws of all models."""
-    comparison = draws[0].comparison
-    variables: Curves = {}
-    coords: Coordinates = {name: list(names) for name, names in (
-        ("dataset", comparison.data), ("model", comparison.models), ("bound", BOUNDS),
-    )}  # fmt: skip
-    for accumulator in ACCUMULATORS:
-        if accumulator.key in draws[0].truth:
-            own, axes = accumulator.curves(draws)
-            variables |= own
-            coords |= axes
-    out: xr.Dataset = require("xarray", "eval").Dataset(variables, coords)
+    first, comparison = draws[0], draws[0].comparison
+    unit, maps = comparison.units(first.variable), ("dataset", "latitude", "longitude")
+
+    def means(key: str) -> np.ndarray:
+        """Return the time means (dataset, …) of the truth and of all models."""
+        return np.stack([sums[key].sum(0) for sums in (first.truth, *(d.model for d in draws))]) / comparison.times.size
+
+    curves: dict[str, tuple[Any, ...]] = {}
+    coords: dict[str, Any] = {"dataset": list(comparison.data), "model": list(comparison.models), "bound": list(BOUNDS)}
+    if "spectrum" in first.truth:
+        with np.errstate(invalid="ignore", divide="ignore"):  # degree 0 of a wind has no power
+            pairs = (d.means("spectrum") for d in draws)
+            ratios = [comparison.blocks.bounds(model / truth) for truth, model in pairs]
+        units = {"units": comparison.units(first.variable, 2)}
+        curves["spectrum"] = ("dataset", "degree"), means("spectrum"), units
+        curves["spectrum_ratio"] = ("model", "bound", "degree"), np.stack(ratios), {"units": "1"}
+        coords["degree"] = comparison.degree
+    if "semivariance" in first.truth:
+        variance = means("square")[0] - means("mean")[0] ** 2
+        curves["semivariogram"] = ("dataset", "lag"), means("semivariance") / variance, {"units": "1"}
+        coords["lag"] = "lag", comparison.lags, {"units": "km"}
+    if EVERY_TIME in first.truth:
+        distances, places = np.stack([d.once(city_distances)[:, 0] for d in draws]), comparison.cities[0]
+        curves["wasserstein"] = ("model", "city"), distances, {"units": unit}
+        coords["city"] = places["city"].values
+        coords |= {f"city_{a}": ("city", places[a].values) for a in ("latitude", "longitude")}
+    if "map" in first.truth:  # of the kinetic energy there is neither map nor histogram
+        edges = comparison.edges[first.variable]
+        curves["density"] = ("dataset", "bin"), means("histogram") / (edges[1] - edges[0]), {"units": f"({unit})-1"}
+        coords["bin"] = "bin", (edges[1:] + edges[:-1]) / 2, {"units": unit}
+        mean, middle = means("map"), comparison.times.size // 2
+        spread = np.sqrt(np.maximum(means("map_square") - mean**2, 0.0))
+        example = np.stack([data[first.variable].isel(time=middle).values for data in comparison.data.values()])
+        curves |= {n: (maps, x, {"units": unit}) for n, x in (("mean", mean), ("std", spread), ("example", example))}
+        coords |= {axis: comparison.data[TRUTH][axis] for axis in maps[1:]}
+        coords["example_time"] = comparison.times[middle]
+    out: xr.Dataset = require("xarray", "eval").Dataset(curves, coords)
     return out
