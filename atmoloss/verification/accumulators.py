@@ -5,6 +5,8 @@ To add one: give it a key in :func:`_sums_of`, and let a score of :mod:`atmoloss
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -33,12 +35,14 @@ _CHUNK_CELLS = 2**22
 """Cells of one variable that are held at a time in float64, 32 MB."""
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
 class Draws:
     """The sums of one variable of the truth and of a model, for the data as they are and for every draw of blocks."""
 
-    def __init__(self, truth: Sums, model: Sums, variable: str, comparison: Comparison) -> None:
-        self.truth, self.model, self.variable, self.comparison = truth, model, variable, comparison
-        self._results: dict[Callable[[Draws], np.ndarray], np.ndarray] = {}
+    truth: Sums
+    model: Sums
+    variable: str
+    comparison: Comparison
 
     def means(self, key: str) -> tuple[np.ndarray, np.ndarray]:
         """Return the time means (n + 1, …) of truth and model; row 0 is the data as they are."""
@@ -48,11 +52,13 @@ class Draws:
         """Return the time means (n + 1, …) of the model alone, for what the truth has none of: its errors."""
         return self.comparison.blocks.means(self.model[key])
 
-    def once(self, compute: Callable[[Draws], np.ndarray]) -> np.ndarray:
-        """Return what a function makes of these draws, computed at the first call only."""
-        if compute not in self._results:
-            self._results[compute] = compute(self)
-        return self._results[compute]
+    @functools.cached_property
+    def city_distances(self) -> np.ndarray:
+        """Wasserstein-1 distances (city, n + 1) of the values over time; only the times' blocks are redrawn."""
+        blocks = self.comparison.blocks
+        weights = blocks.counts[:, blocks.block].T
+        series = zip(self.truth[EVERY_TIME].T, self.model[EVERY_TIME].T, strict=True)
+        return np.stack([wasserstein(m, t, weights, weights) for t, m in series])
 
 
 def _sums_of(
@@ -111,14 +117,6 @@ def _add(sums: Sums, key: str, values: np.ndarray, index: np.ndarray, size: int)
     np.add.at(sums[key], index, values)
 
 
-def city_distances(draws: Draws) -> np.ndarray:
-    """Return Wasserstein-1 distances (city, n + 1) of the values over time; only the times' blocks are redrawn."""
-    blocks = draws.comparison.blocks
-    weights = blocks.counts[:, blocks.block].T
-    series = zip(draws.truth[EVERY_TIME].T, draws.model[EVERY_TIME].T, strict=True)
-    return np.stack([wasserstein(m, t, weights, weights) for t, m in series])
-
-
 def curves_of(draws: Sequence[Draws]) -> xr.Dataset:
     """Return what the plots of one variable show, from the draws of all models."""
     first, comparison = draws[0], draws[0].comparison
@@ -143,7 +141,7 @@ def curves_of(draws: Sequence[Draws]) -> xr.Dataset:
         curves["semivariogram"] = ("dataset", "lag"), means("semivariance") / variance, {"units": "1"}
         coords["lag"] = "lag", comparison.lags, {"units": "km"}
     if EVERY_TIME in first.truth:
-        distances, places = np.stack([d.once(city_distances)[:, 0] for d in draws]), comparison.cities[0]
+        distances, places = np.stack([d.city_distances[:, 0] for d in draws]), comparison.cities[0]
         curves["wasserstein"] = ("model", "city"), distances, {"units": unit}
         coords["city"] = places["city"].values
         coords |= {f"city_{a}": ("city", places[a].values) for a in ("latitude", "longitude")}

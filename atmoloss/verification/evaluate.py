@@ -11,7 +11,7 @@ import numpy as np
 from atmoloss._version import __version__
 from atmoloss.verification.accumulators import Draws, accumulate, curves_of
 from atmoloss.verification.comparison import Comparison, Options, compare
-from atmoloss.verification.metrics import METRICS
+from atmoloss.verification.metrics import METRICS, samples_of
 from atmoloss.verification.results import TRUTH, Difference, Evaluation, Score
 
 if TYPE_CHECKING:
@@ -66,17 +66,15 @@ def _scores(
     scores: list[Score] = []
     differences: list[Difference] = []
     for variable, own in draws.items():
-        samples = {
-            model: {n: m.samples(d) for n, m in METRICS.items() if set(m.keys) <= set(d.model)}
-            for model, d in zip(comparison.models, own, strict=True)
-        }
+        samples = {model: samples_of(d) for model, d in zip(comparison.models, own, strict=True)}
         units = {name: metric.units or comparison.units(variable) for name, metric in METRICS.items()}
+        present = [name for name in METRICS if name in samples[comparison.models[0]]]
         for model, values in samples.items():
-            for name, x in values.items():
-                value, low, high = comparison.blocks.bounds(x).tolist()
+            for name in present:
+                value, low, high = comparison.blocks.bounds(values[name]).tolist()
                 scores.append(Score(variable, name, model, value, low, high, units[name]))
         for a, b in itertools.combinations(samples, 2):
-            for name in samples[a]:
+            for name in present:
                 first, second = (METRICS[name].from_ideal(samples[model][name]) for model in (a, b))
                 value, low, high = comparison.blocks.bounds(first - second).tolist()
                 differences.append(Difference(variable, name, a, value, low, high, units[name], other=b))

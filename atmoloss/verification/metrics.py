@@ -1,18 +1,17 @@
-"""Every score: its name, its unit, what it asks for, how it is finished, and how its distance from the ideal is judged.
+"""Every score: its name, its unit, how it is made of sums, and how its distance from the ideal is judged.
 
-To add one: add a ``Metric`` to ``METRICS``; tables, intervals and differences follow. What it asks for is accumulated
-by :mod:`atmoloss.verification.accumulators`. ``docs/verification.md`` defines all of them.
+To add one: add a ``Metric`` to ``METRICS`` and its values to :func:`samples_of`; tables, intervals and differences
+follow. What it is made of is summed by :mod:`atmoloss.verification.accumulators`. ``docs/verification.md`` defines all of them.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
 
-from atmoloss.verification.accumulators import Draws, city_distances
+from atmoloss.verification.accumulators import EVERY_TIME, Draws
 from atmoloss.verification.statistics.distributions import TAILS, percentiles_of_histogram
 from atmoloss.verification.statistics.grid_artefacts import artefact_ratios
 
@@ -28,8 +27,6 @@ class Metric:
         name: key in results.
         label: of tables.
         meaning: a phrase for the report.
-        keys: of the sums that it is made of; where a model lacks one of them there is no such score.
-        finish: makes of these sums the score (n + 1,): of the data as they are, and of every draw of blocks.
         units: ``None``: those of the field.
         ideal: what the truth would get.
         scale: how the distance from the ideal is judged: by the difference; by the ratio (2 is as far from 1 as 0.5);
@@ -39,16 +36,9 @@ class Metric:
     name: str
     label: str
     meaning: str
-    keys: tuple[str, ...]
-    finish: Callable[[Draws], Any]
     units: str | None = None
     ideal: float = 0.0
     scale: Literal["difference", "ratio", "excess"] = "difference"
-
-    def samples(self, draws: Draws) -> np.ndarray:
-        """Return what ``finish`` does, without warnings."""
-        with np.errstate(divide="ignore", invalid="ignore"):  # a model without any power has infinite decibels
-            return np.asarray(self.finish(draws))
 
     def from_ideal(self, values: Any) -> np.ndarray:
         """Return how far values are from the ideal, ≥ 0; for ratios the natural logarithm."""
@@ -59,35 +49,34 @@ class Metric:
         return np.abs(logarithm) if self.scale == "ratio" else np.maximum(logarithm, 0.0)
 
 
-def _unresolved(draws: Draws) -> tuple[np.ndarray, np.ndarray]:
-    """Return the time-mean spectra (n + 1, degrees) of truth and model at the unresolved degrees."""
-    degree = draws.comparison.degree
-    assert degree is not None
-    use = degree >= draws.comparison.unresolved_from
-    truth, model = draws.means("spectrum")
-    return truth[:, use], model[:, use]
-
-
-def _log_spectral_distance(draws: Draws) -> Any:
-    truth, model = _unresolved(draws)
-    return np.sqrt(((10 * np.log10(model / truth)) ** 2).mean(1))
-
-
-def _unresolved_power(draws: Draws) -> Any:
-    truth, model = _unresolved(draws)
-    return model.sum(1) / truth.sum(1)
-
-
-def _semivariogram_error(draws: Draws) -> Any:
-    truth, model = draws.means("semivariance")  # the variance of the truth, which normalises both, cancels
-    return np.sqrt((np.log(model / truth) ** 2).mean(-1))
-
-
-def _tail_errors(draws: Draws) -> np.ndarray:
-    """Return how much farther out than the truth's the lower and the upper percentile lie, (2, n + 1), percent."""
-    edges, percentiles = draws.comparison.edges[draws.variable], (TAILS[0], 50.0, TAILS[1])
-    truth, model = (percentiles_of_histogram(h, edges, percentiles).T for h in draws.means("histogram"))
-    return np.stack([100 * (model[i] - truth[i]) / (truth[i] - truth[1]) for i in (0, 2)])
+@np.errstate(divide="ignore", invalid="ignore")  # a model without any power has infinite decibels
+def samples_of(draws: Draws) -> dict[str, np.ndarray]:
+    """Return metric → values (n + 1,) of the data as they are and of every draw of blocks, where there are sums for it."""
+    out: dict[str, Any] = {}
+    if "mse" in draws.model:
+        mse, out["mae"], out["ssim"] = (draws.model_means(key) for key in ("mse", "mae", "ssim"))
+        out["rmse"] = np.sqrt(mse)
+    if draws.comparison.degree is not None:
+        unresolved = draws.comparison.degree >= draws.comparison.unresolved_from
+        truth, model = (spectra[:, unresolved] for spectra in draws.means("spectrum"))
+        out["log_spectral_distance"] = np.sqrt(((10 * np.log10(model / truth)) ** 2).mean(1))
+        out["unresolved_power"] = model.sum(1) / truth.sum(1)
+    if "semivariance" in draws.model:
+        truth, model = draws.means("semivariance")  # the variance of the truth, which normalises both, cancels
+        out["semivariogram"] = np.sqrt((np.log(model / truth) ** 2).mean(-1))
+    if "histogram" in draws.model:
+        edges, percentiles = draws.comparison.edges[draws.variable], (TAILS[0], 50.0, TAILS[1])
+        truth, model = (percentiles_of_histogram(h, edges, percentiles).T for h in draws.means("histogram"))
+        errors = 100 * (model - truth) / (truth - truth[1])  # 0 / 0 of the median itself
+        out |= {"lower_tail": errors[0], "upper_tail": errors[2]}
+    if EVERY_TIME in draws.model:
+        out["city_wasserstein"] = draws.city_distances.mean(0)
+    if "map" in draws.model:
+        out["mean_map"], out["std_map"] = _map_errors(draws)
+    if "grid_scale" in draws.model:
+        truth, model = draws.means("grid_scale")
+        out["grid_scale_power"], out["peak_2"], out["peak_4"] = artefact_ratios(model, truth)
+    return out
 
 
 def _map_errors(draws: Draws) -> np.ndarray:
@@ -108,79 +97,55 @@ def _map_errors(draws: Draws) -> np.ndarray:
     return np.asarray(np.sqrt(totals))
 
 
-def _artefacts(draws: Draws) -> np.ndarray:
-    truth, model = draws.means("grid_scale")
-    return artefact_ratios(model, truth)
-
-
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
+        Metric("rmse", "RMSE", "root of the area-weighted mean squared difference at each pixel and time"),
+        Metric("mae", "MAE", "area-weighted mean absolute difference"),
         Metric(
-            "rmse", "RMSE", "root of the area-weighted mean squared difference at each pixel and time",
-            ("mse",), lambda draws: np.sqrt(draws.model_means("mse")),
-        ),
-        Metric(
-            "mae", "MAE", "area-weighted mean absolute difference",
-            ("mae",), lambda draws: draws.model_means("mae"),
-        ),
-        Metric(
-            "ssim", "SSIM", "structural similarity, Gaussian window of 1.5 pixels, mean over area and times",
-            ("ssim",), lambda draws: draws.model_means("ssim"), "1", 1.0,
+            "ssim", "SSIM", "structural similarity, Gaussian window of 1.5 pixels, mean over area and times", "1", 1.0
         ),
         Metric(
             "log_spectral_distance", "Log-spectral distance",
-            "root mean square over unresolved degrees of 10 log10 of the ratio of the time-mean power spectra",
-            ("spectrum",), _log_spectral_distance, "dB",
+            "root mean square over unresolved degrees of 10 log10 of the ratio of the time-mean power spectra", "dB",
         ),
         Metric(
             "unresolved_power", "Unresolved power / truth",
             "power summed over the unresolved degrees, those that the models' input does not hold, over the truth's",
-            ("spectrum",), _unresolved_power, "1", 1.0, "ratio",
+            "1", 1.0, "ratio",
         ),
         Metric(
             "semivariogram", "Semivariogram error",
-            "root mean square over distances of ln of the ratio of the semivariograms",
-            ("semivariance",), _semivariogram_error, "1",
+            "root mean square over distances of ln of the ratio of the semivariograms", "1",
         ),
         Metric(
             "lower_tail", f"{TAILS[0]:g}th percentile error",
             "how much farther from the truth's median the percentile lies, in percent of the truth's distance from it",
-            ("histogram",), lambda draws: draws.once(_tail_errors)[0], "%",
+            "%",
         ),
         Metric(
             "upper_tail", f"{TAILS[1]:g}th percentile error",
-            "the same for the upper tail; negative: too weak extremes",
-            ("histogram",), lambda draws: draws.once(_tail_errors)[1], "%",
+            "the same for the upper tail; negative: too weak extremes", "%",
         ),
         Metric(
             "city_wasserstein", "Wasserstein-1 at cities",
             "distance of the distributions over time at a city, mean over the cities of a fixed list on the grid",
-            ("cities",), lambda draws: draws.once(city_distances).mean(0),
         ),
+        Metric("mean_map", "Mean map error", "area-weighted RMS difference of the maps of the time mean"),
         Metric(
-            "mean_map", "Mean map error", "area-weighted RMS difference of the maps of the time mean",
-            ("map", "map_square"), lambda draws: draws.once(_map_errors)[0],
-        ),
-        Metric(
-            "std_map", "Standard deviation map error", "the same for the maps of the standard deviation over time",
-            ("map", "map_square"), lambda draws: draws.once(_map_errors)[1],
+            "std_map", "Standard deviation map error", "the same for the maps of the standard deviation over time"
         ),
         Metric(
             "grid_scale_power", "Grid-scale power / truth",
             "power of waves of 2 to 4 grid steps along rows or columns, whichever is larger, over the truth's",
-            ("grid_scale",), lambda draws: draws.once(_artefacts)[0], "1", 1.0, "ratio",
+            "1", 1.0, "ratio",
         ),
         Metric(
             "peak_2", "Artefact at 2 steps",
             "how far the ratio to the truth at 2 grid steps, the wavelength of a pattern like a checkerboard's, stands "
-            "out from that beside it; values up to 1 are no fault",
-            ("grid_scale",), lambda draws: draws.once(_artefacts)[1], "1", 1.0, "excess",
+            "out from that beside it; values up to 1 are no fault", "1", 1.0, "excess",
         ),
-        Metric(
-            "peak_4", "Artefact at 4 steps", "the same at 4 grid steps",
-            ("grid_scale",), lambda draws: draws.once(_artefacts)[2], "1", 1.0, "excess",
-        ),
+        Metric("peak_4", "Artefact at 4 steps", "the same at 4 grid steps", "1", 1.0, "excess"),
     )
 }  # fmt: skip
 """Every score by name, in the order of the tables."""
