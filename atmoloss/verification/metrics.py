@@ -1,7 +1,7 @@
 """Every score: its name, its unit, how it is made of sums, and how its distance from the ideal is judged.
 
 To add one: add a ``Metric`` to ``METRICS`` and its values to :func:`samples_of`; tables, intervals and differences
-follow. What it is made of is summed by :mod:`atmoloss.verification.accumulators`. ``docs/verification.md`` defines all of them.
+follow. What it is made of is summed by :mod:`atmoloss.verification.accumulators`; ``docs/verification.md`` defines all.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Metric:
 
 @np.errstate(divide="ignore", invalid="ignore")  # a model without any power has infinite decibels
 def samples_of(draws: Draws) -> dict[str, np.ndarray]:
-    """Return metric → values (n + 1,) of the data as they are and of every draw of blocks, where there are sums for it."""
+    """Return metric → values (n + 1,) of the data as they are and of every draw of blocks, of all that have sums."""
     out: dict[str, Any] = {}
     if "mse" in draws.model:
         mse, out["mae"], out["ssim"] = (draws.model_means(key) for key in ("mse", "mae", "ssim"))

@@ -56,6 +56,7 @@ def test_contents(wheel: Path) -> None:
     assert {
         "atmoloss/verification/statistics/cities.csv",
         "atmoloss/verification/report/coastlines.txt",
+        "atmoloss/verification/report/page.html",
         "atmoloss/verification/report/style.css",
         "atmoloss/py.typed",
         "atmoloss/weights/default/config.json",

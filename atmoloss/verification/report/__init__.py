@@ -12,7 +12,7 @@ from atmoloss.files import write_atomically
 from atmoloss.verification.metrics import METRICS
 from atmoloss.verification.report import figures, maps
 from atmoloss.verification.report.drawing import Plot, pretty_name
-from atmoloss.verification.report.page import Page, Table
+from atmoloss.verification.report.page import Table, render
 from atmoloss.verification.report.tables import city_table, difference_table, period, score_table
 from atmoloss.verification.results import Evaluation
 
@@ -49,29 +49,26 @@ def write_report(
     path = output_page(output)
     folder = path.with_name(f"{path.stem}_figures")
     folder.mkdir(parents=True, exist_ok=True)
-    page = Page(title)
-    _introduce(page, evaluation)
+    sections: list[tuple[str, list[Table | Plot]]] = []
     for variable in evaluation.settings["variables"]:
-        page.heading(pretty_name(variable).capitalize())
-        for part in PARTS:
-            item = part(evaluation, variable)
-            if isinstance(item, Plot):
-                write_atomically(folder / item.file, item.data)
-                page.plot(item)
-            elif item is not None:
-                page.table(item)
-    page.heading("What the scores mean")
+        parts = [part for draw in PARTS if (part := draw(evaluation, variable)) is not None]
+        sections.append((pretty_name(variable).capitalize(), parts))
+        for plot in parts:
+            if isinstance(plot, Plot):
+                write_atomically(folder / plot.file, plot.data)
     used = {score.metric for score in evaluation.scores}
-    page.terms([(metric.label, metric.meaning) for name, metric in METRICS.items() if name in used])
-    page.heading("How this was made")
-    if sources:
-        page.terms(sources)
-    if command:
-        page.code(command)
-    page.paragraph(f"atmoloss {evaluation.settings['atmoloss']}; seed {evaluation.settings['seed']}.")
+    page = render(
+        title=title,
+        evaluation=evaluation,
+        period=period(evaluation),
+        sections=sections,
+        terms=[(metric.label, metric.meaning) for name, metric in METRICS.items() if name in used],
+        sources=sources,
+        command=command,
+    )
     paths = {"html": path, "json": path.with_suffix(".json"), "figures": folder}
     write_atomically(paths["json"], (json.dumps(evaluation.to_dict(), indent=1, allow_nan=False) + "\n").encode())
-    write_atomically(path, page.html().encode())
+    write_atomically(path, page.encode())
     return paths
 
 
@@ -91,23 +88,3 @@ def output_page(output: str | os.PathLike[str]) -> Path:
             "that can be written to"
         )
     return page
-
-
-def _introduce(page: Page, evaluation: Evaluation) -> None:
-    """Say what is compared, what the intervals are, which scales count as unresolved, and what limits all this."""
-    s = evaluation.settings
-    page.paragraph(f"{', '.join(evaluation.models)} against the truth: {period(evaluation)}, {s['grid']}.")
-    if s["n_blocks"] > 1:
-        page.paragraph(
-            f"Intervals: 95 %, bootstrap over {s['n_blocks']} blocks of {s['block_days']:g} d "
-            f"({s['n_bootstrap']} draws, the same for every model)."
-        )
-    if s["spectrum"] is not None:
-        degree = s["unresolved_from_degree"]
-        kind = "" if s["spectrum"] == "spherical" else "equivalent "
-        page.paragraph(
-            f"Scales that the input of the models does not hold count as unresolved: from {kind}degree {degree:.4g}, "
-            f"wavelengths below {40030 / degree:.3g} km."
-        )
-    for note in evaluation.notes:
-        page.note(note)

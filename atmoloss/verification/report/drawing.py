@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import functools
 import io
@@ -31,6 +32,12 @@ class Plot:
     data: bytes
     caption: str
     alt: str
+
+    @property
+    def url(self) -> str:
+        """The picture as a URL that holds it."""
+        kind = "svg+xml" if self.file.endswith(".svg") else "png"
+        return f"data:image/{kind};base64,{base64.b64encode(self.data).decode('ascii')}"
 
 
 Draw = Callable[[Evaluation, str], Plot | None]
