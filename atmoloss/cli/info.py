@@ -26,8 +26,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     folder = weights.resolve(arguments.weights)
     extractor = load_extractor(folder)  # reads and verifies the tensors, too
-    lines = [("weights", f"{extractor.info.id} ({folder})"), *_describe(extractor)]
-    lines += (("quality", text) for text in _quality(folder / "metrics.json"))
+    lines = [("weights", f"{extractor.info.id} ({folder})"), *_describe(extractor), *_quality(folder / "metrics.json")]
     last = ""
     for key, text in lines:
         print(f"{key if key != last else '':<10}  {text}")
@@ -63,31 +62,25 @@ def _list(values: Iterable[Any]) -> str:
     return ", ".join(f"{v:.5g}" if isinstance(v, float) else str(v) for v in values) or "not said"
 
 
-def _quality(path: Path) -> list[str]:
+def _quality(path: Path) -> list[tuple[str, str]]:
     """Return the key figures of ``metrics.json``; that there are none, if it is absent or not readable."""
     if not path.is_file():
-        return ["no metrics.json"]
+        return [("quality", "no metrics.json")]
     try:
-        return [_scores(source) for source in json.loads(path.read_text(encoding="utf-8"))["sources"]]
+        return [("quality", _scores(source)) for source in json.loads(path.read_text(encoding="utf-8"))["sources"]]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        return [f"{path.name} cannot be read: {error!r}"]
+        return [("quality", f"{path.name} cannot be read: {error!r}")]
 
 
 def _scores(source: dict[str, Any]) -> str:
-    from atmoloss.training.card import baselines, best_baseline
+    from atmoloss.training.card import baselines, best_baseline, with_interval
 
-    shares = source.get("lag_2afc", {})
+    shares = source["lag_2afc"]
     text = f"{source['name']} ({source.get('split', '?')}, {source.get('n_times', '?')} times): lag 2AFC "
-    own = shares.get("distance")
-    if own is not None:
-        text += f"{own['value']:.3f}"
-        text += " [{:.3f}, {:.3f}]".format(*own["interval"]) if own["interval"] else ""
+    text += with_interval(shares["distance"]["value"], shares["distance"]["interval"])
     if baselines(shares):
         name, value = best_baseline(shares)
         text += f", best baseline {value:.3f} ({name})"
-    classes = source.get("classes") or {}
-    if "top1" in classes:
-        text += f"; lag class top-1 {classes['top1']:.3f}"
-    if "mae_hours" in classes:
-        text += f", mean error {classes['mae_hours']:.1f} h"
+    if classes := source.get("classes"):
+        text += f"; lag class top-1 {classes['top1']:.3f}, mean error {classes['mae_hours']:.1f} h"
     return text

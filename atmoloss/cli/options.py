@@ -51,16 +51,12 @@ def names(text: str) -> tuple[str, ...]:
     return values
 
 
-def pair(form: str) -> Callable[[str], tuple[str, str]]:
-    """Return what reads two texts with ``=`` between them; ``form`` is what the message expects: KEY=VALUE."""
-
-    def read(text: str) -> tuple[str, str]:
-        key, equals, value = text.partition("=")
-        if not (key and equals and value):
-            raise argparse.ArgumentTypeError(f"got {text!r}, expected {form}")
-        return key, value
-
-    return read
+def pair(text: str) -> tuple[str, str]:
+    """Read two texts with ``=`` between them."""
+    key, _, value = text.partition("=")
+    if not (key and value):
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected two texts with = between them")
+    return key, value
 
 
 def word_or_number(*words: str) -> Callable[[str], str | float]:

@@ -20,11 +20,6 @@ def check_format(path: str) -> None:
         raise InputError(f"--plot: got {path!r}, expected a name that ends in one of .{', .'.join(types)}")
 
 
-def _axes(height: float) -> tuple[Any, Any]:
-    figure, axes = panels(1, 1, height)
-    return figure, axes[0, 0]
-
-
 def _save(figure: Any, path: str, title: str) -> None:
     figure.suptitle(title, fontsize=8, color="0.35", wrap=True)
     Path(path).write_bytes(to_plot(figure, Path(path).name.lower(), title, title).data)
@@ -32,7 +27,7 @@ def _save(figure: Any, path: str, title: str) -> None:
 
 def draw_series(path: str, title: str, *, x: np.ndarray, values: Sequence[float]) -> None:
     """Draw distances (N,) over times (datetime64), or their means over runs by lead time (hours)."""
-    figure, axes = _axes(3.6)
+    figure, ((axes,),) = panels(1, 1, 3.6)
     axes.plot(x, values, marker="o", markersize=4)
     if x.dtype.kind == "M":
         dates = require("matplotlib.dates", "eval")
@@ -47,7 +42,7 @@ def draw_series(path: str, title: str, *, x: np.ndarray, values: Sequence[float]
 
 def draw_matrix(path: str, title: str, *, values: np.ndarray, rows: Sequence[str], columns: Sequence[str]) -> None:
     """Draw distances (N, M) as an image, labelled with times."""
-    figure, axes = _axes(6.5)
+    figure, ((axes,),) = panels(1, 1, 6.5)
     image = axes.imshow(values, cmap="viridis", vmin=0.0, aspect="auto", interpolation="nearest")
     for axis, labels in ((axes.xaxis, columns), (axes.yaxis, rows)):
         ticks = np.unique(np.linspace(0, len(labels) - 1, min(len(labels), 8)).astype(int))
@@ -62,7 +57,7 @@ def draw_map(
     path: str, title: str, *, values: np.ndarray, latitude: np.ndarray, longitude: np.ndarray, heading: str
 ) -> None:
     """Draw where two fields differ, (H, W), and the coastlines."""
-    figure, axes = _axes(6.4 * np.clip(len(latitude) / len(longitude), 0.3, 1.2) + 1.0)
+    figure, ((axes,),) = panels(1, 1, 6.4 * np.clip(len(latitude) / len(longitude), 0.3, 1.2) + 1.0)
     mesh = axes.pcolormesh(longitude, latitude, values, cmap="magma_r", vmin=0.0, shading="nearest")
     draw_coastlines(axes, *axes.get_xlim())
     axes.set(title=heading, xlabel="longitude [°E]", ylabel="latitude [°N]", aspect="equal")

@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--time-chunk", type=int, default=16, metavar="N", help="Times per chunk (default: %(default)s).")
     add("--space-chunk", type=int, default=128, metavar="N", help="Rows and columns per chunk, roughly (default: 128).")
     text = "An option of the file system of a URL, for example token=anon. May be repeated."
-    add("--storage", type=pair("KEY=VALUE"), action="append", metavar="KEY=VALUE", help=text)
+    add("--storage", type=pair, action="append", metavar="KEY=VALUE", help=text)
 
 
 def _hours(text: str) -> int:

@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``atmoloss report``."""
     add = parser.add_argument
     add("truth", metavar="TRUTH", help="A file or URL.")
-    add("models", metavar="NAME=FILE", type=pair("NAME=FILE"), nargs="+", help="A model's name and its file or URL.")
+    add("models", metavar="NAME=FILE", type=pair, nargs="+", help="A model's name and its file or URL.")
     add("--output", default="report.html", metavar="PATH", help="NAME.html, or a folder (default: %(default)s).")
     add_variables(parser)
     add_field_options(parser, "times that have any are left out")

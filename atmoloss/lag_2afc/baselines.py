@@ -57,17 +57,14 @@ _NORMS: Mapping[str, Callable[[Tensor], Tensor]] = {"MSE": squared_distances, "M
 def pixel_measures(normalise: Callable[[Tensor], Tensor]) -> dict[str, Measure]:
     """Return MSE and MAE of the normalised fields and of the winds, each plain and smoothed in four ways."""
 
-    def measure(filter_name: str, norm: str, key: str) -> Measure:
-        def distances(patch: PatchFields) -> Tensor | None:
-            if key not in patch:
-                return None
-            x = normalise(patch[key]) if key == "fields" else patch[key]
-            return _NORMS[norm](_FILTERS[filter_name](x).flatten(1))
-
-        return distances
+    def distances(filter_name: str, norm: str, key: str, patch: PatchFields) -> Tensor | None:
+        if key not in patch:
+            return None
+        x = normalise(patch[key]) if key == "fields" else patch[key]
+        return _NORMS[norm](_FILTERS[filter_name](x).flatten(1))
 
     names = itertools.product(_FILTERS, _NORMS, ("fields", "winds"))
-    return {f"{norm} of {key}{filter_name}": measure(filter_name, norm, key) for filter_name, norm, key in names}
+    return {f"{norm} of {key}{name}": functools.partial(distances, name, norm, key) for name, norm, key in names}
 
 
 def ssim_measure(normalise: Callable[[Tensor], Tensor]) -> Measure:

@@ -34,11 +34,11 @@ def test_info_shows_the_key_figures(run, folder, tmp_path):
     (copy / "metrics.json").write_text(json.dumps({"weights": "tiny", "sources": [source, bare]}), encoding="utf-8")
     _, out, _ = run("info", copy)
     expected = (
-        "1° 10 m (test, 27 times): lag 2AFC 0.912 [0.900, 0.921], best baseline 0.840 (MAE of winds); "
+        "1° 10 m (test, 27 times): lag 2AFC 0.912 (0.900–0.921), best baseline 0.840 (MAE of winds); "
         "lag class top-1 0.310, mean error 8.2 h"
     )
     assert expected in out
-    assert "bare (?, ? times): lag 2AFC 0.500 [0.400, 0.600]" in out
+    assert "bare (?, ? times): lag 2AFC 0.500 (0.400–0.600)" in out
     (copy / "metrics.json").write_text("{")
     code, out, _ = run("info", copy)
     assert code == 0

@@ -22,9 +22,9 @@ from atmoloss.cli import build_parser, main
             "--scale: got 'large', expected mse, none or a finite number",
         ),
         (["prepare", "a.nc", "out", "--every", "often"], "--every: got 'often', expected hours"),
-        (["prepare", "a.nc", "out", "--storage", "anon"], "--storage: got 'anon', expected KEY=VALUE"),
-        (["report", "t.nc", "m.nc"], "NAME=FILE: got 'm.nc', expected NAME=FILE"),
-        (["report", "t.nc", "=m.nc"], "NAME=FILE: got '=m.nc', expected NAME=FILE"),
+        (["prepare", "a.nc", "out", "--storage", "anon"], "--storage: got 'anon', expected two texts with ="),
+        (["report", "t.nc", "m.nc"], "NAME=FILE: got 'm.nc', expected two texts with ="),
+        (["report", "t.nc", "=m.nc"], "NAME=FILE: got '=m.nc', expected two texts with ="),
         (["distance", "only-one.nc"], "B is missing; only --matrix does without it"),
     ],
 )
