@@ -65,17 +65,13 @@ class Evaluation:
         return {(s.variable, s.metric, s.model): s for s in self.scores}[variable, metric, model]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything but the maps as what JSON can hold; NaN becomes ``None``."""
-        curves: dict[str, Any] = {}
-        for variable, data in self.curves.items():
-            kept = data.drop_dims([d for d in ("latitude", "longitude", "bin") if d in data.dims])
-            curves[variable] = {
-                "coordinates": {str(k): c.values.tolist() for k, c in kept.coords.items()},
-                "data": {
-                    str(k): {"dims": list(v.dims), "units": v.attrs.get("units"), "values": v.values.tolist()}
-                    for k, v in kept.data_vars.items()
-                },
-            }
+        """Return what JSON can hold: no maps and histograms, curves as ``Dataset.to_dict`` has them, ``None`` for NaN."""
+        curves = {
+            variable: data.drop_dims(("latitude", "longitude", "bin"), errors="ignore")
+            .drop_vars("example_time", errors="ignore")
+            .to_dict()
+            for variable, data in self.curves.items()
+        }
         out = {
             "settings": dict(self.settings),
             "notes": list(self.notes),
@@ -89,6 +85,6 @@ class Evaluation:
 def _finite(value: Any) -> Any:
     if isinstance(value, dict):
         return {k: _finite(v) for k, v in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [_finite(v) for v in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -20,12 +20,12 @@ def test_json_holds_scores_and_curves_but_no_maps(evaluation):
     assert len(back["scores"]) == len(evaluation.scores)
     assert {(d["model"], d["other"]) for d in back["differences"]} == {("half", "noise")}
     curves = back["curves"]["vorticity"]
-    assert set(curves["data"]) == {"spectrum", "spectrum_ratio", "semivariogram", "wasserstein"}
-    spectrum = curves["data"]["spectrum"]
+    assert set(curves["data_vars"]) == {"spectrum", "spectrum_ratio", "semivariogram", "wasserstein"}
+    spectrum = curves["data_vars"]["spectrum"]
     assert spectrum["dims"] == ["dataset", "degree"]
-    assert spectrum["units"] == "(s-1)2"
-    np.testing.assert_array_equal(spectrum["values"], evaluation.curves["vorticity"]["spectrum"])
-    assert len(curves["coordinates"]["city"]) == 150
+    assert spectrum["attrs"] == {"units": "(s-1)2"}
+    np.testing.assert_array_equal(spectrum["data"], evaluation.curves["vorticity"]["spectrum"])
+    assert len(curves["coords"]["city"]["data"]) == 150
 
 
 def test_what_is_not_finite_is_none():

@@ -6,7 +6,6 @@ probabilities inverse to the number of such cities around them, as in the origin
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,15 +22,9 @@ def load_cities() -> xr.Dataset:
     """Return the 150 cities by ``city``: ``latitude``, ``longitude`` (−180 to 180), ``country`` (ISO 3166 alpha-2) and
     ``population``.
     """
-    xarray = require("xarray", "eval")
-    lines = Path(__file__).with_name("cities.csv").read_text(encoding="utf-8").splitlines()
-    rows = list(csv.DictReader(line for line in lines if not line.startswith("#")))
-    columns = {"latitude": float, "longitude": float, "country": str, "population": int}
-    out: xr.Dataset = xarray.Dataset(
-        {name: ("city", [kind(row[name]) for row in rows]) for name, kind in columns.items()},
-        coords={"city": [row["city"] for row in rows]},
-        attrs={"source": "GeoNames (https://www.geonames.org), CC BY 4.0"},
-    )
+    path = Path(__file__).with_name("cities.csv")
+    table = require("pandas", "eval").read_csv(path, comment="#", index_col="city", keep_default_na=False)
+    out: xr.Dataset = table.to_xarray().assign_attrs(source="GeoNames (https://www.geonames.org), CC BY 4.0")
     return out
 
 
