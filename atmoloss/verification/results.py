@@ -65,7 +65,7 @@ class Evaluation:
         return {(s.variable, s.metric, s.model): s for s in self.scores}[variable, metric, model]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what JSON can hold: no maps and histograms, curves as ``Dataset.to_dict`` has them, ``None`` for NaN."""
+        """Return what JSON can hold: no maps and histograms, curves by ``Dataset.to_dict``, ``None`` for NaN."""
         curves = {
             variable: data.drop_dims(("latitude", "longitude", "bin"), errors="ignore")
             .drop_vars("example_time", errors="ignore")

@@ -2,8 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
 
+from atmoloss import AtmoDistLoss
 from atmoloss.cli import plots
+from atmoloss.data import open_fields
 from tests.cli.conftest import TIMES, rows, write
 
 pytest.importorskip("matplotlib")
@@ -41,12 +44,16 @@ def test_a_matrix(drawn, a, b):
     assert [text.get_text() for text in axes.get_xticklabels()] == [str(t)[:16].replace("T", " ") for t in TIMES]
 
 
-def test_a_map_is_blank_where_a_field_has_no_value(drawn, tmp_path):
+def test_a_map_shows_where_two_fields_differ_and_is_blank_where_one_has_no_value(drawn, extractor, tmp_path):
     a, b = (write(tmp_path / f"{i}.nc", TIMES[:1], seed=i) for i in (0, 1))
     axes, table = drawn(a, b)
     whole = axes.collections[0].get_array().reshape(40, 48)
-    assert float(whole.mean()) == pytest.approx(float(table[0][1]), rel=0.5)  # the mean but for areas and edges
-    assert axes.get_title().startswith("2026-05-01T00:00: ")
+    fields = [torch.from_numpy(open_fields(path).to_array().values).transpose(0, 1) for path in (a, b)]
+    expected = AtmoDistLoss(extractor, mse_weight=0.0).spatial(*fields)
+    np.testing.assert_allclose(whole, expected[0, 0], rtol=1e-4, atol=1e-5 * float(expected.max()))
+    when, _, value = axes.get_title().partition(": ")
+    assert (when, float(value)) == ("2026-05-01T00:00", pytest.approx(float(table[0][1]), rel=1e-3))
+    np.testing.assert_array_equal(axes.get_xlim(), (-30.5, 17.5))
     xarray = pytest.importorskip("xarray")
     with xarray.open_dataset(a) as data:
         holes = data.load()
