@@ -170,25 +170,6 @@ def test_distance_of_a_run_or_a_lead_time(run, files):
     assert err.startswith("atmoloss: error: --lead: got 7 h")
 
 
-def test_report_by_lead_time(run, files, tmp_path):
-    pytest.importorskip("matplotlib")
-    pytest.importorskip("scipy")
-    models = [files / "analysis.nc", f"M={files / 'forecasts.nc'}", "--variables", "u10", "--draws", "20"]
-    code, _, err = run("report", *models, "--lead", "24", "--output", tmp_path / "one.html")
-    assert (code, err) == (0, "")
-    assert {p.suffix for p in tmp_path.glob("one*")} == {".html", ".md", ".json", ""}
-    few = xr.open_dataset(files / "forecasts.nc", decode_timedelta=False)
-    few = few.isel(time=np.isin(few["step"].values, (12, 36))).load()
-    few.to_netcdf(tmp_path / "few.nc", engine="h5netcdf")
-    models[1] = f"M={tmp_path / 'few.nc'}"
-    assert run("report", *models, "--output", tmp_path / "all.html")[0] == 0
-    assert sorted(p.name for p in tmp_path.glob("all*.html")) == ["all_012h.html", "all_036h.html"]
-    header, *rows = csv.reader((tmp_path / "all_leads.csv").open(encoding="utf-8"))
-    assert header == ["lead [h]", "variable", "metric", "model", "value", "low", "high", "units"]
-    errors = {row[0]: float(row[4]) for row in rows if row[2] == "rmse"}
-    assert errors == {"12.0": pytest.approx(0.5, rel=0.05), "36.0": pytest.approx(1.5, rel=0.05)}  # 1 m/s a day
-
-
 def test_the_files_of_data_md(run):
     from pathlib import Path
 
