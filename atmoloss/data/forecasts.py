@@ -38,17 +38,9 @@ def lead_hours(data: xr.Dataset) -> np.ndarray:
 
 
 def choose(data: xr.Dataset, run: str | None, lead: float | None, name: str) -> xr.Dataset:
-    """Return the fields of one run, of one lead time, or of both.
+    """Return the fields of one run, of one lead time (hours), or of both.
 
-    Args:
-        data: of :func:`atmoloss.data.open_fields`.
-        run: date and hour of the start, ``"2026-07-10T00"``; a date alone takes all runs of the day.
-        lead: hours.
-        name: of the data, for messages.
-
-    Raises:
-        InputError: a run that is no date.
-        DataError: no such run or lead time, or data that do not say when forecasts started.
+    A run is the date and hour of its start, ``"2026-07-10T00"``; a date alone takes all runs of the day.
     """
     if run is None and lead is None:
         return data

@@ -26,14 +26,9 @@ _ENGINES = {
 
 
 def open_datasets(
-    source: Any, storage_options: dict[str, Any] | None = None, engine: str | None = None, group: str | None = None
+    source: Any, storage_options: dict[str, Any] | None = None, group: str | None = None
 ) -> list[list[xr.Dataset]]:
-    """Open a source as datasets that read lazily: for each of its files one, of GRIB one for each kind of level.
-
-    Raises:
-        DataError: a file that is absent or not readable; says what it is.
-        MissingDependencyError: a library that it needs is not installed.
-    """
+    """Open a source as datasets that read lazily: for each of its files one, of GRIB one for each kind of level."""
     xarray = require("xarray", "data")
     if isinstance(source, xarray.Dataset):
         if group is not None:
@@ -42,7 +37,7 @@ def open_datasets(
     files: list[list[xr.Dataset]] = []
     try:
         for path in paths_of(source):
-            files.append(_open(path, storage_options, engine, group))
+            files.append(_open(path, storage_options, group))
     except BaseException:
         close(files)
         raise
@@ -56,28 +51,26 @@ def close(files: Iterable[Iterable[xr.Dataset]]) -> None:
             dataset.close()
 
 
-def _open(path: str, storage_options: dict[str, Any] | None, engine: str | None, group: str | None) -> list[xr.Dataset]:
+def _open(path: str, storage_options: dict[str, Any] | None, group: str | None) -> list[xr.Dataset]:
     """Open one file, store or URL."""
     target: Any = path
-    chosen = engine or kind_of(path)
+    kind = kind_of(path)
     try:
-        if is_remote(path) and chosen != "zarr":
+        if is_remote(path) and kind != "zarr":
             target = require("fsspec", "data").open(path, **(storage_options or {})).open()
-            if engine is None:
-                chosen = kind_of(path, target.read(HEAD))
-                target.seek(0)
-            if chosen in ("grib", "cfgrib", "zip"):
-                raise DataError(f"path_or_url: {path} is {chosen}, which is read from local files; download it first")
-        chosen = engine or _engine(chosen)
-        if chosen == "cfgrib":
+            kind = kind_of(path, target.read(HEAD))
+            target.seek(0)
+            if kind in ("grib", "zip"):
+                raise DataError(f"path_or_url: {path} is {kind}, which is read from local files; download it first")
+        engine = _engine(kind)
+        if kind == "grib":
             if group is not None:
                 raise DataError(f"group: got {group!r}, but {path} is GRIB, which has no groups; expected None")
             return _open_grib(path)
-        options: dict[str, Any] = {"decode_timedelta": False, "engine": chosen, "group": group}
-        if chosen == "zarr":
+        options: dict[str, Any] = {"decode_timedelta": False, "engine": engine, "group": group}
+        if kind == "zarr":
             _check_zarr(path)
-            options |= {"chunks": None}
-            options |= {"storage_options": storage_options} if storage_options else {}
+            options |= {"chunks": None, "storage_options": storage_options}
         with warnings.catch_warnings():
             # Dates beyond those of datetime64[ns] come as cftime, which is what calendars.py reads.
             warnings.filterwarnings("ignore", message="Unable to decode time axis")
@@ -88,11 +81,11 @@ def _open(path: str, storage_options: dict[str, Any] | None, engine: str | None,
         if "cftime" in str(error):
             require("cftime", "data")
         raise DataError(
-            f"path_or_url: got {path!r}, expected readable {chosen} data ({type(error).__name__}: {error})"
+            f"path_or_url: got {path!r}, expected readable {kind} data ({type(error).__name__}: {error})"
         ) from error
     if not dataset.data_vars and group is None:
         dataset.close()
-        _refuse_without_variables(path, chosen)
+        _refuse_without_variables(path, engine)
     return [dataset]
 
 

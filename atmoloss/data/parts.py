@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from atmoloss.data.conventions import describe_levels, horizontal_axes, latitude_order, longitude_order, select
-from atmoloss.data.quantities import Quantity, conversion, quantity
+from atmoloss.data.quantities import Place, Quantity, conversion, quantity
 from atmoloss.data.spectral import COEFFICIENT, grid_axes, to_grid, truncation
 from atmoloss.data.times import Folded, experiments, fold_time
 from atmoloss.data.variables import find_variable, has_any, quantity_of, winds_by_place
@@ -25,11 +25,7 @@ BLOCK_BYTES = 2**26
 
 
 def find_parts(files: Sequence[Sequence[xr.Dataset]], name: str, level: float | None) -> list[xr.DataArray]:
-    """Return the variable that a name means in every file that has it.
-
-    Raises:
-        DataError: several variables fit in a file, files hold different ones, or none has the level.
-    """
+    """Return the variable that a name means in every file that has it; refuse several that fit, or different ones."""
     parts, without = [], None
     for datasets in files:
         try:
@@ -52,23 +48,25 @@ def find_winds(
 ) -> dict[str, tuple[list[xr.DataArray], list[xr.DataArray]]]:
     """Return the pairs of winds that ``level`` leaves, each in every file that has it, by their names."""
     if level is not None:
-        u, v = (find_parts(files, component, level) for component in "uv")
-        return {f"{u[0].name}, {v[0].name}": (u, v)} if u and v else {}
-    us, vs = ([winds_by_place(datasets, component) for datasets in files] for component in "uv")
-    pairs = {}
-    for place in {place: None for file in us for place in file}:
-        sides = [[file[place] for file in side if place in file] for side in (us, vs)]
-        if not sides[1]:
-            continue
-        for fields in (*sides[0], *sides[1]):
-            if len(fields) > 1:
-                present = "; ".join(f"{f.name} (levels: {describe_levels(f)})" for f in fields)
-                raise DataError(f"level: got None, expected one that leaves one of the winds {present}")
-        u, v = ([field for (field,) in side] for side in sides)
-        for parts, component in ((u, "u"), (v, "v")):
-            _check_alike(parts, component, None)
-        pairs[f"{u[0].name}, {v[0].name}"] = (u, v)
-    return pairs
+        pairs = [(find_parts(files, "u", level), find_parts(files, "v", level))]
+    else:
+        us, vs = ([winds_by_place(datasets, component) for datasets in files] for component in "uv")
+        places = {place: None for file in us for place in file if any(place in other for other in vs)}
+        pairs = [(_only(us, place, "u"), _only(vs, place, "v")) for place in places]
+    return {f"{u[0].name}, {v[0].name}": (u, v) for u, v in pairs if u and v}
+
+
+def _only(
+    files: Sequence[dict[Place | None, list[xr.DataArray]]], place: Place | None, component: str
+) -> list[xr.DataArray]:
+    """Return the one wind at a place in each of the files that have it."""
+    for fields in (file.get(place, []) for file in files):
+        if len(fields) > 1:
+            present = "; ".join(f"{f.name} (levels: {describe_levels(f)})" for f in fields)
+            raise DataError(f"level: got None, expected one that leaves one of the winds {present}")
+    parts = [field for file in files for field in file.get(place, [])]
+    _check_alike(parts, component, None)
+    return parts
 
 
 def present_names(files: Sequence[Sequence[xr.Dataset]]) -> str:
@@ -110,11 +108,7 @@ class Layout:
 
 
 def layout_of(source: xr.DataArray, name: str, level: float | None, grid: float | None, eager_bytes: int) -> Layout:
-    """Find the axes of a variable of one file; two dimensions of time are stacked in memory up to ``eager_bytes``.
-
-    Raises:
-        DataError: axes that are absent, ambiguous or not monotonic, or units that cannot be converted.
-    """
+    """Find the axes of a variable of one file; two dimensions of time are stacked in memory up to ``eager_bytes``."""
     wanted = quantity_of(source, name)
     factor, offset = (1.0, 0.0) if wanted is None else conversion(source, wanted)
     lmax = truncation(source)

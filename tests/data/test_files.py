@@ -19,7 +19,7 @@ pytest.importorskip("h5netcdf")
         (b"", "is empty (0 bytes); download it again"),
         (b"<!DOCTYPE html>\n<html><head><title>503", "is text that begins '<!DOCTYPE html>"),
         ('{"error": "Dépassé"}'.encode(), "is text that begins"),
-        (gzip.compress(b"CDF\x01"), "is compressed with gzip; run gunzip"),
+        (gzip.compress(b"CDF\x01"), "is gzip; unpack or convert it first"),
         (b"\x0e\x03\x13\x01" + bytes(60), "is HDF4"),
         (bytes(257) + b"ustar\x0000", "is a tar archive"),
         (b"\x00\x01\x02\x03" * 20, "begins with b'\\x00\\x01\\x02\\x03', expected netCDF, Zarr, GRIB"),

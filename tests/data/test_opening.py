@@ -68,7 +68,7 @@ def test_sources_that_cannot_be_read(tmp_path):
     with pytest.raises(DataError, match="path_or_url"):
         open_fields([])
     (tmp_path / "broken.nc").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
-    with pytest.raises(DataError, match="expected readable h5netcdf data"):
+    with pytest.raises(DataError, match="expected readable netcdf4 data"):
         open_fields(tmp_path / "broken.nc")
 
 
@@ -76,14 +76,6 @@ def test_missing_library_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "xarray", None)
     with pytest.raises(MissingDependencyError, match=r"atmoloss\[data\]"):
         open_fields("file.nc")
-
-
-def test_an_engine_that_is_named_reads_what_it_can(tmp_path):
-    pytest.importorskip("scipy")
-    winds().to_netcdf(tmp_path / "classic.nc", engine="scipy", format="NETCDF3_CLASSIC")
-    (tmp_path / "packed").write_bytes(gzip.compress((tmp_path / "classic.nc").read_bytes()))
-    (tmp_path / "packed").replace(tmp_path / "classic.nc.gz")
-    assert_same(open_fields(tmp_path / "classic.nc.gz", engine="scipy"), open_fields(winds()))
 
 
 def test_a_url_that_answers_with_a_page(one_sentence):
@@ -102,7 +94,7 @@ def test_groups(tmp_path, one_sentence):
         open_fields(tmp_path / "g.nc")
     one_sentence(error.value, "/forecast/surface", "group=")
     assert_same(open_fields(tmp_path / "g.nc", group="/forecast/surface"), open_fields(winds()))
-    with pytest.raises(DataError, match="expected readable h5netcdf data"):
+    with pytest.raises(DataError, match="expected readable netcdf4 data"):
         open_fields(tmp_path / "g.nc", group="absent")
     with pytest.raises(DataError, match="group: got"):
         open_fields(winds(), group="a")

@@ -379,12 +379,12 @@ def test_gaussian_grib(tmp_path, one_sentence):
                 eccodes.codes_set_values(message, 10.0 * np.cos(np.deg2rad(latitude)) * (name == "u"))
                 eccodes.codes_write(message, file)
                 eccodes.codes_release(message)
-    got = open_fields(tmp_path / "regular_gg_pl_grib2", level=850, engine="cfgrib")
+    got = open_fields(tmp_path / "regular_gg_pl_grib2", level=850)
     assert got["vorticity"].shape == (1, 64, 128)
     want = 20.0 / EARTH_RADIUS * np.sin(np.deg2rad(got["latitude"].values))
     np.testing.assert_allclose(got["vorticity"].values[0].mean(-1), want, atol=5e-6 * want.max())
     with pytest.raises(DataError) as error:
-        open_fields(tmp_path / "reduced_gg_pl_32_grib2", level=850, engine="cfgrib")
+        open_fields(tmp_path / "reduced_gg_pl_32_grib2", level=850)
     one_sentence(error.value, "along one dimension 'values'", "reduced Gaussian", "cdo setgridtype,regular")
 
 
