@@ -39,8 +39,7 @@ def on_grid_of(
         north = turned["latitude"].values - a["latitude"].values
         tolerance = 0.01 * abs(a["latitude"].values[0] - a["latitude"].values[1])  # float32 coordinates pass
         if max(np.abs(east).max(), np.abs(north).max()) < tolerance:
-            out: Fields = turned.assign_coords(latitude=a["latitude"], longitude=a["longitude"])
-            return out
+            return turned.assign_coords(latitude=a["latitude"], longitude=a["longitude"])
     raise kind(
         f"{names[0]} and {names[1]}: got fields on {_grid(a)} and on {_grid(b)}, expected one grid; "
         "interpolate one of them"

@@ -33,8 +33,7 @@ def init_texts(data: xr.Dataset) -> list[str]:
 
 def lead_hours(data: xr.Dataset) -> np.ndarray:
     """Return the lead times in hours, (T,) float64."""
-    out: np.ndarray = data["lead_time"].values / np.timedelta64(1, "h")
-    return out
+    return data["lead_time"].values / np.timedelta64(1, "h")
 
 
 def choose(data: xr.Dataset, run: str | None, lead: float | None, name: str) -> xr.Dataset:
@@ -62,8 +61,7 @@ def choose(data: xr.Dataset, run: str | None, lead: float | None, name: str) -> 
         keep &= np.isclose(hours, lead)
         if not keep.any():
             raise DataError(f"--lead: got {lead:g} h, which the run {run} of {name} does not have")
-    chosen: xr.Dataset = data.isel(time=np.flatnonzero(keep))
-    return chosen
+    return data.isel(time=np.flatnonzero(keep))
 
 
 def choose_in(data: dict[str, xr.Dataset], run: str | None, lead: float | None, default: str) -> dict[str, xr.Dataset]:

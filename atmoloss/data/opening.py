@@ -126,9 +126,8 @@ def _check_zarr(path: str) -> None:
 
 def _refuse_without_variables(path: str, engine: str) -> None:
     """Say which groups hold the variables of a file whose root has none."""
-    xarray = require("xarray", "data")
-    groups = [name for name, data in xarray.open_groups(path, engine=engine).items() if data.data_vars]
-    if groups:
+    opened = require("xarray", "data").open_groups(path, engine=engine)
+    if groups := [name for name, data in opened.items() if data.data_vars]:
         raise DataError(
             f"path_or_url: {path} holds its variables in the groups {', '.join(groups)}; pass group= with one of them "
             "(a command: --group)"

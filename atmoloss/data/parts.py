@@ -146,8 +146,7 @@ def _both_versions(field: xr.DataArray) -> xr.DataArray:
     if not set(numbers.tolist()) <= {1, 5} or not numbers.size:
         present = field["expver"].values.tolist() if numbers.size else "no numbers"
         raise DataError(f"expver: got {present} in {field.name!r}, expected 1 (ERA5) and 5 (ERA5T)")
-    out: xr.DataArray = field.isel(expver=as_slice(np.argsort(numbers)))
-    return out
+    return field.isel(expver=as_slice(np.argsort(numbers)))
 
 
 def _first_present(block: np.ndarray, transform: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
@@ -180,6 +179,5 @@ def as_slice(index: np.ndarray) -> Any:
 def lazily(field: xr.DataArray, chunks: dict[str, int]) -> xr.DataArray:
     """Put a variable into dask chunks where dask is installed and it is in none."""
     if field.chunks is None and chunks and importlib.util.find_spec("dask"):
-        chunked: xr.DataArray = field.chunk(chunks)
-        return chunked
+        return field.chunk(chunks)
     return field

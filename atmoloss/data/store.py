@@ -131,19 +131,12 @@ def read_store(path: Any) -> Store:
         raise DataError(f"{root}: is no prepared store, expected one that atmoloss prepare has written")
     if record["format"] != FORMAT:
         raise DataError(f"{root}: has format {record['format']}, expected {FORMAT}; prepare it again in a new folder")
-    sizes = record["plan"]["sharding"]["shape"]
-
-    def axis(name: str, dtype: str, size: int) -> np.ndarray:
-        values = np.fromfile(root / name / "c" / "0", dtype)
-        if values.size != size:
-            raise DataError(f"{root}: {name} has {values.size} values, expected {size}; prepare the store again")
-        return values
-
-    return Store(
-        path=root,
-        record=record,
-        times=finest(axis("time", "<i8", sizes[0]).astype("datetime64[s]")),
-        run=axis("run", "<i8", sizes[0]),
-        latitude=axis("latitude", "<f8", sizes[1]),
-        longitude=axis("longitude", "<f8", sizes[2]),
-    )
+    n_times, height, width = record["plan"]["sharding"]["shape"]
+    axes = []
+    for name, dtype, size in (
+        ("time", "<i8", n_times), ("run", "<i8", n_times), ("latitude", "<f8", height), ("longitude", "<f8", width),
+    ):  # fmt: skip
+        axes.append(np.fromfile(root / name / "c" / "0", dtype))
+        if axes[-1].size != size:
+            raise DataError(f"{root}: {name} has {axes[-1].size} values, expected {size}; prepare the store again")
+    return Store(root, record, finest(axes[0].astype("datetime64[s]")), *axes[1:])

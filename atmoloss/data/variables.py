@@ -32,12 +32,8 @@ def quantity_of(field: xr.DataArray, name: str) -> Quantity | None:
 def find_variable(datasets: Sequence[xr.Dataset], name: str, level: float | None) -> xr.DataArray | None:
     """Return the one variable that a name means, by name, then by CF standard name; ``None`` where there is none.
 
-    The level is that of the name (``u10``, ``u850``) or else ``level``, and is
-    looked for on level axes, then in names. A name without a place and without ``level`` means the variable without a
-    place, or the only one with one.
-
-    Raises:
-        DataError: several variables fit, or none of those that fit has the level.
+    The level is that of the name (``u10``, ``u850``) or else ``level``, and is looked for on level axes, then in names.
+    A name without a place and without ``level`` means the variable without a place, or the only one with one.
     """
     wanted, groups = _groups(datasets, name)
     for group in groups:
