@@ -20,10 +20,7 @@ def on_grid_of(
 ) -> Fields:
     """Return ``b``, turned in longitude to start where ``a`` does, with the coordinates of ``a``.
 
-    Args:
-        a, b: fields whose latitude descends and whose longitude ascends.
-        names: of both, for messages.
-        kind: of the error that is raised where the grids differ, or the calendars that times are counted in.
+    Latitudes descend and longitudes ascend. Where grids or calendars differ an error of this kind has these names.
     """
     calendars = [calendar_of(d) if "time" in d.coords else "" for d in (a, b)]
     if all(calendars) and calendars[0] != calendars[1]:

@@ -195,17 +195,15 @@ def describe_levels(field: xr.DataArray) -> str:
 
 def select(field: xr.DataArray, level: float | None) -> xr.DataArray:
     """Drop the dimensions of the ensemble, of which there may be one member, and of the level."""
-    member = coordinate(field, "number")
-    for dim in [] if member is None else _dims(field, member):
+    for dim in _dims(field, "number"):
         if field.sizes[dim] > 1:
             raise DataError(
                 f"{field.name}: got an ensemble dimension {dim!r} of {field.sizes[dim]} members, "
                 f"expected one; open the data with xarray and pass dataset.isel({dim}=0)"
             )
         field = field.isel({dim: 0}, drop=True)
-    name = coordinate(field, "level")
-    for dim in [] if name is None else _dims(field, name):
-        axis = levels(field)
+    axis = levels(field)
+    for dim in _dims(field, "level"):
         if level is None and field.sizes[dim] > 1:
             raise DataError(f"level: got None for {field.name!r}, expected one of: {describe_levels(field)}")
         index = 0 if level is None or axis is None else int(np.abs(axis[0] - level).argmin())
@@ -213,9 +211,10 @@ def select(field: xr.DataArray, level: float | None) -> xr.DataArray:
     return field
 
 
-def _dims(field: xr.DataArray, name: str) -> list[str]:
-    """Return the dimensions of a coordinate, or of a dimension without one."""
-    return [str(d) for d in field.coords[name].dims] if name in field.coords else [name]
+def _dims(field: xr.DataArray, kind: str) -> list[str]:
+    """Return the dimensions of the coordinate of a kind, or the dimension without one."""
+    name = coordinate(field, kind)
+    return [] if name is None else [str(d) for d in field[name].dims]
 
 
 def latitude_order(values: np.ndarray) -> np.ndarray:

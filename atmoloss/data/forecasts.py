@@ -54,13 +54,10 @@ def choose(data: xr.Dataset, run: str | None, lead: float | None, name: str) -> 
         if not keep.any():
             raise DataError(f"--run: got {run}, but the runs of {name} start from {min(starts)} to {max(starts)}")
     if lead is not None:
-        hours = lead_hours(data)
-        if not np.isclose(hours, lead).any():
-            present = ", ".join(f"{h:g}" for h in np.unique(hours)[:30])
-            raise DataError(f"--lead: got {lead:g} h, but {name} has the lead times {present} h")
-        keep &= np.isclose(hours, lead)
+        present = ", ".join(f"{h:g}" for h in np.unique(lead_hours(data)[keep])[:30])
+        keep &= np.isclose(lead_hours(data), lead)
         if not keep.any():
-            raise DataError(f"--lead: got {lead:g} h, which the run {run} of {name} does not have")
+            raise DataError(f"--lead: got {lead:g} h, but {name} has the lead times {present} h")
     return data.isel(time=np.flatnonzero(keep))
 
 

@@ -84,7 +84,12 @@ def open_fields(
             is absent, ambiguous or unknown, files that do not fit together, an ensemble, or missing values.
         MissingDependencyError: a library of the extra ``data`` or ``grib`` is not installed.
     """
-    names = _checked_names(variables, missing)
+    names = (variables,) if isinstance(variables, str) else tuple(variables)
+    if not names or not all(isinstance(name, str) for name in names):
+        raise DataError(f"variables: got {variables!r}, expected at least one name")
+    number = isinstance(missing, (int, float)) and not isinstance(missing, bool) and np.isfinite(missing)
+    if not number and missing not in ("error", "ignore"):
+        raise DataError(f"missing: got {missing!r}, expected 'error', 'ignore' or a finite fill value")
     files = open_datasets(path_or_url, storage_options, group)
     opened = not isinstance(path_or_url, require("xarray", "data").Dataset)
     lazy = False
@@ -97,17 +102,6 @@ def open_fields(
     if opened and lazy:
         out.set_close(partial(close, files))  # no function of this place, which would not pickle
     return out
-
-
-def _checked_names(variables: Any, missing: Any) -> tuple[str, ...]:
-    """Return the names asked for; refuse those, or a treatment of missing values, that are none."""
-    names = (variables,) if isinstance(variables, str) else tuple(variables)
-    if not names or not all(isinstance(name, str) for name in names):
-        raise DataError(f"variables: got {variables!r}, expected at least one name")
-    number = isinstance(missing, (int, float)) and not isinstance(missing, bool) and np.isfinite(missing)
-    if not number and missing not in ("error", "ignore"):
-        raise DataError(f"missing: got {missing!r}, expected 'error', 'ignore' or a finite fill value")
-    return names
 
 
 def read_fields(

@@ -90,13 +90,9 @@ class SequenceDataset(Dataset[SequenceBatch]):
     def __getitem__(self, index: int) -> SequenceBatch:
         spec = self.spec
         size = spec.patch_sizes[index % len(spec.patch_sizes)]
-        fields, hours = [], []
-        for item in range(self.rank, spec.batch_size, self.world_size):
-            rng = np.random.default_rng((self.seed, index, item))
-            patch, times = self._draw_whole(rng, size)
-            fields.append(patch)
-            hours.append(times)
-        return SequenceBatch(torch.from_numpy(np.stack(fields)), torch.from_numpy(np.stack(hours)))
+        items = range(self.rank, spec.batch_size, self.world_size)
+        drawn = [self._draw_whole(np.random.default_rng((self.seed, index, item)), size) for item in items]
+        return SequenceBatch(*(torch.from_numpy(np.stack(part)) for part in zip(*drawn, strict=True)))
 
     def _draw_whole(self, rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
         """Draw until a patch has no missing values."""

@@ -213,13 +213,9 @@ def describe_channels(channels: Sequence[str], sources: Sequence[FieldSource]) -
         if len(set(map(plain_units, units.values()))) > 1:
             present = ", ".join(f"{unit!r} in {source}" for source, unit in units.items())
             raise DataError(f"sources: {name!r} is in {present}, expected one unit; convert one of them first")
-        known = quantity(name)
-        standard = next((a["standard_name"] for a in described.values() if a.get("standard_name")), None)
-        out.append(
-            {
-                "name": name,
-                "standard_name": standard or (known.standard_names[0] if known and not described else ""),
-                "units": next(iter(units.values()), known.units if known and not described else ""),
-            }
-        )
+        known = None if described else quantity(name)
+        standards = [a["standard_name"] for a in described.values() if a.get("standard_name")]
+        standard = next(iter(standards), known.standard_names[0] if known else "")
+        unit = next(iter(units.values()), known.units if known else "")
+        out.append({"name": name, "standard_name": standard, "units": unit})
     return tuple(out)
