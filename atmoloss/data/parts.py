@@ -14,12 +14,13 @@ from atmoloss.data.conventions import describe_levels, horizontal_axes, latitude
 from atmoloss.data.quantities import Place, Quantity, conversion, quantity
 from atmoloss.data.spectral import COEFFICIENT, grid_axes, to_grid, truncation
 from atmoloss.data.times import Folded, experiments, fold_time
-from atmoloss.data.variables import find_variable, has_any, quantity_of, winds_by_place
+from atmoloss.data.variables import find_variable, quantity_of, winds_by_place
 from atmoloss.errors import DataError
 
 if TYPE_CHECKING:
     import xarray as xr
 
+Transform = Callable[[np.ndarray], np.ndarray]
 BLOCK_BYTES = 2**26
 """Work on time blocks of about this size: bounds the memory of float64 decoding and of derivatives."""
 
@@ -32,7 +33,7 @@ def find_parts(files: Sequence[Sequence[xr.Dataset]], name: str, level: float | 
             variable = find_variable(datasets, name, level)
         except DataError as error:
             # Of files for a level each, those of the others do not count.
-            if level is None or len(files) == 1 or not has_any(datasets, name):
+            if level is None or len(files) == 1:
                 raise
             variable, without = None, error
         if variable is not None:
@@ -103,7 +104,7 @@ class Layout:
     core: tuple[str, ...]  # the dimensions beside time, in the order that ``transform`` takes them
     latitude: np.ndarray  # of what ``transform`` returns, degrees, descending
     longitude: np.ndarray
-    transform: Callable[[np.ndarray], np.ndarray]  # (T, *core) as stored to float32 (T, latitude, longitude)
+    transform: Transform  # (T, *core) as stored to float32 (T, latitude, longitude)
     block: int  # times to read at a time
 
 
@@ -119,9 +120,7 @@ def layout_of(source: xr.DataArray, name: str, level: float | None, grid: float 
         raise DataError(f"grid: got {grid:g}, expected None: {source.name!r} is no spherical harmonics")
     if lmax is not None:
         space, (latitude, longitude) = [COEFFICIENT], grid_axes(lmax, grid)
-        transform: Callable[[np.ndarray], np.ndarray] = partial(
-            to_grid, lmax=lmax, nlat=latitude.size, nlon=longitude.size
-        )
+        transform: Transform = partial(to_grid, lmax=lmax, nlat=latitude.size, nlon=longitude.size)
     else:
         space, (latitude, longitude) = horizontal_axes(field)
         rows = latitude_order(latitude)
@@ -149,7 +148,7 @@ def _both_versions(field: xr.DataArray) -> xr.DataArray:
     return field.isel(expver=as_slice(np.argsort(numbers)))
 
 
-def _first_present(block: np.ndarray, transform: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+def _first_present(block: np.ndarray, transform: Transform) -> np.ndarray:
     """Take of (T, versions, …) the first version that is not missing, value by value."""
     merged = block[:, 0]
     for other in range(1, block.shape[1]):

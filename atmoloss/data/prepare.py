@@ -79,7 +79,10 @@ def prepare(
         written = require("tqdm", "train").tqdm(written, **count, unit="shard", dynamic_ncols=True)
     for _ in written:
         pass
-    _finish(root, plan)
+    sizes = zip(*(json.loads(_done(root, number).read_text()) for number in shards), strict=True)
+    shard_bytes = dict(zip(options.variables, sizes, strict=True))
+    create_group(root, {"plan": plan.record(), "shard_bytes": shard_bytes, "package_version": __version__})
+    shutil.rmtree(root / PROGRESS)
     return read_store(root)
 
 
@@ -159,15 +162,3 @@ def _run(
                     yield future.result()
             finally:
                 client.cancel(futures)
-
-
-def _finish(root: Path, plan: Plan) -> None:
-    """Add up the records, write the metadata of the group, and remove what only an unfinished store needs."""
-    sizes = [json.loads(_done(root, number).read_text()) for number in range(plan.sharding.n_shards)]
-    record = {
-        "plan": plan.record(),
-        "shard_bytes": dict(zip(plan.options.variables, zip(*sizes, strict=True), strict=True)),
-        "package_version": __version__,
-    }
-    create_group(root, record)
-    shutil.rmtree(root / PROGRESS)

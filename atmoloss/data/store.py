@@ -39,6 +39,9 @@ class Store:
         path: of the folder.
         record: the attribute ``atmoloss`` of the group: ``plan`` (what was taken from where, and how it is laid out)
             and ``shard_bytes`` (size of each shard's file by variable).
+        variables: names of the variables, in order.
+        level: that was asked for.
+        calendar: that times are counted in.
         times: (T,) datetime64, exact in their ``calendar`` (see :mod:`atmoloss.data.calendars`).
         run: (T,) int64.
         latitude: (H,) degrees north, descending.
@@ -47,26 +50,13 @@ class Store:
 
     path: Path
     record: dict[str, Any]
+    variables: tuple[str, ...]
+    level: float | None
+    calendar: str
     times: np.ndarray
     run: np.ndarray
     latitude: np.ndarray
     longitude: np.ndarray
-
-    @property
-    def variables(self) -> tuple[str, ...]:
-        """Names of the variables, in order."""
-        return tuple(self.record["plan"]["attributes"])
-
-    @property
-    def level(self) -> float | None:
-        """The level that was asked for."""
-        level: float | None = self.record["plan"]["options"]["level"]
-        return level
-
-    @property
-    def calendar(self) -> str:
-        """The calendar that times are counted in."""
-        return str(self.record["plan"]["calendar"])
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -131,7 +121,8 @@ def read_store(path: Any) -> Store:
         raise DataError(f"{root}: is no prepared store, expected one that atmoloss prepare has written")
     if record["format"] != FORMAT:
         raise DataError(f"{root}: has format {record['format']}, expected {FORMAT}; prepare it again in a new folder")
-    n_times, height, width = record["plan"]["sharding"]["shape"]
+    plan = record["plan"]
+    n_times, height, width = plan["sharding"]["shape"]
     axes = []
     for name, dtype, size in (
         ("time", "<i8", n_times), ("run", "<i8", n_times), ("latitude", "<f8", height), ("longitude", "<f8", width),
@@ -139,4 +130,5 @@ def read_store(path: Any) -> Store:
         axes.append(np.fromfile(root / name / "c" / "0", dtype))
         if axes[-1].size != size:
             raise DataError(f"{root}: {name} has {axes[-1].size} values, expected {size}; prepare the store again")
-    return Store(root, record, finest(axes[0].astype("datetime64[s]")), *axes[1:])
+    times = finest(axes[0].astype("datetime64[s]"))
+    return Store(root, record, tuple(plan["attributes"]), plan["options"]["level"], plan["calendar"], times, *axes[1:])
