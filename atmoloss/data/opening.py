@@ -69,8 +69,10 @@ def _open(path: str, storage_options: dict[str, Any] | None, group: str | None) 
             return _open_grib(path)
         options: dict[str, Any] = {"decode_timedelta": False, "engine": engine, "group": group}
         if kind == "zarr":
-            _check_zarr(path)
-            options |= {"chunks": None, "storage_options": storage_options}
+            version = require("zarr", "data").__version__
+            if version.startswith("2.") and os.path.exists(os.path.join(path, "zarr.json")):
+                raise DataError(f"path_or_url: {path} is Zarr v3, but zarr {version} reads v2; pip install 'zarr>=3'")
+            options["storage_options"] = storage_options
         with warnings.catch_warnings():
             # Dates beyond those of datetime64[ns] come as cftime, which is what calendars.py reads.
             warnings.filterwarnings("ignore", message="Unable to decode time axis")
@@ -85,7 +87,12 @@ def _open(path: str, storage_options: dict[str, Any] | None, group: str | None) 
         ) from error
     if not dataset.data_vars and group is None:
         dataset.close()
-        _refuse_without_variables(path, engine)
+        opened = require("xarray", "data").open_groups(path, engine=engine)
+        if groups := [name for name, data in opened.items() if data.data_vars]:
+            raise DataError(
+                f"path_or_url: {path} holds its variables in the groups {', '.join(groups)}; pass group= with one of "
+                "them (a command: --group)"
+            )
     return [dataset]
 
 
@@ -103,39 +110,12 @@ def _open_grib(path: str) -> list[xr.Dataset]:
 def _engine(kind: str) -> str:
     """Return the xarray engine for a kind of file."""
     # Of netCDF-3 netCDF4 reads what scipy does not (64-bit data).
-    if _installed("netCDF4") and (kind == "netcdf3" or (kind == "netcdf4" and not _installed("h5netcdf"))):
+    has = importlib.util.find_spec
+    if has("netCDF4") and (kind == "netcdf3" or (kind == "netcdf4" and not has("h5netcdf"))):
         return "netcdf4"
     engine, extra = _ENGINES[kind]
     require(engine, extra)
     return engine
-
-
-def _check_zarr(path: str) -> None:
-    """Refuse what zarr-python 2 does not do, in clearer words than its own or xarray's."""
-    zarr, xarray = require("zarr", "data").__version__, require("xarray", "data").__version__
-    if not zarr.startswith("2."):
-        return
-    if os.path.exists(os.path.join(path, "zarr.json")):
-        raise DataError(f"path_or_url: {path} is Zarr v3, which zarr {zarr} does not read; pip install 'zarr>=3'")
-    if [int(part) for part in xarray.split(".")[:2]] >= [2026, 9]:
-        raise MissingDependencyError(
-            f"xarray: got version {xarray}, which reads no Zarr with zarr {zarr}; pip install 'xarray<2026.9' beside "
-            "it, or 'zarr>=3'"
-        )
-
-
-def _refuse_without_variables(path: str, engine: str) -> None:
-    """Say which groups hold the variables of a file whose root has none."""
-    opened = require("xarray", "data").open_groups(path, engine=engine)
-    if groups := [name for name, data in opened.items() if data.data_vars]:
-        raise DataError(
-            f"path_or_url: {path} holds its variables in the groups {', '.join(groups)}; pass group= with one of them "
-            "(a command: --group)"
-        )
-
-
-def _installed(module: str) -> bool:
-    return importlib.util.find_spec(module) is not None
 
 
 def _forget_threads() -> None:

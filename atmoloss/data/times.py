@@ -93,26 +93,21 @@ def _times(
     field: xr.DataArray, kinds: dict[str, str], dims: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray | None, str]:
     """Return valid and reference times (datetime64) and the calendar, flat in the order of ``dims``."""
-    flat = {kind: _flat(field, name, dims) for kind, name in kinds.items()}
-    calendars = {}
-    for kind in ("valid", "reference"):
-        if kind in flat:
-            flat[kind], calendar = exact_times(flat[kind], kinds[kind])
-            # What open_fields has returned says itself which calendar its times are counted in.
-            calendars[kinds[kind]] = str(field.coords[kinds[kind]].attrs.get("source_calendar", calendar))
+    exact = {kind: exact_times(_flat(field, name, dims), name) for kind, name in kinds.items() if kind != "step"}
+    # What open_fields has returned says itself which calendar its times are counted in.
+    calendars = {kinds[k]: str(field.coords[kinds[k]].attrs.get("source_calendar", c)) for k, (_, c) in exact.items()}
     if len(set(calendars.values())) > 1:
         listed = ", ".join(f"{name}: {calendar}" for name, calendar in calendars.items())
         raise DataError(f"{field.name}: has times of several calendars ({listed}), expected one")
-    if "step" in flat:
-        flat["step"] = _timedelta(flat["step"], str(field.coords[kinds["step"]].attrs.get("units", "")))
-        start = flat["valid"] if "valid" in flat else flat["reference"]
-        flat["step"] = flat["step"].astype(f"timedelta64[{np.datetime_data(start.dtype)[0]}]")
-    valid, reference, step = (flat.get(k) for k in ("valid", "reference", "step"))
-    if valid is None:
-        assert reference is not None  # _kinds found one of the two
-        valid = reference if step is None else reference + step
-    if reference is None and step is not None:
-        reference = valid - step
+    valid, reference = (exact[kind][0] if kind in exact else None for kind in ("valid", "reference"))
+    start = reference if valid is None else valid
+    assert start is not None  # _kinds found one of the two
+    if "step" in kinds:
+        step = _timedelta(_flat(field, kinds["step"], dims), str(field.coords[kinds["step"]].attrs.get("units", "")))
+        step = step.astype(f"timedelta64[{np.datetime_data(start.dtype)[0]}]")
+        reference = start - step if reference is None else reference
+        start = start + step if valid is None else start
+    valid = start
     if np.isnat(valid).any():
         raise DataError(f"time: {int(np.isnat(valid).sum())} times of {field.name!r} are missing (NaT)")
     return valid, reference, next(iter(calendars.values()))

@@ -1,6 +1,5 @@
 """Formats and libraries: netCDF, Zarr and GRIB give the same fields; what cannot be opened is said; files stay open."""
 
-import gzip
 import pickle
 import sys
 import zipfile
@@ -48,16 +47,6 @@ def test_the_v3_format_beside_zarr_2(tmp_path, monkeypatch, one_sentence):
     with pytest.raises(DataError, match="is Zarr v3") as error:
         open_fields(tmp_path)
     one_sentence(error.value, str(tmp_path), "2.18.7", "zarr>=3")
-
-
-def test_zarr_2_beside_an_xarray_that_has_dropped_it(tmp_path, monkeypatch, one_sentence):
-    zarr = pytest.importorskip("zarr")
-    (tmp_path / ".zgroup").write_text('{"zarr_format": 2}')
-    monkeypatch.setattr(zarr, "__version__", "2.18.7")
-    monkeypatch.setattr(xr, "__version__", "2026.9.0")
-    with pytest.raises(MissingDependencyError, match="xarray: got version 2026") as error:
-        open_fields(tmp_path)
-    one_sentence(error.value, "2.18.7", "xarray<2026.9")
 
 
 def test_sources_that_cannot_be_read(tmp_path):
