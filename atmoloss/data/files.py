@@ -60,10 +60,11 @@ def paths_of(source: Any) -> list[str]:
             raise DataError(f"path_or_url: got {text!r}, expected a file or folder that exists, or a URL")
         return paths_of(matches)
     if os.path.isdir(text):
-        return [text] if _is_zarr(text) else _inside(text)
+        is_zarr = any(os.path.exists(os.path.join(text, name)) for name in _ZARR)
+        return [text] if is_zarr else _inside(text)
     if _kind(_head(text)) != "zip":
         return [text]
-    return _inside(_unpacked(os.path.abspath(text), os.stat(text).st_mtime_ns))
+    return paths_of(_unpacked(os.path.abspath(text), os.stat(text).st_mtime_ns))
 
 
 def kind_of(path: str, head: bytes | None = None) -> str:
@@ -111,10 +112,6 @@ def _describe(head: bytes) -> str:
     return f"begins with {head[:4]!r}, expected netCDF, Zarr, GRIB or a zip archive of these"
 
 
-def _is_zarr(folder: str) -> bool:
-    return any(os.path.exists(os.path.join(folder, name)) for name in _ZARR)
-
-
 def _inside(folder: str) -> list[str]:
     """Return the data files that lie in a folder, by content or name; others, such as index files, do not count."""
     files = sorted(str(path) for path in Path(folder).iterdir() if path.is_file() and not path.name.startswith("."))
@@ -134,10 +131,8 @@ def _unpacked(path: str, _changed: int) -> str:
             archive.extractall(folder)
     except (zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:  # cut off, encrypted, unknown method
         raise DataError(f"path_or_url: {path} is a zip archive that cannot be unpacked ({error})") from error
-    members = os.listdir(folder)
-    while len(members) == 1 and os.path.isdir(os.path.join(folder, members[0])) and not _is_zarr(folder):
-        folder = os.path.join(folder, members[0])
-        members = os.listdir(folder)
+    while len(members := os.listdir(folder)) == 1 and os.path.isdir(inner := os.path.join(folder, members[0])):
+        folder = inner
     return folder
 
 

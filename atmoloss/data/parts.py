@@ -85,7 +85,7 @@ def _check_alike(parts: Sequence[xr.DataArray], name: str, level: float | None) 
     """Refuse files that hold different variables, or levels, of which no one can say that they are one series."""
     own = {str(part.name) for part in parts}
     meant = [quantity(n) for n in own]
-    if len(own) > 1 and (meant[0] is None or any(q is not meant[0] for q in meant)):
+    if len(own) > 1 and (meant[0] is None or any(q != meant[0] for q in meant)):
         raise DataError(f"variables: {name!r} is {' and '.join(sorted(own))} in different files, name one of them")
     if level is None:
         described = {describe_levels(part) for part in parts} - {"none"}
@@ -141,19 +141,16 @@ def layout_of(source: xr.DataArray, name: str, level: float | None, grid: float 
 
 def _both_versions(field: xr.DataArray) -> xr.DataArray:
     """Order the dimension ``expver`` of ERA5 that ends in ERA5T: final before preliminary."""
-    numbers = experiments(field["expver"].values) if "expver" in field.coords else np.zeros(0, np.int64)
-    if not set(numbers.tolist()) <= {1, 5} or not numbers.size:
-        present = field["expver"].values.tolist() if numbers.size else "no numbers"
+    numbers = experiments(field["expver"].values)
+    if not set(numbers.tolist()) <= {1, 5}:
+        present = field["expver"].values.tolist()
         raise DataError(f"expver: got {present} in {field.name!r}, expected 1 (ERA5) and 5 (ERA5T)")
     return field.isel(expver=as_slice(np.argsort(numbers)))
 
 
 def _first_present(block: np.ndarray, transform: Transform) -> np.ndarray:
-    """Take of (T, versions, …) the first version that is not missing, value by value."""
-    merged = block[:, 0]
-    for other in range(1, block.shape[1]):
-        merged = np.where(np.isnan(merged), block[:, other], merged)
-    return transform(merged)
+    """Take of (T, 2, …) the first version, or the second where it is missing."""
+    return transform(np.where(np.isnan(block[:, 0]), block[:, 1], block[:, 0]))
 
 
 def _ordered(block: np.ndarray, rows: Any, columns: Any, factor: float, offset: float) -> np.ndarray:

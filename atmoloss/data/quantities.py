@@ -150,17 +150,9 @@ def _place(digits: str, unit: str, leads: bool, base: Quantity) -> Place | None:
 
 @functools.cache
 def quantity(name: str) -> Quantity | None:
-    """Return the quantity that a canonical or usual name means, ``None`` for a name of the file's own.
-
-    Names of the same quantity at the same place return the same object.
-    """
+    """Return the quantity that a canonical or usual name means, ``None`` for a name of the file's own."""
     parsed = parse(name)
-    return None if parsed is None else _at(*parsed)
-
-
-@functools.cache
-def _at(key: str, place: Place | None) -> Quantity:
-    return VARIABLES[key] if place is None else replace(VARIABLES[key], place=place)
+    return None if parsed is None else replace(VARIABLES[parsed[0]], place=parsed[1])
 
 
 def plain_units(units: str) -> str:

@@ -128,7 +128,6 @@ def read_fields(
             if at not in derived:
                 derived[at] = derive(readable, name, at, missing, keep)
             field = checked(derived[at].isel(channel=int("vorticity" in wanted.names)), missing)
-            field.attrs |= {"units": "s-1", "derived_from": derived[at].attrs["derived_from"]}
         else:
             raise DataError(f"variables: got {name!r}, {present_names(readable)}")
         if wanted is not None:

@@ -103,7 +103,8 @@ def blockwise(
     block: int,
 ) -> xr.DataArray:
     """Apply a function (T, *core) → float32 (T, *sizes) in blocks of time, lazily where inputs are."""
-    xarray = require("xarray", "data")
+    import xarray
+
     if any(array.chunks for array in inputs):
         result: xr.DataArray = xarray.apply_ufunc(
             function,
@@ -124,8 +125,7 @@ def blockwise(
         read = (array.isel(time=part).load().transpose("time", *core).values for array in inputs)
         out[part] = function(*read)
     coords = {name: c for name, c in inputs[0].coords.items() if c.dims == ("time",)}
-    result = xarray.DataArray(out, dims=("time", *sizes), coords=coords)
-    return result
+    return xarray.DataArray(out, dims=("time", *sizes), coords=coords)
 
 
 def derive(

@@ -85,7 +85,7 @@ class Store:
     def _find(self, name: str) -> str:
         wanted = quantity(name)
         for stored in self.variables:
-            if stored == name or (wanted is not None and quantity(stored) is wanted):
+            if stored == name or (wanted is not None and quantity(stored) == wanted):
                 return stored
         raise DataError(
             f"variables: got {name!r}, but {self.path} holds {', '.join(self.variables)}; expected one of these, "
@@ -122,13 +122,11 @@ def read_store(path: Any) -> Store:
     if record["format"] != FORMAT:
         raise DataError(f"{root}: has format {record['format']}, expected {FORMAT}; prepare it again in a new folder")
     plan = record["plan"]
-    n_times, height, width = plan["sharding"]["shape"]
-    axes = []
-    for name, dtype, size in (
-        ("time", "<i8", n_times), ("run", "<i8", n_times), ("latitude", "<f8", height), ("longitude", "<f8", width),
-    ):  # fmt: skip
-        axes.append(np.fromfile(root / name / "c" / "0", dtype))
-        if axes[-1].size != size:
-            raise DataError(f"{root}: {name} has {axes[-1].size} values, expected {size}; prepare the store again")
-    times = finest(axes[0].astype("datetime64[s]"))
-    return Store(root, record, tuple(plan["attributes"]), plan["options"]["level"], plan["calendar"], times, *axes[1:])
+    t, h, w = plan["sharding"]["shape"]
+    layout = {"time": ("<i8", t), "run": ("<i8", t), "latitude": ("<f8", h), "longitude": ("<f8", w)}
+    axes = {name: np.fromfile(root / name / "c" / "0", dtype) for name, (dtype, _) in layout.items()}
+    for name, (_, size) in layout.items():
+        if axes[name].size != size:
+            raise DataError(f"{root}: {name} has {axes[name].size} values, expected {size}; prepare the store again")
+    times = finest(axes.pop("time").astype("datetime64[s]"))
+    return Store(root, record, tuple(plan["attributes"]), plan["options"]["level"], plan["calendar"], times, **axes)

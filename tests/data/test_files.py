@@ -1,6 +1,7 @@
 """What a path stands for: archives, wrong names, folders, lists that overlap, and what is no data."""
 
 import gzip
+import shutil
 import zipfile
 
 import pytest
@@ -54,6 +55,19 @@ def test_zip_archive_under_a_name_of_netcdf(tmp_path):
             archive.write(path, f"data_{path.stem}.nc")
         archive.writestr("README.txt", "read me")
     assert_same(open_fields(tmp_path / "download.nc"), open_fields(data))
+
+
+@pytest.mark.parametrize("kind", ["netcdf", "zarr"])
+def test_zip_archive_of_a_folder_in_a_folder(tmp_path, kind):
+    inside = tmp_path / "deliveries" / "2026" / "winds"
+    inside.parent.mkdir(parents=True)
+    if kind == "zarr":
+        pytest.importorskip("zarr")
+        winds().to_zarr(inside, consolidated=False)
+    else:
+        write(winds(), inside)
+    archive = shutil.make_archive(str(tmp_path / "all"), "zip", tmp_path, "deliveries")
+    assert_same(open_fields(archive), open_fields(winds()))
 
 
 def test_grib_named_netcdf_in_folders_and_lists(tmp_path):
