@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from atmoloss.data.calendars import STANDARD, date_texts, exact_times, finest
+from atmoloss.data.calendars import STANDARD, date_texts, exact_times
 from atmoloss.data.conventions import coordinate
 from atmoloss.errors import DataError, require
 
@@ -171,7 +171,9 @@ def join_times(parts: Sequence[Folded]) -> Timeline:
 
 
 def _joined(times: Sequence[np.ndarray]) -> np.ndarray:
-    return finest(np.concatenate([t.astype("datetime64[us]") for t in times]))  # ns might overflow
+    # Never from µs to ns, which would overflow.
+    coarse = any(np.datetime_data(t.dtype)[0] != "ns" for t in times)
+    return np.concatenate([t.astype("datetime64[us]") if coarse else t for t in times])
 
 
 def _coordinate(valid: np.ndarray, runs: np.ndarray, reference: np.ndarray | None, calendar: str) -> xr.DataArray:
