@@ -67,10 +67,9 @@ def coordinate(field: xr.DataArray, kind: str, dims: Iterable[str] | None = None
         if field.coords[name].attrs.get("standard_name") in standard_names:
             return name
     for name in [*usable, *(str(d) for d in field.dims if d in allowed and d not in field.coords)]:
-        standard = field.coords[name].attrs.get("standard_name") if name in field.coords else None
         # thredds and NCL number the axes of one kind: isobaric3, lv_HTGL0.
         plain = name.lower().rstrip("0123456789") if kind == "level" else name.lower()
-        if plain in names and standard in (None, "unknown"):
+        if plain in names and field[name].attrs.get("standard_name") in (None, "unknown"):
             return name
     return None
 
@@ -160,7 +159,7 @@ def _why_no_axes(field: xr.DataArray) -> str:
     two = [str(c.name) for c in field.coords.values() if any(_is_curvilinear(c, kind) for kind in _NAMES)]
     if two:
         return f"{start} but two-dimensional {', '.join(two)} (a curvilinear, rotated or projected grid); {_REGRID}"
-    units = {str(d): field.coords[d].attrs.get("units") if d in field.coords else None for d in field.dims}
+    units = {str(d): field[d].attrs.get("units") for d in field.dims}
     said = ", ".join(f"{d!r} in {u!r}" if u else f"{d!r} without units" for d, u in units.items())
     return (
         f"{start} in degrees ({said}); if they are degrees say so by units 'degrees_north' and 'degrees_east', "

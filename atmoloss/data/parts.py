@@ -174,6 +174,6 @@ def as_slice(index: np.ndarray) -> Any:
 
 def lazily(field: xr.DataArray, chunks: dict[str, int]) -> xr.DataArray:
     """Put a variable into dask chunks where dask is installed and it is in none."""
-    if field.chunks is None and chunks and importlib.util.find_spec("dask"):
+    if field.chunks is None and importlib.util.find_spec("dask"):
         return field.chunk(chunks)
     return field
