@@ -20,10 +20,7 @@ def on_grid_of(
 ) -> Fields:
     """Return ``b``, turned in longitude to start where ``a`` does, with the coordinates of ``a``.
 
-    Args:
-        a, b: fields whose latitude descends and whose longitude ascends.
-        names: of both, for messages.
-        kind: of the error that is raised where the grids differ, or the calendars that times are counted in.
+    Latitudes descend and longitudes ascend. Where grids or calendars differ an error of this kind has these names.
     """
     calendars = [calendar_of(d) if "time" in d.coords else "" for d in (a, b)]
     if all(calendars) and calendars[0] != calendars[1]:
@@ -39,8 +36,7 @@ def on_grid_of(
         north = turned["latitude"].values - a["latitude"].values
         tolerance = 0.01 * abs(a["latitude"].values[0] - a["latitude"].values[1])  # float32 coordinates pass
         if max(np.abs(east).max(), np.abs(north).max()) < tolerance:
-            out: Fields = turned.assign_coords(latitude=a["latitude"], longitude=a["longitude"])
-            return out
+            return turned.assign_coords(latitude=a["latitude"], longitude=a["longitude"])
     raise kind(
         f"{names[0]} and {names[1]}: got fields on {_grid(a)} and on {_grid(b)}, expected one grid; "
         "interpolate one of them"

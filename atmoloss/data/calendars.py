@@ -24,18 +24,7 @@ _UNITS = "microseconds since 1970-01-01T00:00:00"
 
 
 def exact_times(values: np.ndarray, name: str) -> tuple[np.ndarray, str]:
-    """Return times as ``datetime64`` with exact differences, and the calendar (``STANDARD`` for the real one).
-
-    Args:
-        values: ``datetime64`` or cftime objects, (T,).
-        name: of the coordinate, for messages.
-
-    Returns:
-        Times in ns; in µs where one of them lies outside 1678–2261, which ns cannot hold.
-
-    Raises:
-        DataError: anything else, or several calendars.
-    """
+    """Return ``datetime64`` or cftime objects as :func:`finest` makes them, and their calendar."""
     if values.dtype.kind == "M":
         return finest(values), STANDARD
     calendars = {getattr(v, "calendar", "") for v in values.ravel()} if values.dtype.kind == "O" else set()
@@ -50,7 +39,7 @@ def exact_times(values: np.ndarray, name: str) -> tuple[np.ndarray, str]:
 
 
 def finest(times: np.ndarray) -> np.ndarray:
-    """Return ``datetime64`` in ns where these can hold it, else in µs."""
+    """Return ``datetime64`` in ns where these can hold it (1678–2261), else in µs."""
     present = times[~np.isnat(times)]
     years = present.astype("datetime64[Y]").astype(np.int64) + 1970
     fits = not present.size or (years.min() > 1677 and years.max() < 2262)
@@ -74,12 +63,10 @@ def dates(times: np.ndarray, calendar: str) -> np.ndarray:
     if calendar == STANDARD:
         return times
     texts = date_texts(times, calendar)
-    months, days = (np.array([text[part] for text in texts]) for part in (slice(7), slice(8, 10)))
-    last = (months.astype("datetime64[M]") + 1).astype("datetime64[D]") - np.timedelta64(1, "D")
-    return np.array(
-        [f"{m}-{min(d, str(end)[8:])}{t[10:]}" for m, d, end, t in zip(months, days, last, texts, strict=True)],
-        "datetime64[s]",
-    )
+    months = np.array([text[:7] for text in texts], "datetime64[M]")
+    days = months.astype("datetime64[D]") + np.array([int(text[8:10]) - 1 for text in texts])
+    days = np.minimum(days, (months + 1).astype("datetime64[D]") - 1)
+    return np.asarray(days + (times - times.astype("datetime64[D]")).astype("timedelta64[s]"))
 
 
 def calendar_of(data: xr.Dataset | xr.DataArray) -> str:

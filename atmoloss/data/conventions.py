@@ -18,26 +18,27 @@ if TYPE_CHECKING:
     import xarray as xr
 
 # Kind of coordinate → (CF standard names, usual names).
-_COORDINATES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+_COORDINATES = {
     "level": (
-        (
-            "air_pressure", "model_level_number", "atmosphere_hybrid_sigma_pressure_coordinate",
-            "atmosphere_sigma_coordinate", "height", "altitude",
-        ),
-        (
-            "level", "pressure_level", "isobaricinhpa", "isobaricinpa", "plev", "lev", "pressure", "hybrid",
-            "model_level", "sigma", "height", "heightaboveground", "height_above_ground", "isobaric", "lv_isbl",
-            "lv_htgl",
-        ),
+        "air_pressure model_level_number atmosphere_hybrid_sigma_pressure_coordinate atmosphere_sigma_coordinate "
+        "height altitude",
+        "level pressure_level isobaricinhpa isobaricinpa plev lev pressure hybrid model_level sigma height "
+        "heightaboveground height_above_ground isobaric lv_isbl lv_htgl",
     ),
-    "number": (("realization",), ("number", "member", "ensemble", "realization", "ens")),
-    "step": (("forecast_period",), ("step", "prediction_timedelta", "forecast_period", "lead_time", "leadtime")),
+    "number": ("realization", "number member ensemble realization ens"),
+    "step": ("forecast_period", "step prediction_timedelta forecast_period lead_time leadtime"),
     "reference": (
-        ("forecast_reference_time",),
-        ("forecast_reference_time", "reference_time", "reftime", "init_time", "initial_time", "init"),
+        "forecast_reference_time",
+        "forecast_reference_time reference_time reftime init_time initial_time init",
     ),
-    "valid": (("time",), ("time", "valid_time")),
-}  # fmt: skip
+    "valid": ("time", "time valid_time"),
+}
+# As coordinates spell them → unit of levels, and the divisor that brings values to it.
+_LEVEL_UNITS = {
+    **dict.fromkeys(("pa", "pascal", "pascals"), ("hPa", 100.0)),
+    **dict.fromkeys(("mbar", "millibar", "millibars", "hpa"), ("hPa", 1.0)),
+    **dict.fromkeys(("m", "metre", "metres", "meter", "meters"), ("m", 1.0)),
+}
 _DEGREES, _RADIANS = "(deg(ree)?s?|°)", "rad(ian)?s?"
 _TOWARDS = {"latitude": f"{_DEGREES}_?n(orth)?", "longitude": f"{_DEGREES}_?e(ast)?"}
 _NAMES = {
@@ -53,15 +54,11 @@ _REGRID = "regrid to a regular latitude-longitude grid first, e.g. with xesmf or
 
 
 def coordinate(field: xr.DataArray, kind: str, dims: Iterable[str] | None = None) -> str | None:
-    """Return the name of the coordinate (or bare dimension) of a kind, ``None`` where there is none.
+    """Return the name of the coordinate (or bare dimension) of a kind of the table, ``None`` where there is none.
 
-    Args:
-        field: whose coordinates and dimensions are looked through.
-        kind: ``level``, ``number``, ``step``, ``reference`` or ``valid``; for the horizontal ones see
-            :func:`horizontal_axes`.
-        dims: only coordinates that live on these dimensions count (scalars do); ``None``: all.
+    Only coordinates that live on ``dims`` count (scalars do); ``None``: on those of the field.
     """
-    standard_names, names = _COORDINATES[kind]
+    standard_names, names = (text.split() for text in _COORDINATES[kind])
     allowed = set(map(str, field.dims)) if dims is None else set(dims)
     usable = [str(c) for c in field.coords if set(map(str, field.coords[c].dims)) <= allowed]
     # A dimension coordinate describes its axis better than an auxiliary one of the same kind.
@@ -70,24 +67,18 @@ def coordinate(field: xr.DataArray, kind: str, dims: Iterable[str] | None = None
         if field.coords[name].attrs.get("standard_name") in standard_names:
             return name
     for name in [*usable, *(str(d) for d in field.dims if d in allowed and d not in field.coords)]:
-        standard = field.coords[name].attrs.get("standard_name") if name in field.coords else None
         # thredds and NCL number the axes of one kind: isobaric3, lv_HTGL0.
         plain = name.lower().rstrip("0123456789") if kind == "level" else name.lower()
-        if plain in names and standard in (None, "unknown"):
+        if plain in names and field[name].attrs.get("standard_name") in (None, "unknown"):
             return name
     return None
 
 
 def horizontal_axes(field: xr.DataArray) -> tuple[list[str], tuple[np.ndarray, np.ndarray]]:
-    """Return the dimensions and the values in degrees of latitude and longitude.
+    """Return the dimensions and the values in degrees of latitude and longitude; radians are converted.
 
     An axis counts where its CF ``standard_name`` or its units (``degrees_north``, …) say so, or its name
     (``lat``, ``nav_lon``, …) does and neither contradicts; one called ``y`` or ``x`` only where it is in degrees.
-    Radians are converted.
-
-    Raises:
-        DataError: no two such axes: indices, a projection, two-dimensional coordinates, a reduced or unstructured
-            grid; or units that are neither degrees nor radians.
     """
     latitude, longitude = (_horizontal(field, kind) for kind in _NAMES)
     if latitude is None or longitude is None:
@@ -113,18 +104,21 @@ def _horizontal(field: xr.DataArray, kind: str) -> xr.DataArray | None:
         (c for c in field.coords.values() if c.ndim == 1), key=lambda c: c.name not in field.dims
     )
     for axis in axes:
-        standard = _standard_name(axis)
-        if standard == kind or (standard is None and re.fullmatch(_TOWARDS[kind], _units(axis))):
+        if _says(axis, kind):
             return axis
-    if any(_is_curvilinear(c, kind) for c in field.coords.values()):
-        return None
-    for axis in axes:
+    for axis in [] if any(_is_curvilinear(c, kind) for c in field.coords.values()) else axes:
         name = str(axis.name).lower()
         named = re.fullmatch(_NAMES[kind], name)
         in_degrees = name == {"latitude": "y", "longitude": "x"}[kind] and re.fullmatch(_DEGREES, _units(axis))
         if _standard_name(axis) is None and (named or in_degrees):
             return axis
     return None
+
+
+def _says(axis: xr.DataArray, kind: str) -> bool:
+    """Say whether the attributes of a coordinate make it a latitude or longitude."""
+    standard = _standard_name(axis)
+    return standard == kind or (standard is None and bool(re.fullmatch(_TOWARDS[kind], _units(axis))))
 
 
 def _standard_name(axis: xr.DataArray) -> str | None:
@@ -155,8 +149,8 @@ def _is_globe_in_radians(latitude: np.ndarray, longitude: np.ndarray) -> bool:
 
 def _is_curvilinear(axis: xr.DataArray, kind: str) -> bool:
     """Say whether a coordinate is a latitude or longitude of several dimensions, in any spelling."""
-    said = _standard_name(axis) == kind or re.fullmatch(_TOWARDS[kind], _units(axis))
-    return axis.ndim > 1 and bool(said or re.fullmatch(_NAMES_2D[kind], str(axis.name).lower()))
+    named = re.fullmatch(_NAMES_2D[kind], str(axis.name).lower())
+    return axis.ndim > 1 and (bool(named) or _says(axis, kind))
 
 
 def _why_no_axes(field: xr.DataArray) -> str:
@@ -165,7 +159,7 @@ def _why_no_axes(field: xr.DataArray) -> str:
     two = [str(c.name) for c in field.coords.values() if any(_is_curvilinear(c, kind) for kind in _NAMES)]
     if two:
         return f"{start} but two-dimensional {', '.join(two)} (a curvilinear, rotated or projected grid); {_REGRID}"
-    units = {str(d): field.coords[d].attrs.get("units") if d in field.coords else None for d in field.dims}
+    units = {str(d): field[d].attrs.get("units") for d in field.dims}
     said = ", ".join(f"{d!r} in {u!r}" if u else f"{d!r} without units" for d, u in units.items())
     return (
         f"{start} in degrees ({said}); if they are degrees say so by units 'degrees_north' and 'degrees_east', "
@@ -179,13 +173,9 @@ def levels(field: xr.DataArray) -> tuple[np.ndarray, str] | None:
     if name is None or name not in field.coords:
         return None
     axis = field.coords[name]
-    unit = str(axis.attrs.get("units", ""))
-    values = np.atleast_1d(np.asarray(axis.values, dtype=np.float64))
-    if unit.lower() in ("pa", "pascal", "pascals"):
-        return values / 100.0, "hPa"
-    if unit.lower() in ("m", "metre", "metres", "meter", "meters"):
-        return values, "m"
-    return values, "hPa" if unit.lower() in ("mbar", "millibar", "millibars", "hpa") else unit
+    given = str(axis.attrs.get("units", ""))
+    unit, divisor = _LEVEL_UNITS.get(given.lower(), (given, 1.0))
+    return np.atleast_1d(np.asarray(axis.values, dtype=np.float64)) / divisor, unit
 
 
 def has_level(field: xr.DataArray, level: float) -> bool:
@@ -203,22 +193,16 @@ def describe_levels(field: xr.DataArray) -> str:
 
 
 def select(field: xr.DataArray, level: float | None) -> xr.DataArray:
-    """Drop the ensemble and the level dimension.
-
-    Raises:
-        DataError: an ensemble of several members, or several levels and none asked for.
-    """
-    member = coordinate(field, "number")
-    for dim in [] if member is None else _dims(field, member):
+    """Drop the dimensions of the ensemble, of which there may be one member, and of the level."""
+    for dim in _dims(field, "number"):
         if field.sizes[dim] > 1:
             raise DataError(
                 f"{field.name}: got an ensemble dimension {dim!r} of {field.sizes[dim]} members, "
                 f"expected one; open the data with xarray and pass dataset.isel({dim}=0)"
             )
         field = field.isel({dim: 0}, drop=True)
-    name = coordinate(field, "level")
-    for dim in [] if name is None else _dims(field, name):
-        axis = levels(field)
+    axis = levels(field)
+    for dim in _dims(field, "level"):
         if level is None and field.sizes[dim] > 1:
             raise DataError(f"level: got None for {field.name!r}, expected one of: {describe_levels(field)}")
         index = 0 if level is None or axis is None else int(np.abs(axis[0] - level).argmin())
@@ -226,17 +210,14 @@ def select(field: xr.DataArray, level: float | None) -> xr.DataArray:
     return field
 
 
-def _dims(field: xr.DataArray, name: str) -> list[str]:
-    """Return the dimensions of a coordinate, or of a dimension without one."""
-    return [str(d) for d in field.coords[name].dims] if name in field.coords else [name]
+def _dims(field: xr.DataArray, kind: str) -> list[str]:
+    """Return the dimensions of the coordinate of a kind, or the dimension without one."""
+    name = coordinate(field, kind)
+    return [] if name is None else [str(d) for d in field[name].dims]
 
 
 def latitude_order(values: np.ndarray) -> np.ndarray:
-    """Return the indices that make latitude descend.
-
-    Raises:
-        DataError: latitudes that are not monotonic or leave ±90.
-    """
+    """Return the indices that make latitude descend; it must be monotonic and within ±90."""
     steps = np.diff(values)
     monotonic = (steps > 0).all() or (steps < 0).all()
     if not (monotonic and np.isfinite(values).all() and np.abs(values).max() < 90.001):

@@ -22,21 +22,19 @@ HEAD = 512
 
 # First bytes → kind of a file that can be read.
 _READABLE = {
+    b"GRIB": "grib",
     b"\x89HDF\r\n\x1a\n": "netcdf4",
-    b"CDF\x01": "netcdf3",
-    b"CDF\x02": "netcdf3",
-    b"CDF\x05": "netcdf3",
+    **dict.fromkeys((b"CDF\x01", b"CDF\x02", b"CDF\x05"), "netcdf3"),
     b"PK\x03\x04": "zip",
 }
-# First bytes → what a file is that cannot, and what to do.
+# First bytes → what a file is that cannot.
 _UNREADABLE = {
-    b"\x1f\x8b": "is compressed with gzip; run gunzip on it first",
-    b"BZh": "is compressed with bzip2; run bunzip2 on it first",
-    b"\xfd7zXZ\x00": "is compressed with xz; run unxz on it first",
-    b"\x28\xb5\x2f\xfd": "is compressed with zstd; run unzstd on it first",
-    b"\x0e\x03\x13\x01": "is HDF4; convert it to netCDF first (h4toh5, or GDAL)",
-    b"BUFR": "is BUFR, observations rather than fields; expected netCDF, Zarr or GRIB",
-    b"PK\x05\x06": "is an empty zip archive; download it again",
+    b"\x1f\x8b": "gzip",
+    b"BZh": "bzip2",
+    b"\xfd7zXZ\x00": "xz",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"\x0e\x03\x13\x01": "HDF4",
+    b"BUFR": "BUFR",
 }
 
 
@@ -46,11 +44,7 @@ def is_remote(text: str) -> bool:
 
 
 def paths_of(source: Any) -> list[str]:
-    """Return the files, stores and URLs that a path, URL, glob, folder, archive, or a list of these stands for.
-
-    Raises:
-        DataError: nothing of that name, or nothing readable in a folder or archive.
-    """
+    """Return the files, stores and URLs that a path, URL, glob, folder, archive, or a list of these stands for."""
     if isinstance(source, (list, tuple)):
         if not source:
             raise DataError(f"path_or_url: got {source!r}, expected at least one file")
@@ -66,21 +60,17 @@ def paths_of(source: Any) -> list[str]:
             raise DataError(f"path_or_url: got {text!r}, expected a file or folder that exists, or a URL")
         return paths_of(matches)
     if os.path.isdir(text):
-        return [text] if _is_zarr(text) else _inside(text)
+        is_zarr = any(os.path.exists(os.path.join(text, name)) for name in _ZARR)
+        return [text] if is_zarr else _inside(text)
     if _kind(_head(text)) != "zip":
         return [text]
-    return _inside(_unpacked(os.path.abspath(text), os.stat(text).st_mtime_ns))
+    return paths_of(_unpacked(os.path.abspath(text), os.stat(text).st_mtime_ns))
 
 
 def kind_of(path: str, head: bytes | None = None) -> str:
-    """Return ``"zarr"``, ``"grib"``, ``"netcdf3"``, ``"netcdf4"`` or ``"zip"``.
+    """Return ``"zarr"``, ``"grib"``, ``"netcdf3"``, ``"netcdf4"`` or ``"zip"``; refuse what is no data.
 
-    Args:
-        path: of this machine, or a URL.
-        head: the first bytes of a URL's file; without them the name decides.
-
-    Raises:
-        DataError: a file whose content is none of these; says what it is and what to do.
+    Of a URL the first bytes are given, or its name decides.
     """
     suffix = Path(path).suffix.lower()
     if head is None:
@@ -102,8 +92,6 @@ def _head(path: str) -> bytes:
 
 
 def _kind(head: bytes) -> str | None:
-    if head.startswith(b"GRIB"):
-        return "grib"
     return next((kind for magic, kind in _READABLE.items() if head.startswith(magic)), None)
 
 
@@ -111,9 +99,9 @@ def _describe(head: bytes) -> str:
     """Return what a file is that cannot be read, and what to do, as the rest of a sentence."""
     if not head:
         return "is empty (0 bytes); download it again"
-    for magic, text in _UNREADABLE.items():
+    for magic, kind in _UNREADABLE.items():
         if head.startswith(magic):
-            return text
+            return f"is {kind}; unpack or convert it first"
     if head[257:262] == b"ustar":
         return "is a tar archive; unpack it first"
     # A character cut in two by the end of the sample is no sign of binary data.
@@ -124,15 +112,9 @@ def _describe(head: bytes) -> str:
     return f"begins with {head[:4]!r}, expected netCDF, Zarr, GRIB or a zip archive of these"
 
 
-def _is_zarr(folder: str) -> bool:
-    return any(os.path.exists(os.path.join(folder, name)) for name in _ZARR)
-
-
 def _inside(folder: str) -> list[str]:
     """Return the data files that lie in a folder, by content or name; others, such as index files, do not count."""
-    names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
-    paths = [os.path.join(folder, name) for name in names]
-    files = [path for path in paths if os.path.isfile(path)]
+    files = sorted(str(path) for path in Path(folder).iterdir() if path.is_file() and not path.name.startswith("."))
     data = [path for path in files if Path(path).suffix.lower() in (*_GRIB, *_NETCDF) or _kind(_head(path))]
     if not data:
         raise DataError(f"path_or_url: got {folder!r} without any netCDF or GRIB file and no Zarr store, expected one")
@@ -149,10 +131,8 @@ def _unpacked(path: str, _changed: int) -> str:
             archive.extractall(folder)
     except (zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:  # cut off, encrypted, unknown method
         raise DataError(f"path_or_url: {path} is a zip archive that cannot be unpacked ({error})") from error
-    members = os.listdir(folder)
-    while len(members) == 1 and os.path.isdir(os.path.join(folder, members[0])) and not _is_zarr(folder):
-        folder = os.path.join(folder, members[0])
-        members = os.listdir(folder)
+    while len(members := os.listdir(folder)) == 1 and os.path.isdir(inner := os.path.join(folder, members[0])):
+        folder = inner
     return folder
 
 

@@ -33,22 +33,13 @@ def init_texts(data: xr.Dataset) -> list[str]:
 
 def lead_hours(data: xr.Dataset) -> np.ndarray:
     """Return the lead times in hours, (T,) float64."""
-    out: np.ndarray = data["lead_time"].values / np.timedelta64(1, "h")
-    return out
+    return data["lead_time"].values / np.timedelta64(1, "h")
 
 
 def choose(data: xr.Dataset, run: str | None, lead: float | None, name: str) -> xr.Dataset:
-    """Return the fields of one run, of one lead time, or of both.
+    """Return the fields of one run, of one lead time (hours), or of both.
 
-    Args:
-        data: of :func:`atmoloss.data.open_fields`.
-        run: date and hour of the start, ``"2026-07-10T00"``; a date alone takes all runs of the day.
-        lead: hours.
-        name: of the data, for messages.
-
-    Raises:
-        InputError: a run that is no date.
-        DataError: no such run or lead time, or data that do not say when forecasts started.
+    A run is the date and hour of its start, ``"2026-07-10T00"``; a date alone takes all runs of the day.
     """
     if run is None and lead is None:
         return data
@@ -63,15 +54,11 @@ def choose(data: xr.Dataset, run: str | None, lead: float | None, name: str) -> 
         if not keep.any():
             raise DataError(f"--run: got {run}, but the runs of {name} start from {min(starts)} to {max(starts)}")
     if lead is not None:
-        hours = lead_hours(data)
-        if not np.isclose(hours, lead).any():
-            present = ", ".join(f"{h:g}" for h in np.unique(hours)[:30])
-            raise DataError(f"--lead: got {lead:g} h, but {name} has the lead times {present} h")
-        keep &= np.isclose(hours, lead)
+        present = ", ".join(f"{h:g}" for h in np.unique(lead_hours(data)[keep])[:30])
+        keep &= np.isclose(lead_hours(data), lead)
         if not keep.any():
-            raise DataError(f"--lead: got {lead:g} h, which the run {run} of {name} does not have")
-    chosen: xr.Dataset = data.isel(time=np.flatnonzero(keep))
-    return chosen
+            raise DataError(f"--lead: got {lead:g} h, but {name} has the lead times {present} h")
+    return data.isel(time=np.flatnonzero(keep))
 
 
 def choose_in(data: dict[str, xr.Dataset], run: str | None, lead: float | None, default: str) -> dict[str, xr.Dataset]:

@@ -26,14 +26,9 @@ _ENGINES = {
 
 
 def open_datasets(
-    source: Any, storage_options: dict[str, Any] | None = None, engine: str | None = None, group: str | None = None
+    source: Any, storage_options: dict[str, Any] | None = None, group: str | None = None
 ) -> list[list[xr.Dataset]]:
-    """Open a source as datasets that read lazily: for each of its files one, of GRIB one for each kind of level.
-
-    Raises:
-        DataError: a file that is absent or not readable; says what it is.
-        MissingDependencyError: a library that it needs is not installed.
-    """
+    """Open a source as datasets that read lazily: for each of its files one, of GRIB one for each kind of level."""
     xarray = require("xarray", "data")
     if isinstance(source, xarray.Dataset):
         if group is not None:
@@ -42,7 +37,7 @@ def open_datasets(
     files: list[list[xr.Dataset]] = []
     try:
         for path in paths_of(source):
-            files.append(_open(path, storage_options, engine, group))
+            files.append(_open(path, storage_options, group))
     except BaseException:
         close(files)
         raise
@@ -56,28 +51,28 @@ def close(files: Iterable[Iterable[xr.Dataset]]) -> None:
             dataset.close()
 
 
-def _open(path: str, storage_options: dict[str, Any] | None, engine: str | None, group: str | None) -> list[xr.Dataset]:
+def _open(path: str, storage_options: dict[str, Any] | None, group: str | None) -> list[xr.Dataset]:
     """Open one file, store or URL."""
     target: Any = path
-    chosen = engine or kind_of(path)
+    kind = kind_of(path)
     try:
-        if is_remote(path) and chosen != "zarr":
+        if is_remote(path) and kind != "zarr":
             target = require("fsspec", "data").open(path, **(storage_options or {})).open()
-            if engine is None:
-                chosen = kind_of(path, target.read(HEAD))
-                target.seek(0)
-            if chosen in ("grib", "cfgrib", "zip"):
-                raise DataError(f"path_or_url: {path} is {chosen}, which is read from local files; download it first")
-        chosen = engine or _engine(chosen)
-        if chosen == "cfgrib":
+            kind = kind_of(path, target.read(HEAD))
+            target.seek(0)
+            if kind in ("grib", "zip"):
+                raise DataError(f"path_or_url: {path} is {kind}, which is read from local files; download it first")
+        engine = _engine(kind)
+        if kind == "grib":
             if group is not None:
                 raise DataError(f"group: got {group!r}, but {path} is GRIB, which has no groups; expected None")
             return _open_grib(path)
-        options: dict[str, Any] = {"decode_timedelta": False, "engine": chosen, "group": group}
-        if chosen == "zarr":
-            _check_zarr(path)
-            options |= {"chunks": None}
-            options |= {"storage_options": storage_options} if storage_options else {}
+        options: dict[str, Any] = {"decode_timedelta": False, "engine": engine, "group": group}
+        if kind == "zarr":
+            version = require("zarr", "data").__version__
+            if version.startswith("2.") and os.path.exists(os.path.join(path, "zarr.json")):
+                raise DataError(f"path_or_url: {path} is Zarr v3, but zarr {version} reads v2; pip install 'zarr>=3'")
+            options["storage_options"] = storage_options
         with warnings.catch_warnings():
             # Dates beyond those of datetime64[ns] come as cftime, which is what calendars.py reads.
             warnings.filterwarnings("ignore", message="Unable to decode time axis")
@@ -88,11 +83,16 @@ def _open(path: str, storage_options: dict[str, Any] | None, engine: str | None,
         if "cftime" in str(error):
             require("cftime", "data")
         raise DataError(
-            f"path_or_url: got {path!r}, expected readable {chosen} data ({type(error).__name__}: {error})"
+            f"path_or_url: got {path!r}, expected readable {kind} data ({type(error).__name__}: {error})"
         ) from error
     if not dataset.data_vars and group is None:
         dataset.close()
-        _refuse_without_variables(path, chosen)
+        opened = require("xarray", "data").open_groups(path, engine=engine)
+        if groups := [name for name, data in opened.items() if data.data_vars]:
+            raise DataError(
+                f"path_or_url: {path} holds its variables in the groups {', '.join(groups)}; pass group= with one of "
+                "them (a command: --group)"
+            )
     return [dataset]
 
 
@@ -110,40 +110,12 @@ def _open_grib(path: str) -> list[xr.Dataset]:
 def _engine(kind: str) -> str:
     """Return the xarray engine for a kind of file."""
     # Of netCDF-3 netCDF4 reads what scipy does not (64-bit data).
-    if _installed("netCDF4") and (kind == "netcdf3" or (kind == "netcdf4" and not _installed("h5netcdf"))):
+    has = importlib.util.find_spec
+    if has("netCDF4") and (kind == "netcdf3" or (kind == "netcdf4" and not has("h5netcdf"))):
         return "netcdf4"
     engine, extra = _ENGINES[kind]
     require(engine, extra)
     return engine
-
-
-def _check_zarr(path: str) -> None:
-    """Refuse what zarr-python 2 does not do, in clearer words than its own or xarray's."""
-    zarr, xarray = require("zarr", "data").__version__, require("xarray", "data").__version__
-    if not zarr.startswith("2."):
-        return
-    if os.path.exists(os.path.join(path, "zarr.json")):
-        raise DataError(f"path_or_url: {path} is Zarr v3, which zarr {zarr} does not read; pip install 'zarr>=3'")
-    if [int(part) for part in xarray.split(".")[:2]] >= [2026, 9]:
-        raise MissingDependencyError(
-            f"xarray: got version {xarray}, which reads no Zarr with zarr {zarr}; pip install 'xarray<2026.9' beside "
-            "it, or 'zarr>=3'"
-        )
-
-
-def _refuse_without_variables(path: str, engine: str) -> None:
-    """Say which groups hold the variables of a file whose root has none."""
-    xarray = require("xarray", "data")
-    groups = [name for name, data in xarray.open_groups(path, engine=engine).items() if data.data_vars]
-    if groups:
-        raise DataError(
-            f"path_or_url: {path} holds its variables in the groups {', '.join(groups)}; pass group= with one of them "
-            "(a command: --group)"
-        )
-
-
-def _installed(module: str) -> bool:
-    return importlib.util.find_spec(module) is not None
 
 
 def _forget_threads() -> None:

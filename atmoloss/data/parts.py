@@ -11,32 +11,29 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from atmoloss.data.conventions import describe_levels, horizontal_axes, latitude_order, longitude_order, select
-from atmoloss.data.quantities import Quantity, conversion, quantity
+from atmoloss.data.quantities import Place, Quantity, conversion, quantity
 from atmoloss.data.spectral import COEFFICIENT, grid_axes, to_grid, truncation
 from atmoloss.data.times import Folded, experiments, fold_time
-from atmoloss.data.variables import find_variable, has_any, quantity_of, winds_by_place
+from atmoloss.data.variables import find_variable, quantity_of, winds_by_place
 from atmoloss.errors import DataError
 
 if TYPE_CHECKING:
     import xarray as xr
 
+Transform = Callable[[np.ndarray], np.ndarray]
 BLOCK_BYTES = 2**26
 """Work on time blocks of about this size: bounds the memory of float64 decoding and of derivatives."""
 
 
 def find_parts(files: Sequence[Sequence[xr.Dataset]], name: str, level: float | None) -> list[xr.DataArray]:
-    """Return the variable that a name means in every file that has it.
-
-    Raises:
-        DataError: several variables fit in a file, files hold different ones, or none has the level.
-    """
+    """Return the variable that a name means in every file that has it; refuse several that fit, or different ones."""
     parts, without = [], None
     for datasets in files:
         try:
             variable = find_variable(datasets, name, level)
         except DataError as error:
             # Of files for a level each, those of the others do not count.
-            if level is None or len(files) == 1 or not has_any(datasets, name):
+            if level is None or len(files) == 1:
                 raise
             variable, without = None, error
         if variable is not None:
@@ -52,23 +49,25 @@ def find_winds(
 ) -> dict[str, tuple[list[xr.DataArray], list[xr.DataArray]]]:
     """Return the pairs of winds that ``level`` leaves, each in every file that has it, by their names."""
     if level is not None:
-        u, v = (find_parts(files, component, level) for component in "uv")
-        return {f"{u[0].name}, {v[0].name}": (u, v)} if u and v else {}
-    us, vs = ([winds_by_place(datasets, component) for datasets in files] for component in "uv")
-    pairs = {}
-    for place in {place: None for file in us for place in file}:
-        sides = [[file[place] for file in side if place in file] for side in (us, vs)]
-        if not sides[1]:
-            continue
-        for fields in (*sides[0], *sides[1]):
-            if len(fields) > 1:
-                present = "; ".join(f"{f.name} (levels: {describe_levels(f)})" for f in fields)
-                raise DataError(f"level: got None, expected one that leaves one of the winds {present}")
-        u, v = ([field for (field,) in side] for side in sides)
-        for parts, component in ((u, "u"), (v, "v")):
-            _check_alike(parts, component, None)
-        pairs[f"{u[0].name}, {v[0].name}"] = (u, v)
-    return pairs
+        pairs = [(find_parts(files, "u", level), find_parts(files, "v", level))]
+    else:
+        us, vs = ([winds_by_place(datasets, component) for datasets in files] for component in "uv")
+        places = {place: None for file in us for place in file if any(place in other for other in vs)}
+        pairs = [(_only(us, place, "u"), _only(vs, place, "v")) for place in places]
+    return {f"{u[0].name}, {v[0].name}": (u, v) for u, v in pairs if u and v}
+
+
+def _only(
+    files: Sequence[dict[Place | None, list[xr.DataArray]]], place: Place | None, component: str
+) -> list[xr.DataArray]:
+    """Return the one wind at a place in each of the files that have it."""
+    for fields in (file.get(place, []) for file in files):
+        if len(fields) > 1:
+            present = "; ".join(f"{f.name} (levels: {describe_levels(f)})" for f in fields)
+            raise DataError(f"level: got None, expected one that leaves one of the winds {present}")
+    parts = [field for file in files for field in file.get(place, [])]
+    _check_alike(parts, component, None)
+    return parts
 
 
 def present_names(files: Sequence[Sequence[xr.Dataset]]) -> str:
@@ -86,7 +85,7 @@ def _check_alike(parts: Sequence[xr.DataArray], name: str, level: float | None) 
     """Refuse files that hold different variables, or levels, of which no one can say that they are one series."""
     own = {str(part.name) for part in parts}
     meant = [quantity(n) for n in own]
-    if len(own) > 1 and (meant[0] is None or any(q is not meant[0] for q in meant)):
+    if len(own) > 1 and (meant[0] is None or any(q != meant[0] for q in meant)):
         raise DataError(f"variables: {name!r} is {' and '.join(sorted(own))} in different files, name one of them")
     if level is None:
         described = {describe_levels(part) for part in parts} - {"none"}
@@ -105,16 +104,12 @@ class Layout:
     core: tuple[str, ...]  # the dimensions beside time, in the order that ``transform`` takes them
     latitude: np.ndarray  # of what ``transform`` returns, degrees, descending
     longitude: np.ndarray
-    transform: Callable[[np.ndarray], np.ndarray]  # (T, *core) as stored to float32 (T, latitude, longitude)
+    transform: Transform  # (T, *core) as stored to float32 (T, latitude, longitude)
     block: int  # times to read at a time
 
 
 def layout_of(source: xr.DataArray, name: str, level: float | None, grid: float | None, eager_bytes: int) -> Layout:
-    """Find the axes of a variable of one file; two dimensions of time are stacked in memory up to ``eager_bytes``.
-
-    Raises:
-        DataError: axes that are absent, ambiguous or not monotonic, or units that cannot be converted.
-    """
+    """Find the axes of a variable of one file; two dimensions of time are stacked in memory up to ``eager_bytes``."""
     wanted = quantity_of(source, name)
     factor, offset = (1.0, 0.0) if wanted is None else conversion(source, wanted)
     lmax = truncation(source)
@@ -125,9 +120,7 @@ def layout_of(source: xr.DataArray, name: str, level: float | None, grid: float 
         raise DataError(f"grid: got {grid:g}, expected None: {source.name!r} is no spherical harmonics")
     if lmax is not None:
         space, (latitude, longitude) = [COEFFICIENT], grid_axes(lmax, grid)
-        transform: Callable[[np.ndarray], np.ndarray] = partial(
-            to_grid, lmax=lmax, nlat=latitude.size, nlon=longitude.size
-        )
+        transform: Transform = partial(to_grid, lmax=lmax, nlat=latitude.size, nlon=longitude.size)
     else:
         space, (latitude, longitude) = horizontal_axes(field)
         rows = latitude_order(latitude)
@@ -148,20 +141,16 @@ def layout_of(source: xr.DataArray, name: str, level: float | None, grid: float 
 
 def _both_versions(field: xr.DataArray) -> xr.DataArray:
     """Order the dimension ``expver`` of ERA5 that ends in ERA5T: final before preliminary."""
-    numbers = experiments(field["expver"].values) if "expver" in field.coords else np.zeros(0, np.int64)
-    if not set(numbers.tolist()) <= {1, 5} or not numbers.size:
-        present = field["expver"].values.tolist() if numbers.size else "no numbers"
+    numbers = experiments(field["expver"].values)
+    if not set(numbers.tolist()) <= {1, 5}:
+        present = field["expver"].values.tolist()
         raise DataError(f"expver: got {present} in {field.name!r}, expected 1 (ERA5) and 5 (ERA5T)")
-    out: xr.DataArray = field.isel(expver=as_slice(np.argsort(numbers)))
-    return out
+    return field.isel(expver=as_slice(np.argsort(numbers)))
 
 
-def _first_present(block: np.ndarray, transform: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """Take of (T, versions, …) the first version that is not missing, value by value."""
-    merged = block[:, 0]
-    for other in range(1, block.shape[1]):
-        merged = np.where(np.isnan(merged), block[:, other], merged)
-    return transform(merged)
+def _first_present(block: np.ndarray, transform: Transform) -> np.ndarray:
+    """Take of (T, 2, …) the first version, or the second where it is missing."""
+    return transform(np.where(np.isnan(block[:, 0]), block[:, 1], block[:, 0]))
 
 
 def _ordered(block: np.ndarray, rows: Any, columns: Any, factor: float, offset: float) -> np.ndarray:
@@ -185,7 +174,6 @@ def as_slice(index: np.ndarray) -> Any:
 
 def lazily(field: xr.DataArray, chunks: dict[str, int]) -> xr.DataArray:
     """Put a variable into dask chunks where dask is installed and it is in none."""
-    if field.chunks is None and chunks and importlib.util.find_spec("dask"):
-        chunked: xr.DataArray = field.chunk(chunks)
-        return chunked
+    if field.chunks is None and importlib.util.find_spec("dask"):
+        return field.chunk(chunks)
     return field

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from atmoloss.data.calendars import calendar_of, dates
+from atmoloss.data.files import is_remote
 from atmoloss.data.opening import open_datasets
 from atmoloss.data.parts import find_parts, present_names
 from atmoloss.data.reading import read_fields
@@ -88,7 +89,7 @@ def absolute(source: Any) -> Any:
     if isinstance(source, (list, tuple)):
         return [absolute(s) for s in source]
     text = os.fspath(source)
-    return text if "://" in text or "::" in text else os.path.abspath(text)
+    return text if is_remote(text) else os.path.abspath(text)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,17 +109,14 @@ class Source:
 
 @functools.lru_cache(maxsize=1)
 def _open(source: Source) -> list[list[xr.Dataset]]:
-    files, options = open_datasets(source.path, source.storage_options, group=source.options.group), source.options
-    if not options.winds:
-        return files
-    kept = []
-    for name in options.winds:
-        parts = find_parts(files, name, options.level)
+    options = source.options
+    files = open_datasets(source.path, source.storage_options, options.group)
+    found = {name: find_parts(files, name, options.level) for name in options.winds}
+    for name, parts in found.items():
         if not parts:
             raise DataError(f"winds: got {name!r}, {present_names(files)}")
-        kept += parts
     # One dataset each: find_parts has told apart variables that two kinds of level share a name in.
-    return [[field.to_dataset()] for field in kept]
+    return [[field.to_dataset()] for parts in found.values() for field in parts] or files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,20 +154,12 @@ def make_plan(source: Source) -> tuple[Plan, dict[str, np.ndarray], np.ndarray]:
         return index[:1]
 
     fields = source.read(first)
+    index = chosen.pop("index")
     axes = {name: fields[name].values.astype("<f8") for name in ("latitude", "longitude")}
-    axes["run"] = chosen["run"].astype("<i8")
-    for name in {"time", "init_time"} & set(chosen):
-        axes[name] = chosen[name].astype("datetime64[s]").astype("<i8")
+    for name, values in chosen.items():
+        axes[name] = (values if name == "run" else values.astype("datetime64[s]")).astype("<i8")
     shape = (len(axes["time"]), len(axes["latitude"]), len(axes["longitude"]))
-    digest = hashlib.sha256()
-    for name in sorted(axes):
-        digest.update(axes[name].tobytes())
-    plan = Plan(
-        source.path,
-        options,
-        choose_sharding(shape, options.time_chunk, options.space_chunk, options.shard_bytes),
-        digest.hexdigest(),
-        {name: attributes_of(fields[name]) for name in options.variables},
-        calendar_of(fields),
-    )
-    return plan, axes, chosen["index"]
+    sharding = choose_sharding(shape, options.time_chunk, options.space_chunk, options.shard_bytes)
+    digest = hashlib.sha256(b"".join(axes[name].tobytes() for name in sorted(axes))).hexdigest()
+    attributes = {name: attributes_of(fields[name]) for name in options.variables}
+    return Plan(source.path, options, sharding, digest, attributes, calendar_of(fields)), axes, index

@@ -71,26 +71,23 @@ def prepare(
         shutil.rmtree(root / PROGRESS, ignore_errors=True)  # killed while it tidied up
         return done
     start(root, plan, axes)
-    numbers = range(plan.sharding.n_shards)
-    missing = [n for n in numbers if not _done(root, n).is_file()]
-    times = (index[plan.sharding.times(n).start : plan.sharding.times(n).stop] for n in missing)
-    tasks = list(zip(missing, times, strict=True))
+    shards = {n: plan.sharding.times(n) for n in range(plan.sharding.n_shards)}
+    tasks = [(n, index[t.start : t.stop]) for n, t in shards.items() if not _done(root, n).is_file()]
     written: Iterable[object] = _run(functools.partial(_write, root, opened, plan.sharding), tasks, scheduler, workers)
     if progress and importlib.util.find_spec("tqdm"):
-        count = {"total": len(numbers), "initial": len(numbers) - len(missing)}
+        count = {"total": len(shards), "initial": len(shards) - len(tasks)}
         written = require("tqdm", "train").tqdm(written, **count, unit="shard", dynamic_ncols=True)
     for _ in written:
         pass
-    _finish(root, plan)
+    sizes = zip(*(json.loads(_done(root, number).read_text()) for number in shards), strict=True)
+    shard_bytes = dict(zip(options.variables, sizes, strict=True))
+    create_group(root, {"plan": plan.record(), "shard_bytes": shard_bytes, "package_version": __version__})
+    shutil.rmtree(root / PROGRESS)
     return read_store(root)
 
 
 def start(root: Path, plan: Plan, axes: dict[str, np.ndarray]) -> None:
-    """Make the folder of a store and its arrays, or check that it is an unfinished one of the same plan.
-
-    Raises:
-        DataError: the folder holds something else, or there is no room for the store.
-    """
+    """Make the folder of a store and its arrays, or check that it is an unfinished one of the same plan."""
     file = root / PROGRESS / "plan.json"
     if file.is_file():
         if json.loads(file.read_text()) != plan.record():
@@ -117,8 +114,7 @@ def start(root: Path, plan: Plan, axes: dict[str, np.ndarray]) -> None:
         "longitude": {"standard_name": "longitude", "units": "degrees_east"},
     }
     for name, values in axes.items():
-        dims = ["time" if name in ("run", "init_time") else name]
-        create_axis(root / name, values, dims, attributes[name])
+        create_axis(root / name, values, ["time" if name in ("run", "init_time") else name], attributes[name])
     coordinates = "run init_time" if "init_time" in axes else "run"
     if plan.options.level is not None:
         coordinates += " level"
@@ -156,13 +152,8 @@ def _run(
         return
     distributed = require("distributed", "data")
     with tempfile.TemporaryDirectory(prefix="atmoloss-dask-") as scratch:
-        local = {
-            "n_workers": min(workers or os.cpu_count() or 1, len(tasks)),
-            "threads_per_worker": 1,
-            "dashboard_address": None,
-            "local_directory": scratch,
-            "silence_logs": 50,
-        }
+        local = {"threads_per_worker": 1, "dashboard_address": None, "local_directory": scratch, "silence_logs": 50}
+        local |= {"n_workers": min(workers or os.cpu_count() or 1, len(tasks))}
         with distributed.Client(scheduler) if scheduler else distributed.Client(**local) as client:
             # Not pure: what was written is on disk, a result that dask remembers means nothing.
             futures = client.map(write, *zip(*tasks, strict=True), pure=False)
@@ -171,15 +162,3 @@ def _run(
                     yield future.result()
             finally:
                 client.cancel(futures)
-
-
-def _finish(root: Path, plan: Plan) -> None:
-    """Add up the records, write the metadata of the group, and remove what only an unfinished store needs."""
-    sizes = [json.loads(_done(root, number).read_text()) for number in range(plan.sharding.n_shards)]
-    record = {
-        "plan": plan.record(),
-        "shard_bytes": dict(zip(plan.options.variables, zip(*sizes, strict=True), strict=True)),
-        "package_version": __version__,
-    }
-    create_group(root, record)
-    shutil.rmtree(root / PROGRESS)

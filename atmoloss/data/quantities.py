@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import re
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from atmoloss.errors import DataError
 
@@ -35,61 +35,46 @@ class Quantity:
     place: Place | None = None  # height above ground or pressure, where the name asked for says it
 
 
-def _wind(component: str) -> Quantity:
-    cf, zonal = ("eastward_wind", "zonal") if component == "u" else ("northward_wind", "meridional")
-    c = component
-    names = (c, f"{c}a", f"{c}grd", f"{c}wnd", f"{c}_wind", f"{c}_component_of_wind", f"{c}_wind_component")
-    return Quantity((cf,), (*names, f"{zonal}_wind", cf), "m s-1", (10.0, 80.0, 100.0), near_ground=True)
+def _quantity(standard_names: str, names: str, units: str, **more: Any) -> Quantity:
+    return Quantity(tuple(standard_names.split()), tuple(names.split()), units, **more)
 
 
-def _surface(standard_names: tuple[str, ...], names: tuple[str, ...], units: str) -> Quantity:
-    return Quantity(standard_names, names, units, on_levels=False)
+def _wind(c: str, standard: str, adjective: str) -> Quantity:
+    names = f"{c} {c}a {c}grd {c}wnd {c}_wind {c}_component_of_wind {c}_wind_component {adjective}_wind {standard}"
+    return _quantity(standard, names, "m s-1", heights=(10.0, 80.0, 100.0), near_ground=True)
 
 
-VARIABLES: dict[str, Quantity] = {
-    "divergence": Quantity(("divergence_of_wind",), ("divergence", "d", "div"), "s-1"),
-    "vorticity": Quantity(
-        ("atmosphere_relative_vorticity", "atmosphere_upward_relative_vorticity"),
-        ("vorticity", "vo", "vor", "relative_vorticity", "relv"),
-        "s-1",
+VARIABLES = {
+    "divergence": _quantity("divergence_of_wind", "divergence d div", "s-1"),
+    "vorticity": _quantity(
+        "atmosphere_relative_vorticity atmosphere_upward_relative_vorticity",
+        "vorticity vo vor relative_vorticity relv", "s-1",
     ),
-    "u": _wind("u"),
-    "v": _wind("v"),
-    "t": Quantity(
-        ("air_temperature",), ("t", "ta", "tmp", "temp", "air", "temperature", "air_temperature"), "K", (2.0,),
-        near_ground=True,
+    "u": _wind("u", "eastward_wind", "zonal"),
+    "v": _wind("v", "northward_wind", "meridional"),
+    "t": _quantity(
+        "air_temperature", "t ta tmp temp air temperature air_temperature", "K", heights=(2.0,), near_ground=True
     ),
-    "q": Quantity(
-        ("specific_humidity",), ("q", "qv", "hus", "spfh", "shum", "specific_humidity"), "kg kg-1", near_ground=True
+    "q": _quantity("specific_humidity", "q qv hus spfh shum specific_humidity", "kg kg-1", near_ground=True),
+    "z": _quantity("geopotential", "z fi geopotential", "m2 s-2"),
+    "gh": _quantity("geopotential_height", "gh zg hgt geopotential_height", "m"),
+    "msl": _quantity(
+        "air_pressure_at_mean_sea_level air_pressure_at_sea_level",
+        "msl mslp prmsl psl slp pmsl prmslmsl prmsl_meansealevel mean_sea_level_pressure pressure_reduced_to_msl "
+        "pressure_reduced_to_msl_msl", "Pa", on_levels=False,
     ),
-    "z": Quantity(("geopotential",), ("z", "fi", "geopotential"), "m2 s-2"),
-    "gh": Quantity(("geopotential_height",), ("gh", "zg", "hgt", "geopotential_height"), "m"),
-    "msl": _surface(
-        ("air_pressure_at_mean_sea_level", "air_pressure_at_sea_level"),
-        (
-            "msl", "mslp", "prmsl", "psl", "slp", "pmsl", "prmslmsl", "prmsl_meansealevel",
-            "mean_sea_level_pressure", "pressure_reduced_to_msl", "pressure_reduced_to_msl_msl",
-        ),
-        "Pa",
+    "sp": _quantity(
+        "surface_air_pressure", "sp ps psfc pressfc pres_surface pressure_surface surface_pressure", "Pa",
+        on_levels=False,
     ),
-    "sp": _surface(
-        ("surface_air_pressure",),
-        ("sp", "ps", "psfc", "pressfc", "pres_surface", "pressure_surface", "surface_pressure"),
-        "Pa",
+    "tcwv": _quantity(
+        "atmosphere_mass_content_of_water_vapor",
+        "tcwv prw pwat tqv pwatclm pwat_entireatmosphere precipitable_water total_column_water_vapour "
+        "total_column_water_vapor precipitable_water_entire_atmosphere_single_layer", "kg m-2", on_levels=False,
     ),
-    "tcwv": _surface(
-        ("atmosphere_mass_content_of_water_vapor",),
-        (
-            "tcwv", "prw", "pwat", "tqv", "pwatclm", "pwat_entireatmosphere", "precipitable_water",
-            "total_column_water_vapour", "total_column_water_vapor",
-            "precipitable_water_entire_atmosphere_single_layer",
-        ),
-        "kg m-2",
-    ),
-    "tp": _surface(
-        ("lwe_thickness_of_precipitation_amount", "precipitation_amount"),
-        ("tp", "apcp", "tot_prec", "apcpsfc", "apcp_surface", "total_precipitation"),
-        "m",
+    "tp": _quantity(
+        "lwe_thickness_of_precipitation_amount precipitation_amount",
+        "tp apcp tot_prec apcpsfc apcp_surface total_precipitation", "m", on_levels=False,
     ),
 }  # fmt: skip
 """Canonical name → quantity; any of a quantity's names may be asked for, with or without a place."""
@@ -134,9 +119,7 @@ def parse(name: str, bare: str = "") -> tuple[str, Place | None] | None:
     A number without a unit that leads is metres, as in GRIB short names. One that follows is metres where that is
     customary (10, 80, 100 m for winds, 2 m for temperature) and it has no leading zero, otherwise hPa.
 
-    Args:
-        name: of the variable.
-        bare: the unit of a number without one, where something else says it.
+    ``bare`` is the unit of a number without one, where something else says it.
     """
     plain = re.sub(r"[-:.\s]+", "_", name.strip().lower()).removeprefix("var_")
     plain = _AT_HEIGHT.get(plain, plain)
@@ -167,17 +150,9 @@ def _place(digits: str, unit: str, leads: bool, base: Quantity) -> Place | None:
 
 @functools.cache
 def quantity(name: str) -> Quantity | None:
-    """Return the quantity that a canonical or usual name means, ``None`` for a name of the file's own.
-
-    Names of the same quantity at the same place return the same object.
-    """
+    """Return the quantity that a canonical or usual name means, ``None`` for a name of the file's own."""
     parsed = parse(name)
-    return None if parsed is None else _at(*parsed)
-
-
-@functools.cache
-def _at(key: str, place: Place | None) -> Quantity:
-    return VARIABLES[key] if place is None else replace(VARIABLES[key], place=place)
+    return None if parsed is None else replace(VARIABLES[parsed[0]], place=parsed[1])
 
 
 def plain_units(units: str) -> str:

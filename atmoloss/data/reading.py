@@ -34,7 +34,7 @@ import numpy as np
 
 from atmoloss.data.opening import close, open_datasets
 from atmoloss.data.parts import find_parts, level_of, present_names
-from atmoloss.data.quantities import VARIABLES, quantity
+from atmoloss.data.quantities import quantity
 from atmoloss.data.series import Keep, checked, derive, regular_series
 from atmoloss.data.spectral import unpack
 from atmoloss.data.variables import quantity_of
@@ -52,7 +52,6 @@ def open_fields(
     grid: float | None = None,
     missing: Literal["error", "ignore"] | float = "error",
     storage_options: dict[str, Any] | None = None,
-    engine: str | None = None,
     group: str | None = None,
 ) -> xr.Dataset:
     """Open fields of any common file in the layout that the rest of the package reads.
@@ -71,7 +70,6 @@ def open_fields(
         grid: spacing in degrees for spherical harmonics; ``None``: the finest that they support.
         missing: ``"error"``, ``"ignore"``, or a value to fill in; see attribute ``missing_count``.
         storage_options: passed to fsspec.
-        engine: of xarray; ``None`` decides by the file.
         group: of netCDF files or Zarr stores that hold their variables in groups.
 
     Returns:
@@ -86,8 +84,13 @@ def open_fields(
             is absent, ambiguous or unknown, files that do not fit together, an ensemble, or missing values.
         MissingDependencyError: a library of the extra ``data`` or ``grib`` is not installed.
     """
-    names = _checked_names(variables, missing)
-    files = open_datasets(path_or_url, storage_options, engine, group)
+    names = (variables,) if isinstance(variables, str) else tuple(variables)
+    if not names or not all(isinstance(name, str) for name in names):
+        raise DataError(f"variables: got {variables!r}, expected at least one name")
+    number = isinstance(missing, (int, float)) and not isinstance(missing, bool) and np.isfinite(missing)
+    if not number and missing not in ("error", "ignore"):
+        raise DataError(f"missing: got {missing!r}, expected 'error', 'ignore' or a finite fill value")
+    files = open_datasets(path_or_url, storage_options, group)
     opened = not isinstance(path_or_url, require("xarray", "data").Dataset)
     lazy = False
     try:
@@ -99,17 +102,6 @@ def open_fields(
     if opened and lazy:
         out.set_close(partial(close, files))  # no function of this place, which would not pickle
     return out
-
-
-def _checked_names(variables: Any, missing: Any) -> tuple[str, ...]:
-    """Return the names asked for; refuse those, or a treatment of missing values, that are none."""
-    names = (variables,) if isinstance(variables, str) else tuple(variables)
-    if not names or not all(isinstance(name, str) for name in names):
-        raise DataError(f"variables: got {variables!r}, expected at least one name")
-    number = isinstance(missing, (int, float)) and not isinstance(missing, bool) and np.isfinite(missing)
-    if not number and missing not in ("error", "ignore"):
-        raise DataError(f"missing: got {missing!r}, expected 'error', 'ignore' or a finite fill value")
-    return names
 
 
 def read_fields(
@@ -135,9 +127,7 @@ def read_fields(
             at = level_of(wanted, level)
             if at not in derived:
                 derived[at] = derive(readable, name, at, missing, keep)
-            channel = int(wanted.names == VARIABLES["vorticity"].names)
-            field = checked(derived[at].isel(channel=channel), missing)
-            field.attrs |= {"units": "s-1", "derived_from": derived[at].attrs["derived_from"]}
+            field = checked(derived[at].isel(channel=int("vorticity" in wanted.names)), missing)
         else:
             raise DataError(f"variables: got {name!r}, {present_names(readable)}")
         if wanted is not None:

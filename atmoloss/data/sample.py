@@ -34,5 +34,4 @@ def open_sample(variables: str | Sequence[str] = ("divergence", "vorticity")) ->
         MissingDependencyError: xarray or h5netcdf (extra ``data``) is not installed.
     """
     inner = slice(MARGIN, -MARGIN)
-    sample: xr.Dataset = open_fields(SAMPLE_PATH, variables).isel(latitude=inner, longitude=inner)
-    return sample
+    return open_fields(SAMPLE_PATH, variables).isel(latitude=inner, longitude=inner)

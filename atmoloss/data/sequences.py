@@ -70,19 +70,16 @@ class SequenceDataset(Dataset[SequenceBatch]):
         if len(channels) != 1:
             raise DataError(f"sources: have channels {sorted(channels)}, expected the same in each")
         self.spec, self.seed, self.length, self.rank, self.world_size = spec, seed, length, rank, world_size
-        drawable = [(s, PartnerIndex(s, spec)) for s in sources if s.weight > 0]
-        drawable = [(s, partners) for s, partners in drawable if len(partners.anchors)]
+        drawable = [(s, p) for s in sources if s.weight > 0 and len((p := PartnerIndex(s, spec)).anchors)]
         if not drawable:
             raise DataError(
                 f"sources: none has {spec.n_times} times within {spec.n_classes * spec.base_step} h of each "
                 f"other at multiples of {spec.base_step} h"
             )
-        self.sources = [s for s, _ in drawable]
-        self._partners = [partners for _, partners in drawable]
-        self._rows = [{size: _first_rows(s, size, spec) for size in spec.patch_sizes} for s in self.sources]
-        weights = np.array([s.weight for s in self.sources])
+        self._drawable = [(s, p, {n: _first_rows(s, n, spec) for n in spec.patch_sizes}) for s, p in drawable]
+        weights = np.array([s.weight for s, _ in drawable])
         self._shares = weights / weights.sum()
-        self._signs = np.array([mirror_sign(c) for c in self.sources[0].channels], np.float32)
+        self._signs = np.array([mirror_sign(c) for c in sources[0].channels], np.float32)
 
     def __len__(self) -> int:
         return self.length
@@ -90,13 +87,9 @@ class SequenceDataset(Dataset[SequenceBatch]):
     def __getitem__(self, index: int) -> SequenceBatch:
         spec = self.spec
         size = spec.patch_sizes[index % len(spec.patch_sizes)]
-        fields, hours = [], []
-        for item in range(self.rank, spec.batch_size, self.world_size):
-            rng = np.random.default_rng((self.seed, index, item))
-            patch, times = self._draw_whole(rng, size)
-            fields.append(patch)
-            hours.append(times)
-        return SequenceBatch(torch.from_numpy(np.stack(fields)), torch.from_numpy(np.stack(hours)))
+        items = range(self.rank, spec.batch_size, self.world_size)
+        drawn = [self._draw_whole(np.random.default_rng((self.seed, index, item)), size) for item in items]
+        return SequenceBatch(*(torch.from_numpy(np.stack(part)) for part in zip(*drawn, strict=True)))
 
     def _draw_whole(self, rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
         """Draw until a patch has no missing values."""
@@ -111,13 +104,11 @@ class SequenceDataset(Dataset[SequenceBatch]):
 
     def _draw(self, rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
         spec = self.spec
-        which = rng.choice(len(self.sources), p=self._shares)
-        source = self.sources[which]
-        partners = self._partners[which]
+        source, partners, rows = self._drawable[rng.choice(len(self._drawable), p=self._shares)]
         anchor = int(rng.choice(partners.anchors))
         later = partners.after(anchor)
         times = np.sort(np.append(rng.choice(later, spec.n_times - 1, replace=False), anchor))
-        row = int(rng.choice(self._rows[which][size]))
+        row = int(rng.choice(rows[size]))
         width = len(source.longitude)
         column = int(rng.integers(width if source.periodic else width - size + 1))
         patch = read_patch(source, times, row, column, size)

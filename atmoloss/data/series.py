@@ -47,8 +47,7 @@ def regular_series(
         out = require("xarray", "data").concat(parts, "time", coords="minimal", compat="override", join="override")
         order = np.argsort(np.concatenate([np.flatnonzero(files == i) for i in numbers]))
         out = out if np.array_equal(order, np.arange(order.size)) else out.isel(time=order)
-    out = out.assign_coords(timeline.time[chosen].coords)
-    out.name = source[0].name
+    out = out.assign_coords(timeline.time[chosen].coords).rename(source[0].name)
     out.attrs = {k: v for k, v in source[0].attrs.items() if k in ("standard_name", "long_name", "units")}
     for axis, units in (("latitude", "degrees_north"), ("longitude", "degrees_east")):
         out[axis].attrs = {"standard_name": axis, "units": units}
@@ -61,16 +60,13 @@ def checked(field: xr.DataArray, missing: str | float) -> xr.DataArray:
         return field
     valid = np.isfinite(field)
     count = field.size - int(valid.sum())
-    if isinstance(missing, str):
-        if count:
-            raise DataError(
-                f"missing: {count} of {field.size} values of {field.name!r} are missing, expected none; "
-                "pass missing='ignore' or a value to fill in (a command: --missing; a configuration: missing)"
-            )
-    elif count:
-        field = field.where(valid, np.float32(missing)).assign_attrs(field.attrs)
-    out: xr.DataArray = field.assign_attrs(missing_count=count)
-    return out
+    if count and isinstance(missing, str):
+        raise DataError(
+            f"missing: {count} of {field.size} values of {field.name!r} are missing, expected none; "
+            "pass missing='ignore' or a value to fill in (a command: --missing; a configuration: missing)"
+        )
+    filled = field.where(valid, np.float32(missing)) if count else field
+    return filled.assign_attrs({**field.attrs, "missing_count": count})
 
 
 def _read(layout: Layout, index: np.ndarray, *, lazy: bool) -> xr.DataArray:
@@ -80,8 +76,7 @@ def _read(layout: Layout, index: np.ndarray, *, lazy: bool) -> xr.DataArray:
         field = lazily(field, {"time": layout.block})
     shape = {"latitude": layout.latitude.size, "longitude": layout.longitude.size}
     values = blockwise(layout.transform, [field], layout.core, shape, layout.block)
-    out: xr.DataArray = values.assign_coords(latitude=layout.latitude, longitude=layout.longitude)
-    return out
+    return values.assign_coords(latitude=layout.latitude, longitude=layout.longitude)
 
 
 def _check_repeats(
@@ -89,17 +84,14 @@ def _check_repeats(
 ) -> None:
     """Raise ``DataError`` where a time of those chosen occurs twice with different fields."""
     for place, file, index in timeline.repeats[np.isin(timeline.repeats[:, 0], chosen)]:
-        first, again = (
-            _read(layouts[f], np.array([i]), lazy=False)
-            for f, i in ((timeline.file[place], timeline.index[place]), (file, index))
-        )
-        if first.shape != again.shape or not np.array_equal(first.values, again.values, equal_nan=True):
-            time = timeline.time.values[place]
-            paths = [str(source[f].encoding.get("source", "a file")) for f in (timeline.file[place], file)]
+        twice = ((timeline.file[place], timeline.index[place]), (file, index))
+        first, again = (_read(layouts[f], np.array([i]), lazy=False).values for f, i in twice)
+        if not np.array_equal(first, again, equal_nan=True):
+            paths = [str(source[f].encoding.get("source", "a file")) for f, _ in twice]
             where = f", in {paths[0]} and {paths[1]}" if file != timeline.file[place] else ""
             raise DataError(
-                f"time: {time} occurs more than once in {source[0].name!r}{where}, with different fields; expected "
-                "distinct times, or a coordinate forecast_reference_time that tells the runs apart"
+                f"time: {timeline.time.values[place]} occurs more than once in {source[0].name!r}{where}, with "
+                "different fields; expected distinct times, or a coordinate forecast_reference_time of each run"
             )
 
 
@@ -111,7 +103,8 @@ def blockwise(
     block: int,
 ) -> xr.DataArray:
     """Apply a function (T, *core) → float32 (T, *sizes) in blocks of time, lazily where inputs are."""
-    xarray = require("xarray", "data")
+    import xarray
+
     if any(array.chunks for array in inputs):
         result: xr.DataArray = xarray.apply_ufunc(
             function,
@@ -132,31 +125,22 @@ def blockwise(
         read = (array.isel(time=part).load().transpose("time", *core).values for array in inputs)
         out[part] = function(*read)
     coords = {name: c for name, c in inputs[0].coords.items() if c.dims == ("time",)}
-    result = xarray.DataArray(out, dims=("time", *sizes), coords=coords)
-    return result
+    return xarray.DataArray(out, dims=("time", *sizes), coords=coords)
 
 
 def derive(
     files: Sequence[Sequence[xr.Dataset]], name: str, level: float | None, missing: str | float, keep: Keep | None
 ) -> xr.DataArray:
-    """Return divergence and vorticity (time, channel, latitude, longitude) of the one wind that fits.
-
-    Raises:
-        DataError: no wind, several, or one whose components or grid allow no derivatives.
-    """
+    """Return divergence and vorticity (time, channel, latitude, longitude) of the one wind that fits."""
     pairs = find_winds(files, level)
     if not pairs:
         raise DataError(f"variables: got {name!r}, neither it nor a wind is there; {present_names(files)}")
     if len(pairs) > 1:
-        raise DataError(
-            f"variables: {name!r} could be derived from {' or '.join(pairs)}; give level, or pass a dataset "
-            "with only one of these winds"
-        )
+        winds = " or ".join(pairs)
+        raise DataError(f"variables: {name!r} could be derived from {winds}; give level, or pass one of these alone")
     ((label, components),) = pairs.items()
     wind = [regular_series(field, name, level, None, keep) for name, field in zip("uv", components, strict=True)]
-    if missing == "error":
-        wind = [checked(component, missing) for component in wind]
-    first, second = wind
+    first, second = wind if missing != "error" else [checked(component, missing) for component in wind]
     if not all(first[axis].equals(second[axis]) for axis in ("time", "latitude", "longitude")):
         raise DataError(f"variables: {label} do not share times and grid, expected one grid to derive {name!r}")
     try:
@@ -164,11 +148,9 @@ def derive(
     except InputError as error:
         raise DataError(f"variables: {name!r} cannot be derived from {label}: {error}") from error
     space = {axis: first.sizes[axis] for axis in ("latitude", "longitude")}
-    block = max(1, BLOCK_BYTES // (16 * int(np.prod(list(space.values())))))
-    fields = blockwise(transform, wind, list(space), {"channel": 2, **space}, block)
-    out: xr.DataArray = fields.assign_coords({axis: first[axis] for axis in space})
-    out.attrs = {"derived_from": label}
-    return out
+    block = max(1, BLOCK_BYTES // (16 * space["latitude"] * space["longitude"]))
+    fields = blockwise(transform, [first, second], list(space), {"channel": 2, **space}, block)
+    return fields.assign_coords({axis: first[axis] for axis in space}).assign_attrs(derived_from=label)
 
 
 def _differentiation(latitude: np.ndarray, longitude: np.ndarray) -> Callable[..., np.ndarray]:

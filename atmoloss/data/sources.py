@@ -111,7 +111,6 @@ class _TimeSubset:
     """A view of some times of an array, without copying it."""
 
     _values: Any
-    _index: np.ndarray
 
     def __init__(self, values: Any, index: np.ndarray) -> None:
         if isinstance(values, _TimeSubset):
@@ -120,9 +119,8 @@ class _TimeSubset:
         self.shape = (len(index), *values.shape[1:])
 
     def __getitem__(self, key: Any) -> np.ndarray:
-        time, rest = (key[0], key[1:]) if isinstance(key, tuple) else (key, ())
-        inner = (self._index[time], *rest)
-        return np.asarray(self._values[inner])
+        time, *rest = key if isinstance(key, tuple) else (key,)
+        return np.asarray(self._values[(self._index[time], *rest)])
 
 
 def attributes_of(field: Any) -> dict[str, str]:
@@ -177,10 +175,9 @@ def open_source(
     Raises:
         DataError: a source that cannot be read or lacks a variable or level, or a store that is not complete.
     """
-    text = "" if level is None else f"{level:g}"
     if not is_store(path):
         fields = open_fields(path, variables, level, grid=grid, missing=missing)
-        return source_from_dataset(fields, name, weight, text)
+        return source_from_dataset(fields, name, weight, "" if level is None else f"{level:g}")
     if grid is not None:
         raise DataError(f"grid: got {grid:g} for {name}, expected None: {path} has the grid that it was prepared with")
     stored = read_store(path)
@@ -216,13 +213,9 @@ def describe_channels(channels: Sequence[str], sources: Sequence[FieldSource]) -
         if len(set(map(plain_units, units.values()))) > 1:
             present = ", ".join(f"{unit!r} in {source}" for source, unit in units.items())
             raise DataError(f"sources: {name!r} is in {present}, expected one unit; convert one of them first")
-        known = quantity(name)
-        standard = next((a["standard_name"] for a in described.values() if a.get("standard_name")), None)
-        out.append(
-            {
-                "name": name,
-                "standard_name": standard or (known.standard_names[0] if known and not described else ""),
-                "units": next(iter(units.values()), known.units if known and not described else ""),
-            }
-        )
+        known = None if described else quantity(name)
+        standards = [a["standard_name"] for a in described.values() if a.get("standard_name")]
+        standard = next(iter(standards), known.standard_names[0] if known else "")
+        unit = next(iter(units.values()), known.units if known else "")
+        out.append({"name": name, "standard_name": standard, "units": unit})
     return tuple(out)

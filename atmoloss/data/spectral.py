@@ -51,8 +51,7 @@ def _degrees(lmax: int, mmax: int) -> np.ndarray:
 def _root(lmax: int, mmax: int) -> np.ndarray:
     """Return √(l(l+1)) of every coefficient."""
     degree = _degrees(lmax, mmax).astype(np.float64)
-    root: np.ndarray = np.sqrt(degree * (degree + 1))
-    return root
+    return np.sqrt(degree * (degree + 1))
 
 
 def synthesise(coefficients: Any, lmax: int, nlat: int, nlon: int) -> np.ndarray:
@@ -78,37 +77,30 @@ def synthesise(coefficients: Any, lmax: int, nlat: int, nlon: int) -> np.ndarray
     expected = (lmax + 1) * (lmax + 2) // 2
     if alm.ndim != 2 or alm.shape[1] != expected:
         raise DataError(f"coefficients: got shape {alm.shape}, expected (T, {expected}) for truncation T{lmax}")
+    return _evaluate(alm[:, None], 0, lmax, nlat, nlon)
+
+
+def _evaluate(series: np.ndarray, spin: int, lmax: int, nlat: int, nlon: int) -> np.ndarray:
+    """Evaluate (T, 1, K) series of scalars or (T, 2, K) of vectors, of which the eastward component is returned."""
     sht = require("ducc0", "data").sht
-    out = np.empty((len(alm), nlat, nlon), dtype=np.float32)
-    for index, row in enumerate(alm):  # float64 inside: coefficients span ten orders of magnitude
-        series = row[None].astype(np.complex128)
-        out[index] = sht.synthesis_2d(
-            alm=series, spin=0, lmax=lmax, mmax=lmax, ntheta=nlat, nphi=nlon, geometry="CC", nthreads=1
-        )[0]
+    grid = {"lmax": lmax, "mmax": lmax, "ntheta": nlat, "nphi": nlon, "geometry": "CC", "nthreads": 1}
+    out = np.empty((len(series), nlat, nlon), dtype=np.float32)
+    for index, row in enumerate(series):  # float64 inside: coefficients span ten orders of magnitude
+        out[index] = sht.synthesis_2d(alm=row.astype(np.complex128), spin=spin, **grid)[-1]
     return out
 
 
 def synthesise_wind(coefficients: np.ndarray, lmax: int, nlat: int, nlon: int) -> np.ndarray:
-    """Evaluate the eastward wind of a vorticity and a divergence, float32 (T, nlat, nlon) in m s⁻¹.
+    """Evaluate the eastward wind of complex (T, 2K) vorticity, then divergence, s⁻¹; float32 (T, nlat, nlon) in m s⁻¹.
 
     The inverse of :func:`differentiate_wind`: of the vector (−v, u), southward and eastward, gradient and curl
     coefficients are −R/√(l(l+1)) times those of divergence and vorticity. The northward wind is the same function of
     (−D, ζ). Rows at the poles hold the limit along each meridian.
-
-    Args:
-        coefficients: complex (T, 2K), s⁻¹: vorticity, then divergence.
-        lmax, nlat, nlon: see :func:`synthesise`.
     """
-    sht = require("ducc0", "data").sht
     factor = _root(lmax, lmax)
     inverse = np.divide(-EARTH_RADIUS, factor, out=np.zeros_like(factor), where=factor > 0)
-    out = np.empty((len(coefficients), nlat, nlon), dtype=np.float32)
-    for index, row in enumerate(coefficients.astype(np.complex128)):
-        series = row.reshape(2, -1)[::-1] * inverse
-        out[index] = sht.synthesis_2d(
-            alm=series, spin=1, lmax=lmax, mmax=lmax, ntheta=nlat, nphi=nlon, geometry="CC", nthreads=1
-        )[1]
-    return out
+    series = coefficients.astype(np.complex128).reshape(len(coefficients), 2, -1)[:, ::-1] * inverse
+    return _evaluate(series, 1, lmax, nlat, nlon)
 
 
 def is_global_gaussian(latitude: np.ndarray, longitude: np.ndarray) -> bool:
@@ -125,15 +117,8 @@ def differentiate_wind(east: np.ndarray, north: np.ndarray, longitude: float) ->
     With the gradient and curl coefficients (E, B) of the vector (−v, u), southward and eastward, they are
     :math:`-\sqrt{l(l+1)} / R` times E and B. Exact for winds of degrees up to H − 1 and orders below W / 2.
 
-    Args:
-        east, north: (T, H, W), m s⁻¹, from north to south and eastward; see :func:`is_global_gaussian`.
-        longitude: of the first column, degrees.
-
-    Returns:
-        float32 (T, 2, H, W), s⁻¹.
-
-    Raises:
-        DataError: missing values, which would spread over the globe.
+    East and north are (T, H, W) in m s⁻¹, from north to south and eastward from ``longitude`` (degrees); the result is
+    float32 (T, 2, H, W) in s⁻¹. Missing values, which would spread over the globe, are refused.
     """
     sht = require("ducc0", "data").sht
     times, nlat, nlon = east.shape
@@ -156,15 +141,10 @@ def differentiate_wind(east: np.ndarray, north: np.ndarray, longitude: float) ->
 
 
 def grid_axes(lmax: int, spacing: float | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Return (latitude, longitude) in degrees of the synthesis grid of a truncation.
+    """Return (latitude, longitude) in degrees of the synthesis grid of a triangular truncation.
 
-    Args:
-        lmax: triangular truncation.
-        spacing: degrees; ``None`` takes the finest round spacing that the truncation supports, about
-            four points to the shortest wave (90 / lmax degrees).
-
-    Raises:
-        DataError: a spacing that does not divide 180, or that is finer than the truncation supports.
+    A spacing must divide 180; ``None`` takes the finest round one that the truncation supports, about four points to
+    the shortest wave (90 / lmax degrees).
     """
     finest = 90.0 / lmax
     if spacing is None:
@@ -186,11 +166,8 @@ def unpack(dataset: xr.Dataset) -> list[xr.Dataset]:
     A packed file (``vor_re``, ``vor_im``, ``vor_scale``, ``l``, ``m`` …) holds a_lm = (re + i·im)·scale[l] in int16;
     any other dataset is returned as it is. The winds that vorticity and divergence determine are kept as twice as many
     coefficients, see :func:`synthesise_wind`.
-
-    Raises:
-        DataError: the coefficients are not m-major for one triangular truncation.
     """
-    packed = any(f"{prefix}_re" in dataset and f"{prefix}_im" in dataset for prefix in _PACKED.values())
+    packed = {name: p for name, p in _PACKED.items() if {f"{p}_re", f"{p}_im", f"{p}_scale"} <= set(dataset)}
     if not (packed and "l" in dataset and "m" in dataset):
         return [dataset]
     xr = require("xarray", "data")
@@ -200,9 +177,7 @@ def unpack(dataset: xr.Dataset) -> list[xr.Dataset]:
         raise DataError(f"l, m: got another order of coefficients, expected m-major up to T{lmax}")
     (dimension,) = dataset["l"].dims
     fields = {}
-    for name, prefix in _PACKED.items():
-        if f"{prefix}_re" not in dataset:
-            continue
+    for name, prefix in packed.items():
         real, imaginary = dataset[f"{prefix}_re"], dataset[f"{prefix}_im"]
         scale = xr.DataArray(dataset[f"{prefix}_scale"].values[degree].astype(np.float32), dims=dimension)
         series = ((real + np.complex64(1j) * imaginary) * scale).astype(np.complex64)
@@ -211,23 +186,16 @@ def unpack(dataset: xr.Dataset) -> list[xr.Dataset]:
     out = [xr.Dataset(fields, attrs=dataset.attrs)]
     if len(fields) == len(_PACKED):
         vorticity, divergence = fields["vorticity"], fields["divergence"]
-        attrs = {"units": "m s-1", "truncation": lmax}
-        # v of (ζ, D) is u of (−D, ζ).
-        winds = {"u": (vorticity, divergence), "v": (-divergence, vorticity)}
-        joined = {
-            name: xr.concat(pair, COEFFICIENT, coords="minimal", compat="override").assign_attrs(attrs)
-            for name, pair in winds.items()
-        }
-        out.append(xr.Dataset(joined, attrs=dataset.attrs))
+        winds = {}
+        for name, pair in {"u": (vorticity, divergence), "v": (-divergence, vorticity)}.items():  # see synthesise_wind
+            joined = xr.concat(pair, COEFFICIENT, coords="minimal", compat="override")
+            winds[name] = joined.assign_attrs(units="m s-1", truncation=lmax)
+        out.append(xr.Dataset(winds, attrs=dataset.attrs))
     return out
 
 
 def truncation(field: xr.DataArray) -> int | None:
-    """Return the triangular truncation of a field of coefficients, ``None`` for a field on a grid.
-
-    Raises:
-        DataError: GRIB coefficients of a truncation that is not triangular.
-    """
+    """Return the triangular truncation of a field of coefficients, ``None`` for a field on a grid."""
     if "truncation" in field.attrs:
         return int(field.attrs["truncation"])
     if field.attrs.get("GRIB_gridType") != "sh":

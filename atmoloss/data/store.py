@@ -39,6 +39,9 @@ class Store:
         path: of the folder.
         record: the attribute ``atmoloss`` of the group: ``plan`` (what was taken from where, and how it is laid out)
             and ``shard_bytes`` (size of each shard's file by variable).
+        variables: names of the variables, in order.
+        level: that was asked for.
+        calendar: that times are counted in.
         times: (T,) datetime64, exact in their ``calendar`` (see :mod:`atmoloss.data.calendars`).
         run: (T,) int64.
         latitude: (H,) degrees north, descending.
@@ -47,26 +50,13 @@ class Store:
 
     path: Path
     record: dict[str, Any]
+    variables: tuple[str, ...]
+    level: float | None
+    calendar: str
     times: np.ndarray
     run: np.ndarray
     latitude: np.ndarray
     longitude: np.ndarray
-
-    @property
-    def variables(self) -> tuple[str, ...]:
-        """Names of the variables, in order."""
-        return tuple(self.record["plan"]["attributes"])
-
-    @property
-    def level(self) -> float | None:
-        """The level that was asked for."""
-        level: float | None = self.record["plan"]["options"]["level"]
-        return level
-
-    @property
-    def calendar(self) -> str:
-        """The calendar that times are counted in."""
-        return str(self.record["plan"]["calendar"])
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -95,7 +85,7 @@ class Store:
     def _find(self, name: str) -> str:
         wanted = quantity(name)
         for stored in self.variables:
-            if stored == name or (wanted is not None and quantity(stored) is wanted):
+            if stored == name or (wanted is not None and quantity(stored) == wanted):
                 return stored
         raise DataError(
             f"variables: got {name!r}, but {self.path} holds {', '.join(self.variables)}; expected one of these, "
@@ -131,19 +121,12 @@ def read_store(path: Any) -> Store:
         raise DataError(f"{root}: is no prepared store, expected one that atmoloss prepare has written")
     if record["format"] != FORMAT:
         raise DataError(f"{root}: has format {record['format']}, expected {FORMAT}; prepare it again in a new folder")
-    sizes = record["plan"]["sharding"]["shape"]
-
-    def axis(name: str, dtype: str, size: int) -> np.ndarray:
-        values = np.fromfile(root / name / "c" / "0", dtype)
-        if values.size != size:
-            raise DataError(f"{root}: {name} has {values.size} values, expected {size}; prepare the store again")
-        return values
-
-    return Store(
-        path=root,
-        record=record,
-        times=finest(axis("time", "<i8", sizes[0]).astype("datetime64[s]")),
-        run=axis("run", "<i8", sizes[0]),
-        latitude=axis("latitude", "<f8", sizes[1]),
-        longitude=axis("longitude", "<f8", sizes[2]),
-    )
+    plan = record["plan"]
+    t, h, w = plan["sharding"]["shape"]
+    layout = {"time": ("<i8", t), "run": ("<i8", t), "latitude": ("<f8", h), "longitude": ("<f8", w)}
+    axes = {name: np.fromfile(root / name / "c" / "0", dtype) for name, (dtype, _) in layout.items()}
+    for name, (_, size) in layout.items():
+        if axes[name].size != size:
+            raise DataError(f"{root}: {name} has {axes[name].size} values, expected {size}; prepare the store again")
+    times = finest(axes.pop("time").astype("datetime64[s]"))
+    return Store(root, record, tuple(plan["attributes"]), plan["options"]["level"], plan["calendar"], times, **axes)

@@ -17,11 +17,7 @@ from atmoloss.errors import MissingDependencyError, require
 
 
 def zarr3() -> ModuleType:
-    """Return the module ``zarr``.
-
-    Raises:
-        MissingDependencyError: it is not installed, or older than version 3.
-    """
+    """Return the module ``zarr``, of version 3 or later."""
     zarr = require("zarr", "data")
     if int(zarr.__version__.split(".")[0]) < 3:
         raise MissingDependencyError(

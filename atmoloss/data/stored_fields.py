@@ -81,16 +81,8 @@ class StoredFields:
     """The values of a prepared store, (T, C, H, W) float32, read when indexed and never kept.
 
     Index with a time or an array or slice of times, then slices: ``fields[times, :, rows, columns]``. Holds
-    paths and numbers only: it pickles into worker processes and survives a fork.
-
-    Args:
-        root: folder of the store.
-        variables: names of the arrays, in the order of the channels.
-        sharding: of each of them.
-        shard_bytes: size of each shard's file by variable; 0 for one without any value, which has no file.
-
-    Raises:
-        DataError: when read: a shard that is absent or damaged.
+    paths and numbers only: it pickles into worker processes and survives a fork. A shard that is absent or damaged
+    raises a ``DataError`` when it is read; one without any value has 0 bytes and no file.
     """
 
     def __init__(
@@ -102,17 +94,9 @@ class StoredFields:
         self.bytes_read = 0
 
     def sha256(self) -> str:
-        """SHA-256 over those of all shards as they are now: all values are read, by as many threads as there are cores.
-
-        Raises:
-            DataError: a shard is absent.
-        """
-        shards = [
-            shard_path(self._root, name, shard)
-            for name in self._variables
-            for shard, size in enumerate(self._shard_bytes[name])
-            if size
-        ]
+        """SHA-256 over those of all shards as they are now: all values are read, by a thread for each core."""
+        every = ((name, shard, size) for name, sizes in self._shard_bytes.items() for shard, size in enumerate(sizes))
+        shards = [shard_path(self._root, name, shard) for name, shard, size in every if size]
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:  # hashing leaves other threads alone
             return hashlib.sha256(b"".join(pool.map(_sha256_of, shards))).hexdigest()
 
@@ -129,8 +113,7 @@ class StoredFields:
             places = np.flatnonzero(shards == shard)
             for c, channel in enumerate(channels.flat):
                 out[places, c] = self._read(self._variables[channel], shard, within[places], rows, columns)
-        shape: tuple[int, ...] = times.shape + channels.shape + out.shape[2:]
-        return out.reshape(shape)
+        return out.reshape(times.shape + channels.shape + out.shape[2:])
 
     def _read(self, variable: str, shard: int, times: np.ndarray, rows: range, columns: range) -> np.ndarray:
         """Return (len(times), len(rows), len(columns)) of one shard; ``times`` count from its first."""

@@ -19,12 +19,8 @@ if TYPE_CHECKING:
     import xarray as xr
 
 # Seconds; plurals lose their s before the look-up.
-_UNITS = {
-    **dict.fromkeys(("d", "day"), 86400),
-    **dict.fromkeys(("h", "hr", "hour"), 3600),
-    **dict.fromkeys(("m", "min", "minute"), 60),
-    **dict.fromkeys(("s", "sec", "second"), 1),
-}
+_UNITS = {"d": 86400, "day": 86400, "h": 3600, "hr": 3600, "hour": 3600}
+_UNITS |= {"m": 60, "min": 60, "minute": 60, "s": 1, "sec": 1, "second": 1}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,11 +36,7 @@ class Folded:
 
 
 def fold_time(field: xr.DataArray, outer: Sequence[str], space: Sequence[str]) -> Folded:
-    """Stack all dimensions but those of space into ``time``; one time dimension alone stays lazy, and where it stood.
-
-    Raises:
-        DataError: no time, a dimension that is neither time nor forecast step, missing or undecoded times.
-    """
+    """Stack all dimensions but those of space into ``time``; one of time alone stays lazy, and where it stood."""
     kinds = _kinds(field, outer)
     used = [d for c in kinds.values() for d in map(str, field.coords[c].dims)]
     for dim in outer:
@@ -101,26 +93,21 @@ def _times(
     field: xr.DataArray, kinds: dict[str, str], dims: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray | None, str]:
     """Return valid and reference times (datetime64) and the calendar, flat in the order of ``dims``."""
-    flat = {kind: _flat(field, name, dims) for kind, name in kinds.items()}
-    calendars = {}
-    for kind in ("valid", "reference"):
-        if kind in flat:
-            flat[kind], calendar = exact_times(flat[kind], kinds[kind])
-            # What open_fields has returned says itself which calendar its times are counted in.
-            calendars[kinds[kind]] = str(field.coords[kinds[kind]].attrs.get("source_calendar", calendar))
+    exact = {kind: exact_times(_flat(field, name, dims), name) for kind, name in kinds.items() if kind != "step"}
+    # What open_fields has returned says itself which calendar its times are counted in.
+    calendars = {kinds[k]: str(field.coords[kinds[k]].attrs.get("source_calendar", c)) for k, (_, c) in exact.items()}
     if len(set(calendars.values())) > 1:
         listed = ", ".join(f"{name}: {calendar}" for name, calendar in calendars.items())
         raise DataError(f"{field.name}: has times of several calendars ({listed}), expected one")
-    if "step" in flat:
-        flat["step"] = _timedelta(flat["step"], str(field.coords[kinds["step"]].attrs.get("units", "")))
-        start = flat["valid"] if "valid" in flat else flat["reference"]
-        flat["step"] = flat["step"].astype(f"timedelta64[{np.datetime_data(start.dtype)[0]}]")
-    valid, reference, step = (flat.get(k) for k in ("valid", "reference", "step"))
-    if valid is None:
-        assert reference is not None  # _kinds found one of the two
-        valid = reference if step is None else reference + step
-    if reference is None and step is not None:
-        reference = valid - step
+    valid, reference = (exact[kind][0] if kind in exact else None for kind in ("valid", "reference"))
+    start = reference if valid is None else valid
+    assert start is not None  # _kinds found one of the two
+    if "step" in kinds:
+        step = _timedelta(_flat(field, kinds["step"], dims), str(field.coords[kinds["step"]].attrs.get("units", "")))
+        step = step.astype(f"timedelta64[{np.datetime_data(start.dtype)[0]}]")
+        reference = start - step if reference is None else reference
+        start = start + step if valid is None else start
+    valid = start
     if np.isnat(valid).any():
         raise DataError(f"time: {int(np.isnat(valid).sum())} times of {field.name!r} are missing (NaT)")
     return valid, reference, next(iter(calendars.values()))
@@ -128,8 +115,7 @@ def _times(
 
 def _flat(field: xr.DataArray, name: str, dims: Sequence[str]) -> np.ndarray:
     """Return a coordinate's values repeated over all of ``dims``, flat in C order."""
-    repeated: np.ndarray = field.coords[name].variable.set_dims({d: field.sizes[d] for d in dims}).values
-    return repeated.reshape(-1)
+    return np.ravel(field.coords[name].variable.set_dims({d: field.sizes[d] for d in dims}).values)
 
 
 def _timedelta(step: np.ndarray, units: str) -> np.ndarray:
@@ -140,8 +126,7 @@ def _timedelta(step: np.ndarray, units: str) -> np.ndarray:
     unit = _UNITS.get(short.removesuffix("s") if len(short) > 2 else short)  # not milliseconds
     if unit is None or step.dtype.kind not in "iuf":
         raise DataError(f"step: got units {units!r}, expected time deltas or days, hours, minutes, seconds")
-    nanoseconds: np.ndarray = (step.astype(np.float64) * unit * 10**9).round()
-    return nanoseconds.astype("timedelta64[ns]")
+    return (step.astype(np.float64) * unit * 10**9).round().astype("timedelta64[ns]")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,13 +142,10 @@ class Timeline:
 
 
 def join_times(parts: Sequence[Folded]) -> Timeline:
-    """Order the times of a variable's files by run, then valid time.
+    """Order the times of a variable's files, which share a calendar, by run, then valid time.
 
     Where a time occurs twice in a run the lower experiment version counts (ERA5 before ERA5T), or else the field
     that comes first; the caller sees to it that ``repeats`` are equal to it.
-
-    Raises:
-        DataError: files of several calendars.
     """
     calendars = {part.calendar for part in parts}
     if len(calendars) > 1:
@@ -171,9 +153,9 @@ def join_times(parts: Sequence[Folded]) -> Timeline:
     sizes = [part.valid.size for part in parts]
     file = np.repeat(np.arange(len(parts)), sizes)
     index = np.concatenate([np.arange(n) for n in sizes])
-    valid = _concatenate([part.valid for part in parts])
+    valid = _joined([part.valid for part in parts])
     known = [part.reference for part in parts if part.reference is not None]
-    reference = _concatenate(known) if len(known) == len(parts) else None
+    reference = _joined(known) if len(known) == len(parts) else None
     version = np.concatenate([part.version for part in parts])
     runs = _runs(valid, reference, nested=any(part.nested for part in parts))
     order = np.lexsort((np.arange(valid.size), version, valid, runs))
@@ -188,10 +170,10 @@ def join_times(parts: Sequence[Folded]) -> Timeline:
     return Timeline(time, file[kept], index[kept], repeats)
 
 
-def _concatenate(times: Sequence[np.ndarray]) -> np.ndarray:
+def _joined(times: Sequence[np.ndarray]) -> np.ndarray:
     # Never from µs to ns, which would overflow.
     coarse = any(np.datetime_data(t.dtype)[0] != "ns" for t in times)
-    return np.concatenate([t.astype("datetime64[us]" if coarse else "datetime64[ns]") for t in times])
+    return np.concatenate([t.astype("datetime64[us]") if coarse else t for t in times])
 
 
 def _coordinate(valid: np.ndarray, runs: np.ndarray, reference: np.ndarray | None, calendar: str) -> xr.DataArray:

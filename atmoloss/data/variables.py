@@ -32,12 +32,8 @@ def quantity_of(field: xr.DataArray, name: str) -> Quantity | None:
 def find_variable(datasets: Sequence[xr.Dataset], name: str, level: float | None) -> xr.DataArray | None:
     """Return the one variable that a name means, by name, then by CF standard name; ``None`` where there is none.
 
-    The level is that of the name (``u10``, ``u850``) or else ``level``, and is
-    looked for on level axes, then in names. A name without a place and without ``level`` means the variable without a
-    place, or the only one with one.
-
-    Raises:
-        DataError: several variables fit, or none of those that fit has the level.
+    The level is that of the name (``u10``, ``u850``) or else ``level``, and is looked for on level axes, then in names.
+    A name without a place and without ``level`` means the variable without a place, or the only one with one.
     """
     wanted, groups = _groups(datasets, name)
     for group in groups:
@@ -54,11 +50,6 @@ def find_variable(datasets: Sequence[xr.Dataset], name: str, level: float | None
     if present and level is not None and (wanted is None or wanted.place is None):
         raise DataError(f"level: got {level:g} for {name!r}, expected one that is present ({present})")
     return None
-
-
-def has_any(datasets: Sequence[xr.Dataset], name: str) -> bool:
-    """Say whether a name means some variable, at whatever level."""
-    return any(_groups(datasets, name)[1])
 
 
 def _groups(datasets: Sequence[xr.Dataset], name: str) -> tuple[Quantity | None, list[list[Candidate]]]:
@@ -146,14 +137,14 @@ def _parse_names(field: xr.DataArray) -> tuple[str, Place | None] | None:
     """Parse the names that a variable goes by; attributes say the unit of a number without one, where they do."""
     keys = ("GRIB_shortName", "short_name")
     for name in (str(field.name), *(str(field.attrs[k]) for k in keys if k in field.attrs)):
-        bare, number, axis = "", re.search(r"\d+", name), levels(field)
+        bare, number = "", re.search(r"\d+", name)
         if number is not None:
             text = str(field.attrs.get("long_name", "")).lower()
             said = re.search(rf"(?<!\d){number.group()}[ -]?(m|met\w*|hpa|mb|mbar|mil\w*)\b", text)
             if said is not None:
                 bare = "m" if re.match("m$|met", said.group(1)) else "hpa"
             # Not a pressure: the 100 hPa that a selection leaves as a scalar would turn u100 into a wind up there.
-            elif axis is not None and axis[1] == "m" and axis[0].size == 1 and axis[0][0] == float(number.group()):
+            elif _height_of(field) == (float(number.group()), "m"):
                 bare = "m"
         parsed = parse(name, bare)
         if parsed is not None:

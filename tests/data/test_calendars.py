@@ -12,7 +12,7 @@ from atmoloss.data.sequences import PartnerIndex
 from atmoloss.data.sources import open_source, source_from_dataset
 from atmoloss.data.splits import in_periods, parse_periods, split_by_date
 from atmoloss.errors import DataError
-from tests.data.test_reading import assert_same, winds
+from tests.data.conftest import assert_same, winds
 
 xr = pytest.importorskip("xarray")
 cftime = pytest.importorskip("cftime")

@@ -1,4 +1,4 @@
-from __future__ import annotations
+"""Sequences: only pairs that exist, the same for any number of workers and processes."""
 
 import dataclasses
 import time
@@ -11,29 +11,9 @@ from hypothesis import strategies as st
 
 from atmoloss.data.sequence_spec import SequenceSpec
 from atmoloss.data.sequences import PartnerIndex, SequenceDataset, mirror_sign, read_patch
-from atmoloss.data.sources import FieldSource
-from atmoloss.data.splits import parse_periods, split_by_date
+from atmoloss.data.sources import open_source
 from atmoloss.errors import DataError
-
-CHANNELS = ("divergence", "vorticity")
-
-
-def make_source(hours, *, name="a", run=None, shape=(40, 60), spacing=1.0, west=0.0, weight=1.0, start="2026-01-01"):
-    """A source whose values tell time, row and column: 1e5·time + 1e3·row + column, negative for channel 1."""
-    hours = np.asarray(hours)
-    rows, columns = np.meshgrid(np.arange(shape[0]), np.arange(shape[1]), indexing="ij")
-    field = 1e5 * np.arange(len(hours))[:, None, None] + 1e3 * rows + columns
-    return FieldSource(
-        name=name,
-        channels=CHANNELS,
-        values=np.stack([field, -field], 1).astype(np.float64),
-        times=np.datetime64(start, "ns") + hours * np.timedelta64(1, "h"),
-        run=np.zeros(len(hours), int) if run is None else np.asarray(run),
-        latitude=60.0 - spacing * np.arange(shape[0]),
-        longitude=west + spacing * np.arange(shape[1]),
-        weight=weight,
-    )
-
+from tests.data.conftest import make_source
 
 SPEC = SequenceSpec(n_times=3, n_classes=8, base_step=3, patch_sizes=(16,), batch_size=5, mirror=False)
 
@@ -202,38 +182,10 @@ def test_channels_must_agree():
         SequenceDataset([a, b], SPEC, seed=0, length=1)
 
 
-def test_splits_hold_over_all_sources():
-    a = make_source(np.arange(0, 240, 6), name="a")
-    b = make_source(np.arange(0, 240, 3), name="b", start="2026-01-05")
-    splits = split_by_date([a, b], ["2026-01-03/2026-01-03"], ["2026-01-06/2026-01-07"])
-    days = {k: {d for s in v for d in s.times.astype("datetime64[D]").tolist()} for k, v in splits.items()}
-    assert not days["train"] & (days["validation"] | days["test"])
-    assert len(splits["validation"]) == 1
-    assert len(splits["test"]) == 2
-    assert sum(len(s.times) for v in splits.values() for s in v) == len(a.times) + len(b.times)
-    test_a = next(s for s in splits["test"] if s.name == "a")
-    assert np.array_equal(test_a.values[0], a.values[20])
-
-
-@pytest.mark.parametrize("text", ["2026-01-01", "2026-01-02/2026-01-01", "x/y", "2026-01-01/2026-01-02/2026-01-03"])
-def test_bad_periods(text):
-    with pytest.raises(DataError, match="period"):
-        parse_periods([text])
-
-
-def test_overlapping_periods_and_empty_training():
-    a = make_source(np.arange(0, 48, 6))
-    with pytest.raises(DataError, match="overlaps"):
-        split_by_date([a], ["2026-01-01/2026-01-02"], ["2026-01-02/2026-01-03"])
-    with pytest.raises(DataError, match="expected some to train on"):
-        split_by_date([a], ["2026-01-01/2026-01-02"], [])
-
-
-@given(place=st.tuples(st.integers(0, 39), st.integers(0, 1), st.integers(0, 39), st.integers(0, 59)))
-def test_sha256_sees_any_changed_value(place):
-    a = make_source(np.arange(0, 240, 6))
-    values = a.values.copy()
-    values[place] += 1
-    assert dataclasses.replace(a, values=values).sha256() != a.sha256()
-    assert make_source(np.arange(0, 240, 6)).sha256() == a.sha256()
-    assert a.select(a.times > a.times[3]).sha256() != a.sha256()
+def test_no_patch_has_missing_values(holes):
+    spec = dataclasses.replace(SPEC, n_times=2, base_step=6, batch_size=32)
+    source = open_source(str(holes / "holes.nc"), "holes", ("u10", "v10"), missing="ignore")
+    assert torch.isfinite(SequenceDataset([source], spec, seed=0, length=4)[0].fields).all()
+    source.values[:] = np.nan
+    with pytest.raises(DataError, match="missing: 200 patches of 16 cells in a row"):
+        SequenceDataset([source], spec, seed=0, length=1)[0]

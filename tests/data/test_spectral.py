@@ -9,6 +9,7 @@ import pytest
 from atmoloss.data import open_fields, spectral, synthesise
 from atmoloss.errors import DataError
 from atmoloss.sphere import EARTH_RADIUS
+from tests.data.conftest import write_grib
 
 pytest.importorskip("ducc0")
 xr = pytest.importorskip("xarray")
@@ -165,6 +166,31 @@ def packed_dataset(lmax=10, times=3):
         series[prefix] = (real + 1j * imaginary) * scale[degree].astype(float)
     time = np.datetime64("2001-01-01", "ns") + np.arange(times) * np.timedelta64(3, "h")
     return xr.Dataset(data, coords={"time": time}), series
+
+
+def test_grib_spherical_harmonics(tmp_path):
+    lmax, generator = 63, np.random.default_rng(1)
+    coefficients = {}
+    for name in ("vo", "d"):
+        pairs = generator.normal(size=(lmax + 1) * (lmax + 2)) * 1e-6
+        pairs[1 : 2 * (lmax + 1) : 2] = 0
+        coefficients[name] = pairs
+    messages = [
+        {"centre": "ecmf", "shortName": n, "level": lev, "bitsPerValue": 24, "values": c * (1 if lev == 120 else 2)}
+        for lev in (120, 137)
+        for n, c in coefficients.items()
+    ]
+    write_grib(tmp_path / "sh.grib", messages, "sh_ml_grib2")
+    fields = open_fields(tmp_path / "sh.grib", level=120, grid=5.0)
+    # The convention of to_grid is fixed above.
+    for ours, theirs in (("vorticity", "vo"), ("divergence", "d")):
+        want = spectral.to_grid(coefficients[theirs][None], lmax, 37, 72)
+        np.testing.assert_allclose(fields[ours].values, want, atol=1e-5 * np.abs(want).max())
+    assert fields["latitude"].values[0] == 90
+    with pytest.raises(DataError, match="T63 holds nothing finer"):
+        open_fields(tmp_path / "sh.grib", level=120, grid=0.5)
+    with pytest.raises(DataError, match="level: got None"):
+        open_fields(tmp_path / "sh.grib")
 
 
 def test_packed_coefficients_through_open_fields(tmp_path):
@@ -353,12 +379,12 @@ def test_gaussian_grib(tmp_path, one_sentence):
                 eccodes.codes_set_values(message, 10.0 * np.cos(np.deg2rad(latitude)) * (name == "u"))
                 eccodes.codes_write(message, file)
                 eccodes.codes_release(message)
-    got = open_fields(tmp_path / "regular_gg_pl_grib2", level=850, engine="cfgrib")
+    got = open_fields(tmp_path / "regular_gg_pl_grib2", level=850)
     assert got["vorticity"].shape == (1, 64, 128)
     want = 20.0 / EARTH_RADIUS * np.sin(np.deg2rad(got["latitude"].values))
     np.testing.assert_allclose(got["vorticity"].values[0].mean(-1), want, atol=5e-6 * want.max())
     with pytest.raises(DataError) as error:
-        open_fields(tmp_path / "reduced_gg_pl_32_grib2", level=850, engine="cfgrib")
+        open_fields(tmp_path / "reduced_gg_pl_32_grib2", level=850)
     one_sentence(error.value, "along one dimension 'values'", "reduced Gaussian", "cdo setgridtype,regular")
 
 
