@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from atmoloss.training import checkpoint as runs
 
 xr = pytest.importorskip("xarray")
 
@@ -58,3 +61,33 @@ def raw_config(winds_file: Path) -> dict:
         "validation_patches": 1,
         "ranking_weight": 1.0,
     }
+
+
+def weights_of(folder: Path) -> dict:
+    """Return what the last checkpoint of a run holds of the model."""
+    state = runs.load_checkpoint(folder)
+    assert state is not None
+    return state["model"]
+
+
+def log_of(folder: Path) -> list[dict]:
+    """Return the lines of a run's log."""
+    return [json.loads(line) for line in (folder / runs.METRICS).read_text(encoding="utf-8").splitlines()]
+
+
+def scalars(cloud_units="kg m-2", temperature_units="degC", n_times=48):
+    """Two scalars, by names and in units that people use."""
+    data = drifting_winds(n_times)
+    out = data.rename(u10="2m_temperature", v10="cloud").drop_attrs()
+    for name, units in (("2m_temperature", temperature_units), ("cloud", cloud_units)):
+        out[name].attrs = {"units": units} if units else {}
+    out["cloud"].attrs["standard_name"] = "atmosphere_mass_content_of_cloud_liquid_water"
+    return out
+
+
+@pytest.fixture
+def scalar_config(raw_config: dict, tmp_path: Path) -> dict:
+    """A short run on them."""
+    scalars().to_netcdf(tmp_path / "scalars.nc", engine="h5netcdf")
+    sources = [{"name": "a", "path": str(tmp_path / "scalars.nc")}]
+    return {**raw_config, "sources": sources, "variables": ["t2m", "cloud"], "steps": 2, "validate_every": 2}

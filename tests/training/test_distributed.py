@@ -14,7 +14,6 @@ import torch
 
 from atmoloss.errors import ConfigError
 from atmoloss.extractor import Extractor
-from atmoloss.heads import MetricHead, PretextModel
 from atmoloss.lag_2afc.baselines import absolute_distances
 from atmoloss.lag_2afc.triples import measure_source
 from atmoloss.networks import Encoder
@@ -209,7 +208,7 @@ def test_shares_of_the_validation_add_up(size, raw_config):
     np.testing.assert_array_equal(sum(t.total for t in parts), whole.total)
 
 
-def test_synchronised_batch_norm_is_exported_like_any(randomise, info, draw):
+def test_synchronised_batch_norm_is_frozen_like_any(randomise, info, draw):
     # What a GPU run trains; the layers themselves compute on CPUs only with fixed statistics.
     encoder = randomise(Encoder(**info.encoder))
     plain = Extractor(encoder, LogNormalization(**info.normalization), info)
@@ -221,20 +220,6 @@ def test_synchronised_batch_norm_is_exported_like_any(randomise, info, draw):
         assert torch.equal(extractor(draw())[name], f)
     freeze_batch_norm(synchronised.train())
     assert not any(m.training for m in synchronised.modules() if isinstance(m, torch.nn.SyncBatchNorm))
-
-
-def test_fixed_batch_norm_keeps_its_statistics(raw_config, tmp_path):
-    train(make_config({**raw_config, "steps": 4, "freeze_batch_norm_after": 2, "checkpoint_every": 2}), tmp_path / "a")
-    after = runs.load_checkpoint(tmp_path / "a")["model"]
-    train(make_config({**raw_config, "steps": 4}), tmp_path / "b")
-    free = runs.load_checkpoint(tmp_path / "b")["model"]
-    assert after["encoder.stem_bn.num_batches_tracked"] == 2
-    assert free["encoder.stem_bn.num_batches_tracked"] == 4
-    encoder = Encoder(stage_channels=(4, 6), blocks_per_stage=1)
-    model = PretextModel(encoder, MetricHead(encoder.channels, 8)).train()
-    freeze_batch_norm(model)
-    model.train()  # until then
-    assert all(m.training for m in model.modules())
 
 
 @pytest.mark.parametrize(("device", "words"), [("mps", "expected cpu or cuda"), ("cuda", "no GPU of its own")])
