@@ -130,7 +130,8 @@ def convert_keras(
         stages="-".join(map(str, info.encoder["stage_channels"])),
         blocks=", ".join(map(str, info.encoder["blocks_per_stage"])),
         classes=info.n_lag_classes or "no head",
-        scales=dict(info.layer_scales) or 'none; use scale="none" or a number',
+        scales=", ".join(f"{stage} {value:.6g}" for stage, value in info.layer_scales.items())
+        or 'none; use scale="none" or a number',
     )
     write_atomically(destination / "README.md", card.encode())
     return info

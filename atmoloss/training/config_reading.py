@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from atmoloss.errors import ConfigError
+from atmoloss.removed import describe_removed
 
 _T = TypeVar("_T")
 _KINDS: dict[Any, tuple[str, tuple[type, ...]]] = {
@@ -69,11 +70,13 @@ def build_dataclass(kind: type[_T], values: Mapping[str, Any], prefix: str = "")
         ConfigError: an unknown key, a missing one, or a value of the wrong kind.
     """
     fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    for key in values:
-        if key not in fields:
-            near = difflib.get_close_matches(key, fields, 1)
-            expected = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(fields)}"
-            raise ConfigError(f"{prefix}{key}: is no key of the configuration; {expected}")
+    unknown = {key: value for key, value in values.items() if key not in fields}
+    if removed := describe_removed("config", unknown):
+        raise ConfigError(f"config: has {removed}")
+    for key in unknown:
+        near = difflib.get_close_matches(key, fields, 1)
+        expected = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(fields)}"
+        raise ConfigError(f"{prefix}{key}: is no key of the configuration; {expected}")
     for name, field in fields.items():
         if name not in values and field.default is field.default_factory is dataclasses.MISSING:
             raise ConfigError(f"{prefix}{name}: is missing")
