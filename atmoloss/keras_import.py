@@ -166,21 +166,17 @@ def _fill(model: nn.Module, graph: Graph, path: Path) -> None:
             array = arrays.pop((layer, theirs))
             # HWIO to OIHW, (in, out) to (out, in); anything else stays and fails the comparison if it is wrong.
             array = array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T
-            if array.shape != tuple(target.shape):
-                raise WeightsError(
-                    f"folder: {path}: {layer}/{theirs} has shape {array.shape} in PyTorch's order, expected "
-                    f"{tuple(target.shape)}"
-                )
-            if not np.isfinite(array).all():
-                raise WeightsError(f"folder: {path}: {layer}/{theirs} has values that are not finite")
+            expected = tuple(target.shape)
+            if array.shape != expected or not np.isfinite(array).all():
+                got = f"has shape {array.shape} in PyTorch's order" if array.shape != expected else "is not finite"
+                raise WeightsError(f"folder: {path}: {layer}/{theirs} {got}, expected finite numbers of {expected}")
             with torch.no_grad():
                 target.copy_(torch.from_numpy(np.ascontiguousarray(array)))
         if isinstance(module, nn.BatchNorm2d):
             epsilon = graph[layer].get("epsilon")
             if not isinstance(epsilon, float) or not epsilon > 0:
-                raise WeightsError(
-                    f"folder: {path.parent}: layer {layer} has epsilon {epsilon!r}, expected a positive number"
-                )
+                got = f"layer {layer} has epsilon {epsilon!r}"
+                raise WeightsError(f"folder: {path.parent}: {got}, expected a positive number")
             assert module.running_var is not None
             module.running_var += epsilon - module.eps  # what it computes depends on the sum of both
     if arrays:

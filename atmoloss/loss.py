@@ -246,7 +246,9 @@ class AtmoDistLoss(nn.Module):
     def _encode(self, fields: Tensor | Mapping[str, Tensor], weight: Tensor | None = None) -> Mapping[str, Tensor]:
         """Return stage features and normalised fields; features that are there already pass."""
         if not isinstance(fields, Tensor):
-            return cached.leave_inference_mode(fields)
+            ready = dict(fields)
+            leave_inference_mode(ready)
+            return ready
         # Not where the rest of the input is looked at: of the copies that DataParallel makes each has a device.
         self.extractor.check_device(fields)
         x = functional.full_precision(fields)

@@ -356,13 +356,12 @@ def test_descending_the_loss_finds_the_target(extractor, draw) -> None:
     z = torch.randn(1, 2, 32, 32, requires_grad=True)
     units = torch.tensor(ORIGINAL_NORMALIZATION["std"]).reshape(2, 1, 1)
     optimizer = torch.optim.Adam([z], 0.1)
-    values = []
     for _ in range(60):
         optimizer.zero_grad()
-        values.append(loss(z * units, target))
-        values[-1].backward()
+        loss(z * units, target).backward()
         optimizer.step()
-    assert values[-1] < 0.1 * values[0]
+    found = (z * units).detach().flatten()
+    assert torch.corrcoef(torch.stack((found, target.flatten())))[0, 1] > 0.99  # 0.0 at the start, 0.9985 here
 
 
 # --- synchronisation -------------------------------------------------------------------------------------------

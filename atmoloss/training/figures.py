@@ -19,7 +19,7 @@ def write_figures(folder: Path, info: WeightsInfo, metrics: dict[str, Any]) -> N
     plt = require("matplotlib.pyplot", "train")
     figures = folder / "figures"
     figures.mkdir(exist_ok=True)
-    for name in FIGURES:  # those of an earlier export, which may have had dates that this one has not
+    for name in FIGURES:  # an earlier publication may have had dates that this one has not
         (figures / f"{name}.png").unlink(missing_ok=True)
     test = [s for s in metrics["sources"] if s["split"] == "test"] or metrics["sources"]
     classes = [s for s in test if s.get("classes")]
