@@ -39,27 +39,21 @@ license: unknown
 library_name: atmoloss
 tags: [weather, climate, representation-learning]
 ---
-# {name}
+# {info.name}
 
-An AtmoDist checkpoint of the original Keras code (Hoffmann & Lessig 2023, arXiv:2202.01897),
-converted by atmoloss {version} from `{source}`.
+An AtmoDist checkpoint of the original Keras code (Hoffmann & Lessig 2023, arXiv:2202.01897), `{source}`, converted by
+atmoloss {info.package_version}. `config.json` says what it consists of.
 
-- Fields: divergence and relative vorticity in s-1, on {patch} points of a 0.140625° grid, model level 120 (ERA5).
-- Encoder: {stages} channels, {blocks} blocks a stage. Lag classes: {classes}, 3 hours each.
-- Layer scales: {scales}.
 - Assumed, for the checkpoint does not store them: normalisation constants, grid spacing, level, base step.
 - Licence: unknown, that of the converted checkpoint.
 """
 
 
 def load_keras(folder: Path) -> tuple[PretextModel | Encoder, Graph]:
-    """Read a checkpoint in evaluation mode: encoder and head, or without a ``model.json`` the encoder alone.
-
-    Args:
-        folder: the checkpoint, e.g. ``epoch27``.
+    """Read a checkpoint, e.g. ``epoch27``: encoder and head, or without a ``model.json`` the encoder alone.
 
     Returns:
-        The model, of normalised (N, 2, H, W), and the layers that it had in Keras.
+        The model in evaluation mode, of normalised (N, 2, H, W), and the layers that it had in Keras.
 
     Raises:
         WeightsError: a file is missing or damaged, the architecture is another one, or weights are
@@ -102,7 +96,6 @@ def convert_keras(
     source, destination = Path(source), Path(destination)
     model, graph = load_keras(source)
     encoder, head = (model.encoder, model.head.architecture) if isinstance(model, PretextModel) else (model, None)
-    size = input_size(graph)
     info = WeightsInfo(
         name=name or source.resolve().name,
         channels=CHANNELS,
@@ -114,7 +107,7 @@ def convert_keras(
         layers={list(encoder.strides)[-1]: 1.0},
         grid_spacings=(0.140625,),
         levels=("model level 120",),
-        patch_sizes=tuple(sorted({n for n in size if n})),
+        patch_sizes=tuple(sorted({n for n in input_size(graph) if n})),
         license="unknown: that of the converted checkpoint",
         package_version=__version__,
     )
@@ -122,18 +115,7 @@ def convert_keras(
     # Batch norm's step counter is no weight, and Keras has none.
     state = {f"{prefix}{k}": t for k, t in model.state_dict().items() if not k.endswith("num_batches_tracked")}
     info = save(destination, info, state)
-    card = _CARD.format(
-        name=info.name,
-        version=__version__,
-        source=source.resolve().name,
-        patch=" x ".join(str(n or "any") for n in size),
-        stages="-".join(map(str, info.encoder["stage_channels"])),
-        blocks=", ".join(map(str, info.encoder["blocks_per_stage"])),
-        classes=info.n_lag_classes or "no head",
-        scales=", ".join(f"{stage} {value:.6g}" for stage, value in info.layer_scales.items())
-        or 'none; use scale="none" or a number',
-    )
-    write_atomically(destination / "README.md", card.encode())
+    write_atomically(destination / "README.md", _CARD.format(info=info, source=source.resolve().name).encode())
     return info
 
 

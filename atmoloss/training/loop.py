@@ -113,9 +113,8 @@ def open_run(
         group: the processes that share the work.
         sources: those of the configuration, where they have been opened before.
 
-    Raises:
-        ConfigError: the folder already holds a run and ``resume`` is false, the run it holds differs, or
-            ``batch_size`` is no multiple of the number of processes.
+    ``ConfigError`` where the folder already holds a run and ``resume`` is false, the run it holds differs, or
+    ``batch_size`` is no multiple of the number of processes.
     """
     if config.batch_size % group.world_size:  # only of equal shares is the mean of means that of the batch
         expected = f"a multiple of the {group.world_size} processes that share it"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 
 import numpy as np
@@ -38,14 +39,14 @@ def metrics() -> dict:
 @pytest.fixture
 def drawn(monkeypatch) -> dict:
     """The axes of every figure that was written, by name."""
-    axes = {}
-    save = figures._save
+    axes, draw = {}, figures._axes
 
-    def keep(plt, fig, path):
-        axes[path.stem] = fig.axes[0]
-        save(plt, fig, path)
+    @contextlib.contextmanager
+    def keep(path, *size, **labels):
+        with draw(path, *size, **labels) as axes[path.stem]:
+            yield axes[path.stem]
 
-    monkeypatch.setattr(figures, "_save", keep)
+    monkeypatch.setattr(figures, "_axes", keep)
     return axes
 
 
