@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -70,9 +72,24 @@ def weights_of(folder: Path) -> dict:
     return state["model"]
 
 
+@contextlib.contextmanager
+def interrupted_after(step: int) -> Iterator[None]:
+    """Let Ctrl-C come right after the checkpoint of a step."""
+
+    def save_and_stop(folder, state, save=runs.save_checkpoint):
+        save(folder, state)
+        if state["step"] == step:
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runs, "save_checkpoint", save_and_stop)
+        yield
+
+
 def log_of(folder: Path) -> list[dict]:
-    """Return the lines of a run's log."""
-    return [json.loads(line) for line in (folder / runs.METRICS).read_text(encoding="utf-8").splitlines()]
+    """Return the lines of a run's log, without the speed."""
+    lines = [json.loads(line) for line in (folder / runs.METRICS).read_text(encoding="utf-8").splitlines()]
+    return [{k: v for k, v in line.items() if k != "seconds_per_step"} for line in lines]
 
 
 def scalars(cloud_units="kg m-2", temperature_units="degC", n_times=48):

@@ -24,6 +24,7 @@ from atmoloss.training.distributed import ProcessGroup, init_process_group
 from atmoloss.training.lag import BatchStream, train
 from atmoloss.training.loop import open_sources
 from atmoloss.training.model import freeze_batch_norm
+from tests.training.conftest import log_of
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKER = Path(__file__).with_name("worker.py")
@@ -69,11 +70,9 @@ def largest_difference(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -
     return max((a[k].double() - b[k].double()).abs().max().item() for k in a)
 
 
-def log_of(folder: Path) -> list[dict[str, float]]:
-    """Lines of the log as flat numbers, without the speed."""
-    lines = [json.loads(line) for line in (folder / runs.METRICS).read_text().splitlines()]
-    flat = [{**line.pop("validation_2afc", {}), **line} for line in lines]
-    return [{k: v for k, v in line.items() if k != "seconds_per_step"} for line in flat]
+def numbers_of(folder: Path) -> list[dict[str, float]]:
+    """Lines of the log as flat numbers."""
+    return [{**line.pop("validation_2afc", {}), **line} for line in log_of(folder)]
 
 
 def test_two_processes_give_what_one_gives(exact, tmp_path):
@@ -86,10 +85,10 @@ def test_two_processes_give_what_one_gives(exact, tmp_path):
     two = tmp_path / "two" / "as-seen-by-0"
     # Float32 sums in another order, six steps: 3e-8 measured. A half batch alone gives 1e-3, see below.
     assert largest_difference(state_of(tmp_path / "one", 6), state_of(two, 6)) < 1e-6
-    expected = log_of(tmp_path / "one")
+    expected = numbers_of(tmp_path / "one")
     assert [line["step"] for line in expected] == [2, 3, 4, 6, 6]
     assert "winds" in expected[1]
-    for mine, theirs in zip(expected, log_of(two), strict=True):
+    for mine, theirs in zip(expected, numbers_of(two), strict=True):
         assert theirs == pytest.approx(mine, rel=1e-5)
 
 
@@ -151,7 +150,7 @@ def test_a_lost_process_ends_the_run_with_one_sentence_and_a_checkpoint(victim, 
     assert state["step"] == 5
     train(config, tmp_path / "run", resume=True)
     state_of(tmp_path / "run", 12)
-    assert [line["step"] for line in log_of(tmp_path / "run")] == [*range(2, 14, 2), 12]
+    assert [line["step"] for line in numbers_of(tmp_path / "run")] == [*range(2, 14, 2), 12]
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -28,21 +26,7 @@ from atmoloss.training.model import (
     make_optimizer,
     make_scheduler,
 )
-from tests.training.conftest import log_of, scalars, weights_of
-
-
-@contextlib.contextmanager
-def interrupted_after(step: int) -> Iterator[None]:
-    """Let Ctrl-C come right after the checkpoint of a step."""
-
-    def save_and_stop(folder, state, save=runs.save_checkpoint):
-        save(folder, state)
-        if state["step"] == step:
-            raise KeyboardInterrupt
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runs, "save_checkpoint", save_and_stop)
-        yield
+from tests.training.conftest import interrupted_after, log_of, scalars, weights_of
 
 
 def losses_of(folder: Path) -> dict[int, float]:
