@@ -66,13 +66,6 @@ def check(target: Mapping[str, Tensor], expected: Tensor, label: str) -> None:
     )
 
 
-def leave_inference_mode(features: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """Outside ``torch.inference_mode()``, copy features that were made under it, which no gradient may meet."""
-    if torch.compiler.is_compiling() or torch.is_inference_mode_enabled():
-        return features
-    return {name: f.clone() if f.is_inference() else f for name, f in features.items()}
-
-
 def _describe(part: str, value: int) -> str:
     if part == "periodic":
         return f"periodic={bool(value)}"

@@ -39,11 +39,7 @@ class UnitsWarning(UserWarning):
 
 
 def require(module: str, extra: str) -> ModuleType:
-    """Import ``module``, or say which extra of atmoloss installs it.
-
-    Raises:
-        MissingDependencyError: the module is not installed.
-    """
+    """Import ``module``; a ``MissingDependencyError`` says which extra of atmoloss installs it."""
     try:
         return importlib.import_module(module)
     except ImportError as error:

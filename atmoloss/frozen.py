@@ -50,12 +50,9 @@ def factory_device() -> torch.device:
     return torch.device("cpu") if device.type == "meta" else device
 
 
-def leave_inference_mode(module: nn.Module) -> None:
-    """Outside ``torch.inference_mode()``, replace buffers that were made under it, which no gradient may pass."""
+def leave_inference_mode(holder: nn.Module | dict[str, Tensor]) -> None:
+    """Outside ``torch.inference_mode()``, replace buffers or tensors that were made under it: no gradient may pass."""
     if torch.compiler.is_compiling() or torch.is_inference_mode_enabled():
         return
-    for child in module.modules():
-        for name, buffer in child._buffers.items():
-            if buffer is not None and buffer.is_inference():
-                with torch.inference_mode(False):
-                    child._buffers[name] = buffer.clone()
+    for tensors in [holder] if isinstance(holder, dict) else [module._buffers for module in holder.modules()]:
+        tensors.update({name: t.clone() for name, t in tensors.items() if t is not None and t.is_inference()})

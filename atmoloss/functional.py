@@ -39,11 +39,7 @@ def functorch_levels(tensor: Tensor) -> Iterator[Tensor]:
 
 
 def expand_weight(weight: Tensor, fields: Tensor) -> Tensor:
-    """Bring a weight of (H,), (H, W) or (N, 1, H, W) to (N or 1, 1, H, W) for ``fields`` (N, C, H, W).
-
-    Raises:
-        InputError: another shape.
-    """
+    """Bring a weight of (H,), (H, W) or (N, 1, H, W) to (N or 1, 1, H, W) for ``fields`` (N, C, H, W), or refuse it."""
     if not isinstance(weight, Tensor):
         raise InputError(f"weight: got {type(weight).__name__}, expected a tensor")
     n, _, height, width = fields.shape
@@ -63,8 +59,7 @@ def expand_weight(weight: Tensor, fields: Tensor) -> Tensor:
 def pool_weight(weight: Tensor, size: tuple[int, int], stride: int) -> Tensor:
     """Average a weight (N, 1, H, W) over the cells of a stage of ``stride`` s, ⌈H/s⌉ × ⌈W/s⌉ = ``size`` of them.
 
-    Raises:
-        InputError: the stride does not make ``size`` of the weight's grid.
+    ``InputError`` where the stride does not make ``size`` of the weight's grid.
     """
     grid = weight.shape[-2], weight.shape[-1]
     if stride < 1 or any(-(-whole // stride) != part for whole, part in zip(grid, size, strict=True)):
@@ -110,7 +105,6 @@ def content_distance(
     second: Mapping[str, Tensor],
     factors: Mapping[str, float],
     weight: Tensor | None = None,
-    difference: Callable[[Tensor, Tensor, Tensor | None], Tensor] = mean_squared_difference,
     strides: Mapping[str, int] = MappingProxyType({}),
 ) -> Tensor:
     """Return the sum over stages of factor × weighted mean squared difference, (N,).
@@ -119,16 +113,13 @@ def content_distance(
         first, second: stage name to (N, C, h, w).
         factors: stage name to layer share times layer scale.
         weight: (N or 1, 1, H, W) on the grid of the fields; pooled to each stage's size.
-        difference: computes the mean squared difference.
         strides: stage name to stride; only a weight needs them.
     """
     terms = []
     for name, factor in factors.items():
-        a, b = first[name], second[name]
-        pooled = None
-        if weight is not None:
-            pooled = pool_weight(weight, (a.shape[-2], a.shape[-1]), strides[name])
-        terms.append(factor * difference(a, b, pooled))
+        a = first[name]
+        pooled = None if weight is None else pool_weight(weight, (a.shape[-2], a.shape[-1]), strides[name])
+        terms.append(factor * mean_squared_difference(a, second[name], pooled))
     return torch.stack(terms).sum(0)
 
 

@@ -1,177 +1,138 @@
 """What a Keras configuration file says, and whether our modules compute it.
 
-The architecture is read from the JSON, and every layer of it is compared with the one that our modules
-stand for: a checkpoint that differs in a stride or a padding would load and be wrong.
+Every layer is compared with the one that our modules stand for: a checkpoint that differs in a stride or a padding
+would load and be wrong.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections import Counter
-from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from atmoloss.errors import WeightsError
 
-_SUPPORTED = "expected ResnetSmall or Resnet18 of the original code with shortcut='projection'"
+Graph = dict[str, dict[str, Any]]
+"""Configurations of layers by name, with their ``"class"`` and the names of their ``"inputs"``.
+
+In Keras' order, those of a nested encoder first: the position is the index that the original's file names use.
+"""
+
+_SUPPORTED = "ResnetSmall and Resnet18 of the original code with shortcut='projection'"
+# What layers of a class always have.
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "Conv2D": {"padding": "same", "activation": "linear", "dilation_rate": [1, 1], "data_format": "channels_last"},
+    "BatchNormalization": {"axis": [3], "center": True, "scale": True},
+    "Activation": {"activation": "relu"},
+    "Concatenate": {"axis": -1},
+    "Flatten": {"data_format": "channels_last"},
+    "Dense": {"use_bias": False},
+}
 
 
-class Layer(NamedTuple):
-    """A layer of a Keras graph: class, names of the layers that feed it, configuration."""
-
-    kind: str
-    inputs: list[str]
-    config: Mapping[str, Any]
-
-
-Graph = dict[str, Layer]
-"""Layers by name, in Keras' order: the position is the index that the original's file names use."""
-
-
-def read_graph(path: Path) -> tuple[Graph, Graph]:
-    """Read the layers of a Keras 2 configuration, and those of a model nested in it (none: empty)."""
-
-    def parse(layers: list[dict[str, Any]]) -> Graph:
-        # TF 2.13 and later add "module", "registered_name" and "build_config": nothing here needs them.
-        return {
-            layer["config"]["name"]: Layer(
-                layer["class_name"],
-                [source[0] for node in layer["inbound_nodes"] for source in node],
-                layer["config"],
-            )
-            for layer in layers
-        }
-
+def read_graph(path: Path) -> Graph:
+    """Read the layers of a Keras 2 configuration, and those of a model nested in it."""
     try:
-        layers = json.loads(path.read_text(encoding="utf-8"))["config"]["layers"]
-        nested = [layer["config"]["layers"] for layer in layers if "layers" in layer["config"]]
-        return parse(layers), parse(nested[0]) if nested else {}
-    except (OSError, ValueError, LookupError, TypeError) as error:
+        outer = json.loads(path.read_text(encoding="utf-8"))["config"]["layers"]
+        nested = [layer for model in outer for layer in model["config"].get("layers", [])]
+        return {
+            layer["config"]["name"]: {
+                **layer["config"],
+                "class": layer["class_name"],
+                "inputs": sorted(source[0] for node in layer["inbound_nodes"] for source in node),
+            }
+            for layer in [*nested, *outer]
+        }
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise WeightsError(
             f"folder: {path} cannot be read as a Keras 2 model configuration: {type(error).__name__} {error}"
         ) from error
 
 
-def input_shape(graph: Graph) -> tuple[int | None, int | None, int]:
-    """Return rows, columns (``None``: any) and channels of the fields."""
-    shapes = [layer.config.get("batch_input_shape") for layer in graph.values() if layer.kind == "InputLayer"]
-    if not shapes or not isinstance(shapes[0], list) or len(shapes[0]) != 4 or not shapes[0][3]:
-        raise WeightsError(f"folder: the input layers have shapes {shapes}; expected [null, rows, columns, channels]")
-    return shapes[0][1], shapes[0][2], shapes[0][3]
-
-
-def encoder_architecture(graph: Graph, path: Path) -> dict[str, Any]:
-    """Return the keyword arguments of :class:`atmoloss.networks.Encoder` that make this graph."""
-    widths: dict[int, int] = {}
-    blocks: Counter[int] = Counter()
-    for name, layer in graph.items():
-        if match := re.fullmatch(r"block(\d+)_\d+_conv1", name):
-            widths.setdefault(int(match[1]), layer.config.get("filters", 0))
-            blocks[int(match[1])] += 1
-    if "in_conv" not in graph or not blocks:
-        raise WeightsError(f"folder: {path} has an encoder of layers {some(graph)}; {_SUPPORTED}")
-    stem = graph["in_conv"].config
-    architecture = {
-        "in_channels": input_shape(graph)[2],
-        "stage_channels": [widths[s] for s in sorted(widths)],
-        "blocks_per_stage": [blocks[s] for s in sorted(blocks)],
-        "stem_kernel": stem.get("kernel_size", [0])[0],
-        "stem_stride": stem.get("strides", [0])[0],
-        "stem_pool": "pool" in graph,
-    }
-    if architecture["stem_stride"] not in (1, 2):
-        raise WeightsError(f"folder: {path}: in_conv has stride {architecture['stem_stride']}, expected 1 or 2")
-    _compare(path, graph, _encoder_plan(graph, architecture))
-    return architecture
-
-
-def _conv(source: str, filters: int, kernel: int, stride: int = 1, bias: bool = False) -> Layer:
-    options = {"filters": filters, "kernel_size": [kernel] * 2, "strides": [stride] * 2, "use_bias": bias}
-    fixed = {"padding": "same", "activation": "linear", "dilation_rate": [1, 1], "data_format": "channels_last"}
-    return Layer("Conv2D", [source], {**options, **fixed})
-
-
-def _norm(source: str) -> Layer:
-    return Layer("BatchNormalization", [source], {"axis": [3], "center": True, "scale": True})
-
-
-def _relu(source: str) -> Layer:
-    return Layer("Activation", [source], {"activation": "relu"})
-
-
-def _pool(source: str, size: int, stride: int, **options: str) -> Layer:
-    return Layer("MaxPooling2D", [source], {"pool_size": [size] * 2, "strides": [stride] * 2, **options})
-
-
-def _encoder_plan(graph: Graph, architecture: Mapping[str, Any]) -> Graph:
-    """Return the layers that an encoder of this architecture has in Keras."""
-    start = next(name for name, layer in graph.items() if layer.kind == "InputLayer")
-    width = architecture["stage_channels"][0]
-    plan = {start: Layer("InputLayer", [], {})}
-    plan["in_conv"] = _conv(start, width, architecture["stem_kernel"], architecture["stem_stride"], bias=True)
-    plan["in_bn"], plan["in_act"], last = _norm("in_conv"), _relu("in_bn"), "in_act"
-    if architecture["stem_pool"]:
-        plan["pool"], last = _pool("in_act", 3, 2, padding="same"), "pool"
-    stages = zip(architecture["stage_channels"], architecture["blocks_per_stage"], strict=True)
-    for s, (channels, count) in enumerate(stages, 1):
-        for b in range(1, count + 1):
-            name = f"block{s}_{b}_"
-            stride = 2 if b == 1 and s > 1 else 1
-            same = channels == width and stride == 1
-            shortcut = name + ("identity" if same else "projection")
-            plan[name + "conv1"] = _conv(last, channels, 3, stride)
-            plan[name + "bn1"], plan[name + "act1"] = _norm(name + "conv1"), _relu(name + "bn1")
-            plan[name + "conv2"] = _conv(name + "act1", channels, 3)
-            plan[shortcut] = _pool(last, 1, 1) if same else _conv(last, channels, 1, stride)
-            plan[name + "bn2"] = _norm(name + "conv2")
-            plan[name + "skip"] = Layer("Add", [shortcut, name + "bn2"], {})
-            last, width = name + "act2", channels
-            plan[last] = _relu(name + "skip")
-    return plan
-
-
-def compare_head(graph: Graph, width: Any, path: Path) -> None:
-    """Compare the layers around the nested encoder with :class:`atmoloss.heads.PublishedHead`."""
-    inputs = [name for name, layer in graph.items() if layer.kind == "InputLayer"]
-    encoder = next(name for name, layer in graph.items() if "layers" in layer.config)
-    plan = {
-        **{name: Layer("InputLayer", [], {}) for name in inputs},
-        encoder: Layer(graph[encoder].kind, inputs, {}),
-        "stack": Layer("Concatenate", [encoder, encoder], {"axis": -1}),
-        "combined1_conv": _conv("stack", width, 3, 2, bias=True),
-        "combined1_bn": _norm("combined1_conv"),
-        "combined1_act": _relu("combined1_bn"),
-        "combined2_conv": _conv("combined1_act", width, 3, bias=True),
-        "combined2_bn": _norm("combined2_conv"),
-        "combined2_act": _relu("combined2_bn"),
-        "flatten": Layer("Flatten", ["combined2_act"], {"data_format": "channels_last"}),
-        "pred": Layer("Dense", ["flatten"], {"use_bias": False}),
-    }
-    _compare(path, graph, plan)
-
-
-def _compare(path: Path, graph: Graph, plan: Graph) -> None:
-    """Raise ``WeightsError`` at the first layer that is not what our modules compute."""
-    extra = [name for name in graph if name not in plan]
-    for name, (kind, inputs, config) in plan.items():
-        if name not in graph:
-            padded = " (shortcut='padded'?)" if name.endswith("projection") else ""
-            raise WeightsError(f"folder: {path} has no layer {name}, but {some(extra)}{padded}; {_SUPPORTED}")
-        actual = graph[name]
-        got, expected = (f"a {k} of {some(sorted(i))}" for k, i in ((actual.kind, actual.inputs), (kind, inputs)))
+def architectures(graph: Graph, path: Path) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """Return the arguments of ``Encoder``, and of ``PublishedHead`` if there is one, that make exactly this graph."""
+    try:
+        _, rows, columns, channels = _inputs(graph)[-1]["batch_input_shape"]
+        blocks: dict[int, list[int]] = {}
+        for name, layer in graph.items():
+            if match := re.fullmatch(r"block(\d+)_\d+_conv1", name):
+                blocks.setdefault(int(match[1]), []).append(layer["filters"])
+        stem, stages = graph["in_conv"], [blocks[s] for s in sorted(blocks)]
+        encoder = {
+            "in_channels": int(channels),
+            "stage_channels": [widths[0] for widths in stages],
+            "blocks_per_stage": [len(widths) for widths in stages],
+            "stem_kernel": stem["kernel_size"][0],
+            "stem_stride": min(stem["strides"][0], 2),  # a longer one differs from the plan
+            "stem_pool": "pool" in graph,
+        }
+        head = None
+        if "pred" in graph:
+            width, n_classes = int(graph["combined1_conv"]["filters"]), int(graph["pred"]["units"])
+            head = {"n_classes": n_classes, "input_size": (int(rows), int(columns)), "width": width}
+        plan = _plan(graph, encoder, head)
+    except (LookupError, TypeError, ValueError, StopIteration) as error:
+        names = ", ".join(list(graph)[:6])
+        raise WeightsError(f"folder: {path} has the layers {names}, …; expected {_SUPPORTED}") from error
+    for name in {**plan, **graph}:
+        got, expected = graph.get(name), plan.get(name)
+        if got and expected:
+            differing = [key for key, value in expected.items() if got.get(key) != value]
+            got, expected = ({key: layer.get(key) for key in differing} for layer in (got, expected))
         if got != expected:
-            raise WeightsError(f"folder: {path}: layer {name} is {got}, expected {expected}")
-        for key, value in config.items():
-            if actual.config.get(key) != value:
-                got = repr(actual.config.get(key))
-                raise WeightsError(f"folder: {path}: layer {name} has {key} {got}, expected {value!r}; {_SUPPORTED}")
-    if extra:
-        raise WeightsError(f"folder: {path} has the layers {some(extra)} as well; {_SUPPORTED}")
+            wanted = f"{expected or 'no such layer'}, as in {_SUPPORTED}"
+            raise WeightsError(f"folder: {path}: layer {name}: got {got or 'none'}, expected {wanted}")
+    return encoder, head
 
 
-def some(names: Iterable[str]) -> str:
-    """List a few names for a message."""
-    names = list(names)
-    return ", ".join(names[:6]) + (f", … ({len(names)} in all)" if len(names) > 6 else "") or "none"
+def input_size(graph: Graph) -> tuple[int | None, int | None]:
+    """Return rows and columns of the fields; ``None``: any."""
+    _, rows, columns, _ = _inputs(graph)[-1]["batch_input_shape"]
+    return rows, columns
+
+
+def _inputs(graph: Graph) -> list[dict[str, Any]]:
+    return [layer for layer in graph.values() if layer["class"] == "InputLayer"]
+
+
+def _plan(graph: Graph, encoder: dict[str, Any], head: dict[str, Any] | None) -> Graph:
+    """Return the layers that these architectures have in Keras, with what our modules depend on."""
+    plan: Graph = {}
+
+    def add(name: str, kind: str, *inputs: str, **options: Any) -> str:
+        plan[name] = {"class": kind, "inputs": sorted(inputs), **_OPTIONS.get(kind, {}), **options}
+        return name
+
+    def conv(name: str, source: str, filters: int, kernel: int, stride: int = 1, *, bias: bool = False) -> str:
+        size = {"kernel_size": [kernel] * 2, "strides": [stride] * 2}
+        return add(name, "Conv2D", source, filters=filters, use_bias=bias, **size)
+
+    def norm_relu(name: str, source: str, number: str = "") -> str:
+        return add(f"{name}_act{number}", "Activation", add(f"{name}_bn{number}", "BatchNormalization", source))
+
+    start, *inputs = (layer["name"] for layer in _inputs(graph))
+    width = encoder["stage_channels"][0]
+    stem = conv("in_conv", add(start, "InputLayer"), width, encoder["stem_kernel"], encoder["stem_stride"], bias=True)
+    last = norm_relu("in", stem)
+    if encoder["stem_pool"]:
+        last = add("pool", "MaxPooling2D", last, pool_size=[3, 3], strides=[2, 2], padding="same")
+    for s, (channels, count) in enumerate(zip(encoder["stage_channels"], encoder["blocks_per_stage"], strict=True), 1):
+        for b in range(1, count + 1):
+            block, stride = f"block{s}_{b}", 2 if b == 1 and s > 1 else 1
+            inner = norm_relu(block, conv(f"{block}_conv1", last, channels, 3, stride), "1")
+            norm = add(f"{block}_bn2", "BatchNormalization", conv(f"{block}_conv2", inner, channels, 3))
+            if channels == width and stride == 1:
+                shortcut = add(f"{block}_identity", "MaxPooling2D", last, pool_size=[1, 1], strides=[1, 1])
+            else:
+                shortcut = conv(f"{block}_projection", last, channels, 1, stride)
+            last = add(f"{block}_act2", "Activation", add(f"{block}_skip", "Add", shortcut, norm))
+            width = channels
+    if head:
+        name, model = next((name, layer) for name, layer in graph.items() if "layers" in layer)
+        nested = add(name, model["class"], *(add(source, "InputLayer") for source in inputs))
+        last = add("stack", "Concatenate", nested, nested)
+        for part, stride in (("combined1", 2), ("combined2", 1)):
+            last = norm_relu(part, conv(f"{part}_conv", last, head["width"], 3, stride, bias=True))
+        add("pred", "Dense", add("flatten", "Flatten", last))
+    return plan

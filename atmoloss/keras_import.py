@@ -22,8 +22,8 @@ from atmoloss._version import __version__
 from atmoloss.errors import WeightsError, require
 from atmoloss.files import write_atomically
 from atmoloss.heads import PretextModel, PublishedHead
-from atmoloss.keras_graph import Graph, compare_head, encoder_architecture, input_shape, read_graph, some
-from atmoloss.layers import BATCH_NORM_EPSILON, Conv
+from atmoloss.keras_graph import Graph, architectures, input_size, read_graph
+from atmoloss.layers import Conv
 from atmoloss.networks import Encoder
 from atmoloss.normalization import ORIGINAL_NORMALIZATION
 from atmoloss.weights import WeightsInfo, save
@@ -39,80 +39,37 @@ license: unknown
 library_name: atmoloss
 tags: [weather, climate, representation-learning]
 ---
-# {name}
+# {info.name}
 
-An AtmoDist checkpoint of the original Keras code (Hoffmann & Lessig 2023, arXiv:2202.01897),
-converted by atmoloss {version} from `{source}`.
+An AtmoDist checkpoint of the original Keras code (Hoffmann & Lessig 2023, arXiv:2202.01897), `{source}`, converted by
+atmoloss {info.package_version}. `config.json` says what it consists of.
 
-- Fields: divergence and relative vorticity in s-1, on {patch} points of a 0.140625° grid, model level 120 (ERA5).
-- Encoder: {stages} channels, {blocks} blocks a stage. Lag classes: {classes}, 3 hours each.
-- Layer scales: {scales}.
 - Assumed, for the checkpoint does not store them: normalisation constants, grid spacing, level, base step.
 - Licence: unknown, that of the converted checkpoint.
 """
 
 
-def load_keras_encoder(folder: str | os.PathLike[str]) -> Encoder:
-    """Read the encoder of an original checkpoint from ``encoder.json`` and ``encoder_weights.hdf5``.
-
-    Args:
-        folder: the checkpoint, e.g. ``epoch27``.
+def load_keras(folder: Path) -> tuple[PretextModel | Encoder, Graph]:
+    """Read a checkpoint, e.g. ``epoch27``: encoder and head, or without a ``model.json`` the encoder alone.
 
     Returns:
-        The encoder in evaluation mode; normalised (N, 2, H, W) → {"stage1": …, "stage4": …}.
+        The model in evaluation mode, of normalised (N, 2, H, W), and the layers that it had in Keras.
 
     Raises:
         WeightsError: a file is missing or damaged, the architecture is another one, or weights are
             missing, left over or of another shape.
         MissingDependencyError: no h5py.
     """
-    return _load_encoder(Path(folder))[0]
-
-
-def load_keras_pretext(folder: str | os.PathLike[str]) -> PretextModel:
-    """Read encoder and head of an original checkpoint from ``model.json`` and ``model_weights.hdf5``.
-
-    Args:
-        folder: the checkpoint, e.g. ``epoch27``.
-
-    Returns:
-        The model in evaluation mode; ``model(x1, x2)`` gives logits (N, K) from normalised (N, 2, H, W).
-
-    Raises:
-        WeightsError: as :func:`load_keras_encoder`; ``model.json`` is missing.
-        MissingDependencyError: no h5py.
-    """
-    return _load_pretext(Path(folder))[0]
-
-
-def _load_encoder(folder: Path) -> tuple[Encoder, Graph]:
-    graph, _ = read_graph(folder / "encoder.json")
-    encoder = Encoder(**encoder_architecture(graph, folder / "encoder.json"))
-    _fill(encoder, graph, folder / "encoder_weights.hdf5")
-    return encoder.eval(), graph
-
-
-def _load_pretext(folder: Path) -> tuple[PretextModel, Graph]:
-    """Return the model and the graph of its encoder."""
-    path = folder / "model.json"
-    if not path.is_file() and (folder / "encoder.json").is_file():
-        raise WeightsError(f"folder: {folder} has no model.json; expected one, or use load_keras_encoder")
-    graph, nested = read_graph(path)
-    if not nested or not {"combined1_conv", "pred"} <= graph.keys():
-        raise WeightsError(f"folder: {path} has layers {some(graph)}; expected the original's pretext model")
-    encoder = Encoder(**encoder_architecture(nested, path))
-    width, n_classes = graph["combined1_conv"].config.get("filters"), graph["pred"].config.get("units")
-    compare_head(graph, width, path)
-    rows, columns, _ = input_shape(graph)
-    if not (rows and columns and width and n_classes):
-        raise WeightsError(
-            f"folder: {path} has fields of {rows}x{columns}, {width} head channels and {n_classes} classes; "
-            "expected a number for each"
-        )
-    stride = list(encoder.strides.values())[-1]
-    model = PretextModel(encoder, PublishedHead(encoder.channels, n_classes, (rows, columns), stride, width))
-    _fill(model, {**nested, **graph}, folder / "model_weights.hdf5")
-    return model.eval(), nested
+    part = "model" if (folder / "model.json").is_file() else "encoder"
+    graph = read_graph(folder / f"{part}.json")
+    encoder_options, head_options = architectures(graph, folder / f"{part}.json")
+    encoder = Encoder(**encoder_options)
+    model: PretextModel | Encoder = encoder
+    if head_options:
+        stride = list(encoder.strides.values())[-1]
+        model = PretextModel(encoder, PublishedHead(encoder.channels, stride=stride, **head_options))
+    _fill(model, graph, folder / f"{part}_weights.hdf5")
+    return model.eval(), graph
 
 
 def convert_keras(
@@ -133,30 +90,24 @@ def convert_keras(
         What ``config.json`` says.
 
     Raises:
-        WeightsError: as :func:`load_keras_encoder`; a scale file that holds no positive number.
+        WeightsError: as :func:`load_keras`; a scale file that holds no positive number.
         MissingDependencyError: no h5py.
     """
     source, destination = Path(source), Path(destination)
-    model, graph = _load_pretext(source) if (source / "model.json").is_file() else _load_encoder(source)
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            # The folder knows one epsilon only; what a layer computes depends on the sum of both numbers.
-            assert module.running_var is not None
-            module.running_var += module.eps - BATCH_NORM_EPSILON
-    encoder, head = (model.encoder, model.head) if isinstance(model, PretextModel) else (model, None)
-    size = input_shape(graph)[:2]
+    model, graph = load_keras(source)
+    encoder, head = (model.encoder, model.head.architecture) if isinstance(model, PretextModel) else (model, None)
     info = WeightsInfo(
         name=name or source.resolve().name,
         channels=CHANNELS,
         encoder=encoder.architecture,
         normalization=ORIGINAL_NORMALIZATION,
-        head=head.architecture if head else None,
-        n_lag_classes=head.architecture["n_classes"] if head else 0,
+        head=head,
+        n_lag_classes=head["n_classes"] if head else 0,
         layer_scales=_read_scales(source, graph),
         layers={list(encoder.strides)[-1]: 1.0},
         grid_spacings=(0.140625,),
         levels=("model level 120",),
-        patch_sizes=tuple(sorted({n for n in size if n})),
+        patch_sizes=tuple(sorted({n for n in input_size(graph) if n})),
         license="unknown: that of the converted checkpoint",
         package_version=__version__,
     )
@@ -164,18 +115,7 @@ def convert_keras(
     # Batch norm's step counter is no weight, and Keras has none.
     state = {f"{prefix}{k}": t for k, t in model.state_dict().items() if not k.endswith("num_batches_tracked")}
     info = save(destination, info, state)
-    scales = ", ".join(f"{stage} {value:.6g}" for stage, value in info.layer_scales.items())
-    card = _CARD.format(
-        name=info.name,
-        version=__version__,
-        source=source.resolve().name,
-        patch=" x ".join(str(n or "any") for n in size),
-        stages="-".join(map(str, info.encoder["stage_channels"])),
-        blocks=", ".join(map(str, info.encoder["blocks_per_stage"])),
-        classes=info.n_lag_classes or "no head",
-        scales=scales or 'none; use scale="none" or a number',
-    )
-    write_atomically(destination / "README.md", card.encode())
+    write_atomically(destination / "README.md", _CARD.format(info=info, source=source.resolve().name).encode())
     return info
 
 
@@ -195,17 +135,10 @@ def _keras_name(module: str) -> str:
 
 
 def _fill(model: nn.Module, graph: Graph, path: Path) -> None:
-    """Copy every weight of the file into ``model``, each exactly once; take over the epsilons."""
+    """Copy every weight of the file into ``model``, each exactly once; what epsilons differ by joins the variances."""
     modules = {_keras_name(n): (m, _TENSORS[type(m)]) for n, m in model.named_modules() if type(m) in _TENSORS}
     arrays = _read_hdf5(path, modules)
     for layer, (module, tensors) in modules.items():
-        if isinstance(module, nn.BatchNorm2d):
-            epsilon = graph[layer].config.get("epsilon")
-            if not isinstance(epsilon, float) or not epsilon > 0:
-                raise WeightsError(
-                    f"folder: {path.parent}: layer {layer} has epsilon {epsilon!r}, expected a positive number"
-                )
-            module.eps = epsilon
         for ours, theirs in tensors.items():
             target = getattr(module, ours)
             if target is None:
@@ -215,17 +148,22 @@ def _fill(model: nn.Module, graph: Graph, path: Path) -> None:
             array = arrays.pop((layer, theirs))
             # HWIO to OIHW, (in, out) to (out, in); anything else stays and fails the comparison if it is wrong.
             array = array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T
-            if array.shape != tuple(target.shape):
-                raise WeightsError(
-                    f"folder: {path}: {layer}/{theirs} has shape {array.shape} in PyTorch's order, expected "
-                    f"{tuple(target.shape)}"
-                )
-            if not np.isfinite(array).all():
-                raise WeightsError(f"folder: {path}: {layer}/{theirs} has values that are not finite")
+            expected = tuple(target.shape)
+            if array.shape != expected or not np.isfinite(array).all():
+                got = f"has shape {array.shape} in PyTorch's order" if array.shape != expected else "is not finite"
+                raise WeightsError(f"folder: {path}: {layer}/{theirs} {got}, expected finite numbers of {expected}")
             with torch.no_grad():
                 target.copy_(torch.from_numpy(np.ascontiguousarray(array)))
+        if isinstance(module, nn.BatchNorm2d):
+            epsilon = graph[layer].get("epsilon")
+            if not isinstance(epsilon, float) or not epsilon > 0:
+                got = f"layer {layer} has epsilon {epsilon!r}"
+                raise WeightsError(f"folder: {path.parent}: {got}, expected a positive number")
+            assert module.running_var is not None
+            module.running_var += epsilon - module.eps  # what it computes depends on the sum of both
     if arrays:
-        raise WeightsError(f"folder: {path} has weights that nothing uses: {some('/'.join(k) for k in arrays)}")
+        unused = ", ".join("/".join(key) for key in list(arrays)[:6])
+        raise WeightsError(f"folder: {path} has weights that nothing uses: {unused}")
 
 
 def _read_hdf5(path: Path, layers: Container[str]) -> dict[tuple[str, str], NDArray[np.float32]]:
@@ -255,18 +193,16 @@ def _read_hdf5(path: Path, layers: Container[str]) -> dict[tuple[str, str], NDAr
 
 def _read_scales(folder: Path, graph: Graph) -> dict[str, float]:
     """Read ``layer<i>_scale.txt`` of the stage ends; i counts the layers of the Keras model."""
-    names = dict(enumerate(graph))
-    scales: dict[int, float] = {}
-    for path in folder.glob("layer*_scale.txt"):
-        index = path.name.removeprefix("layer").removesuffix("_scale.txt")
-        block = re.fullmatch(r"block(\d+)_(\d+)_act2", names.get(int(index), "")) if index.isdecimal() else None
-        if block is None or f"block{block[1]}_{int(block[2]) + 1}_act2" in graph:
+    ends = {m[1]: i for i, name in enumerate(graph) if (m := re.fullmatch(r"block(\d+)_\d+_act2", name))}
+    scales = {}
+    for stage, index in ends.items():
+        path = folder / f"layer{index}_scale.txt"
+        if not path.is_file():
             continue
         try:
-            value = float(path.read_text(encoding="utf-8"))
+            scales[f"stage{stage}"] = value = float(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise WeightsError(f"folder: {path} cannot be read: {error}; expected one number as text") from error
         if not 0 < value < math.inf:
             raise WeightsError(f"folder: {path} holds {value}, expected a positive number")
-        scales[int(block[1])] = value
-    return {f"stage{s}": scales[s] for s in sorted(scales)}
+    return scales

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -186,11 +185,10 @@ class AtmoDistLoss(nn.Module):
     def _values(self, prediction: Tensor, target: Tensor | Mapping[str, Tensor], weight: Tensor | None) -> Tensor:
         """Return the loss of each pair, (N,): the formula above."""
         first, second = self._encode(prediction, weight), self._encode(target, weight)
-        difference = functools.partial(tiling.mean_squared_difference, max_memory=self.max_memory)
         strides = {**self.extractor.encoder.strides, functional.NORMALISED: 1}
 
         def distance(factors: Mapping[str, float]) -> Tensor:
-            return functional.content_distance(first, second, factors, weight, difference, strides)
+            return functional.content_distance(first, second, factors, weight, strides)
 
         return functional.mix(distance, self.mixture)
 
@@ -246,7 +244,9 @@ class AtmoDistLoss(nn.Module):
     def _encode(self, fields: Tensor | Mapping[str, Tensor], weight: Tensor | None = None) -> Mapping[str, Tensor]:
         """Return stage features and normalised fields; features that are there already pass."""
         if not isinstance(fields, Tensor):
-            return cached.leave_inference_mode(fields)
+            ready = dict(fields)
+            leave_inference_mode(ready)
+            return ready
         # Not where the rest of the input is looked at: of the copies that DataParallel makes each has a device.
         self.extractor.check_device(fields)
         x = functional.full_precision(fields)

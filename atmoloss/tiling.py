@@ -102,25 +102,6 @@ def in_chunks(function: Callable[..., Tensor], size: int, count: int, *arguments
     return torch.cat([checkpointed(function, *(_part(a, chunk, count) for a in arguments)) for chunk in chunks])
 
 
-def mean_squared_difference(a: Tensor, b: Tensor, weight: Tensor | None = None, *, max_memory: float | None) -> Tensor:
-    """Return :func:`functional.mean_squared_difference`, under a bound from bands of rows, recomputed for gradients."""
-    height = rows = a.shape[-2]
-    if max_memory is not None:
-        row = 4 * functional.full_precision(a[..., :1, :]).nbytes  # both in full precision, difference, square
-        rows = max(1, int(max_memory / row))
-    if rows >= height:
-        return functional.mean_squared_difference(a, b, weight)
-    whole = torch.ones(1, 1, height, 1, device=a.device) if weight is None else weight
-    whole = whole.to(functional.full_precision(a[:0]).dtype)
-    tiny = torch.finfo(whole.dtype).tiny
-    sums = [part.sum((1, 2, 3)) for part in torch.split(whole, rows, -2)]
-    total = torch.stack(sums).sum(0).clamp_min(tiny)
-    weights = [None] * len(sums) if weight is None else torch.split(weight, rows, -2)
-    bands = zip(torch.split(a, rows, -2), torch.split(b, rows, -2), weights, sums, strict=True)
-    terms = [part / total * checkpointed(functional.mean_squared_difference, x, y, w) for x, y, w, part in bands]
-    return torch.stack(terms).sum(0)
-
-
 def _part(argument: Any, chunk: slice, count: int) -> Any:
     if isinstance(argument, Mapping):
         return {name: _part(tensor, chunk, count) for name, tensor in argument.items()}

@@ -20,10 +20,9 @@ from atmoloss import hub
 from atmoloss.errors import WeightsError
 from atmoloss.files import write_atomically
 from atmoloss.hub import CONFIG_NAME, TENSORS_NAME
+from atmoloss.removed import describe_removed
 
 FORMAT_VERSION = 1
-_REMOVED = (("encoder", "context", None), ("encoder", "unit_features", None), ("head", "kind", "difference"))
-"""What ``config.json`` may no longer hold: entry, key in it, and value; ``None`` stands for any value."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,14 +129,9 @@ def read_info(folder: Path) -> WeightsInfo:
             "atmoloss wrote it"
         )
     raw = {key: tuple(value) if isinstance(value, list) else value for key, value in raw.items()}
-    for entry, key, value in _REMOVED:
-        got = (raw.get(entry) or {}).get(key)
-        if got is not None and value in (None, got):
-            raise WeightsError(
-                f"weights: {folder / CONFIG_NAME} has {key} = {json.dumps(got)} in {entry!r}, which no longer exists; "
-                "the last version that reads it is commit 8a98d61 (atmoloss 0.1.0 before 2026-11-25)"
-                + ("" if got else "; it had no effect there: remove it from the file")
-            )
+    for entry in ("encoder", "head"):
+        if removed := describe_removed(entry, raw.get(entry) or {}):
+            raise WeightsError(f"weights: {folder / CONFIG_NAME} has {removed}")
     try:
         return WeightsInfo(**raw)
     except TypeError as error:

@@ -5,6 +5,8 @@ ATMOLOSS_TEST_SEED=n draws other weights and fields, to tell noise from a defect
 
 import dataclasses
 import os
+import shutil
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -161,6 +163,12 @@ def draw_for():
         return (extractor.normalization.std * noise).to(dtype)
 
     return sample
+
+
+@pytest.fixture
+def keras_checkpoint(tmp_path) -> Path:
+    """A copy of a small checkpoint of the original Keras code, encoder and head, to be altered."""
+    return shutil.copytree(Path(__file__).parent / "parity" / "small" / "tiny_n1", tmp_path / "epoch27")
 
 
 @pytest.fixture(params=[True, False], ids=["oneDNN", "no oneDNN"])

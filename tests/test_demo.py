@@ -1,4 +1,4 @@
-"""The examples run, print what they promise, and leave their pictures. They use the bundled weights."""
+"""A test of the whole package: the examples run, print what they promise, and leave their pictures."""
 
 import importlib
 import os
@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -43,7 +44,7 @@ def test_the_distance_grows_with_lag_and_orders_lags_better_than_mse_and_mae(dem
     assert shares[0] > max(shares[1:]) + 0.05
 
 
-def test_the_loss_falls(demo) -> None:
+def test_training_gains_over_interpolation(demo) -> None:
     out, _ = demo
     _, mse, atmodist = out.split("Training with ")
     assert mse.startswith("MSE")
@@ -51,7 +52,7 @@ def test_the_loss_falls(demo) -> None:
     for part in (mse, atmodist):
         losses = [float(x) for x in re.findall(r"test loss (\S+)", part)]
         assert len(losses) >= 4
-        assert losses[-1] < losses[0]
+        assert losses[-1] < 0.99 * losses[0]  # the network starts as interpolation; 80 steps gain 2 % and 4 %
 
 
 def test_a_training_is_bounded_by_time(monkeypatch, tmp_path, capsys) -> None:
@@ -67,11 +68,12 @@ def test_a_training_is_bounded_by_time(monkeypatch, tmp_path, capsys) -> None:
 
 
 def test_pictures_are_written_and_named(demo) -> None:
+    plt = pytest.importorskip("matplotlib.pyplot")
     out, folder = demo
     for name in ("distance_vs_lag.png", "super_resolution.png", "training.png"):
         assert f"demo-output/{name}" in out
-        assert (folder / name).read_bytes().startswith(b"\x89PNG")
-        assert (folder / name).stat().st_size > 10_000
+        image = plt.imread(folder / name)
+        assert len(np.unique(image.reshape(-1, image.shape[-1]), axis=0)) > 10  # curves or fields, not a bare frame
 
 
 def test_quickstart(tmp_path) -> None:

@@ -1,4 +1,4 @@
-"""torch.export and ONNX: the program that leaves gives the features of the module that stayed."""
+"""A test of the whole package: what torch.export and ONNX make of it gives the features of the module that stayed."""
 
 import re
 from pathlib import Path

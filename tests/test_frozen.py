@@ -115,6 +115,7 @@ DEEDS = {
     "half": lambda parent: parent.half(),
     "bfloat16": lambda parent: parent.bfloat16(),
     "double": lambda parent: parent.double(),
+    "half and back": lambda parent: parent.to(torch.float16).to("cpu", torch.float32),
     "channels_last": lambda parent: parent.to(memory_format=torch.channels_last),
     "share_memory": lambda parent: parent.share_memory(),
     "requires_grad_": lambda parent: parent.requires_grad_(True),
@@ -261,3 +262,45 @@ def test_distances_kept_for_a_process_survive_inference_mode(every_weights, fiel
     x = fields[0].clone().requires_grad_()
     atmodist_distance(x, fields[1], weights=every_weights).sum().backward()
     assert x.grad.abs().max() > 0
+
+
+# --- modes, parameters, checkpoints ---------------------------------------------------------------------------------
+
+
+def test_stays_in_evaluation_mode(parent) -> None:
+    for act in (lambda: None, parent.train, parent.eval, parent.train, lambda: parent.loss.train(True)):
+        act()
+        assert not any(m.training for m in parent.loss.modules())
+    assert parent.body.training
+
+
+def test_training_the_parent_trains_nothing_in_the_loss(parent, fields, untouched) -> None:
+    assert list(map(id, parent.parameters())) == list(map(id, parent.body.parameters()))
+    parent.train().requires_grad_(True)
+    optimizer = torch.optim.AdamW(parent.parameters(), 0.1, weight_decay=0.1)
+    before = parent.body[2].weight.detach().clone()
+    for _ in range(3):
+        optimizer.zero_grad()
+        parent.loss(fields[0] * parent.body[2].weight.mean(), fields[1]).backward()
+        optimizer.step()
+    assert not torch.equal(parent.body[2].weight, before)
+    assert not any(b.requires_grad for b in parent.loss.buffers())
+    assert_untouched(parent.loss, fields, untouched)
+
+
+def test_stays_out_of_checkpoints(parent) -> None:
+    assert not parent.loss.state_dict()
+    assert parent.state_dict().keys() == {f"body.{name}" for name in parent.body.state_dict()}
+
+
+def test_moves_to_another_device_without_the_shared_extractor(every_extractor) -> None:
+    loss = AtmoDistLoss(every_extractor).to("meta")
+    assert {b.device.type for b in loss.buffers()} == {"meta"}
+    assert {b.device.type for b in every_extractor.buffers()} == {"cpu"}
+
+
+def test_refitted_normalization_survives_casts(every_extractor, draw_for, fields) -> None:
+    refitted = type(every_extractor.normalization).fit(draw_for(every_extractor, 8))
+    loss = AtmoDistLoss(every_extractor, normalization=refitted)
+    value = loss(*fields)
+    assert torch.equal(loss.half().float()(*fields), value)

@@ -1,4 +1,4 @@
-"""The same answers in every mode: each row of one table against the readable definition in float64.
+"""A test of the whole package: each row of one table, a mode, against the readable definition in float64.
 
 ``pytest -s tests/test_modes.py`` prints the errors.
 """

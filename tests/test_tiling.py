@@ -7,7 +7,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
-from atmoloss import AtmoDistLoss, functional, load_extractor, tiling
+from atmoloss import AtmoDistLoss, load_extractor, tiling
 from atmoloss.errors import InputError
 from atmoloss.extractor import Extractor
 from atmoloss.networks import Encoder, build_encoder, fold_batch_norm
@@ -134,21 +134,6 @@ def test_a_batch_in_parts(reduction, weight, cached, extractor, draw, monkeypatc
     assert_close(value, expected, torch.float32)
     gradient, whole = (torch.autograd.grad(v.sum(), a)[0] for v in (value, expected))
     assert_close(gradient, whole, TOLERANCES[torch.float32].gradient)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("weighted", [False, True])
-def test_differences_from_bands(dtype, weighted) -> None:
-    a, b = torch.randn(2, 2, 3, 21, 8, dtype=dtype)
-    weight = torch.rand(2, 1, 21, 8, dtype=torch.float64) if weighted else None
-    if weighted:
-        weight[:, :, 5:12] = 0  # bands without any weight
-        weight[1] = 0
-    expected = functional.mean_squared_difference(a, b, weight)
-    for max_memory in (1.0, 4 * 6e2, 1e9):
-        got = tiling.mean_squared_difference(a, b, weight, max_memory=max_memory)
-        assert got.dtype == expected.dtype
-        assert_close(got, expected, dtype)
 
 
 class Alive(TorchDispatchMode):

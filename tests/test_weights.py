@@ -118,7 +118,7 @@ ALTERATIONS = {
     "unknown key": (lambda f: edit(f, colour="blue"), "colour"),
     "unknown encoder argument": (lambda f: edit(f, encoder={"depth": 3}), "depth"),
     "removed encoder argument": (lambda f: edit(f, encoder={"context": 32}), "context = 32 in .*commit 8a98d61"),
-    "removed argument at rest": (lambda f: edit(f, encoder={"unit_features": False}), "no effect there: remove it"),
+    "removed argument at rest": (lambda f: edit(f, encoder={"unit_features": False}), "no effect there: remove"),
     "removed head": (lambda f: edit(f, head={"kind": "difference"}), 'kind = "difference" in .*commit 8a98d61'),
     "bad encoder argument": (lambda f: edit(f, encoder={"downsample": "twice"}), "downsample"),
     "unknown normalization": (lambda f: edit(f, normalization={"mean": [0, 0]}), "normalization"),

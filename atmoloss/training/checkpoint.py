@@ -24,14 +24,11 @@ RECORD, CHECKPOINT, METRICS = "run.json", "checkpoint.pt", "metrics.jsonl"
 
 def git_commit(folder: Path) -> str:
     """Return the commit of the source tree, with ``+`` when it has changes; ``""`` outside a checkout."""
+    command = ["git", "-C", str(folder), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"]
     try:
-        run = [
-            subprocess.run(["git", "-C", str(folder), *command], capture_output=True, text=True, check=True).stdout
-            for command in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
-        ]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return ""
-    return run[0].strip() + ("+" if run[1].strip() else "")
 
 
 def describe(config: RunConfig, sources: Sequence[FieldSource]) -> dict[str, Any]:
@@ -51,16 +48,11 @@ def write_record(folder: Path, record: dict[str, Any]) -> None:
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """Read ``run.json``.
-
-    Raises:
-        ConfigError: no run in that folder.
-    """
+    """Read ``run.json``; ``ConfigError`` where there is none."""
     try:
-        record: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        return dict(json.loads((folder / RECORD).read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
         raise ConfigError(f"output: {folder} holds no run to continue or publish: {error}") from error
-    return record
 
 
 def has_steps(folder: Path) -> bool:
@@ -80,20 +72,16 @@ def create_folder(folder: Path, resume: bool) -> None:
 def open_folder(
     folder: Path, record: dict[str, Any], kind: type[RunConfig], resume: bool
 ) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """Write ``run.json``, or check that the run of the folder is the same.
+    """Write ``run.json``, or check that the run of the folder is the same; ``ConfigError`` as :func:`check_same`.
 
     Args:
         folder: of the run.
-        record: as :func:`describe` returns it.
-        kind: of the configuration in it.
+        record: as :func:`describe` returns it, of a configuration of this ``kind``.
         resume: whether the run may go on.
 
     Returns:
         The record that ``run.json`` holds, and the last checkpoint, if any. ``"lengthened"`` of the record lists the
         numbers of steps after which the run was lengthened.
-
-    Raises:
-        ConfigError: as :func:`check_same`.
     """
     state = load_checkpoint(folder) if resume else None
     if not has_steps(folder):
@@ -129,9 +117,8 @@ def check_same(before: dict[str, Any], now: dict[str, Any], kind: type[RunConfig
 def _what_is_computed(config: RunConfig) -> dict[str, Any]:
     """Leave out what may differ; data may have moved, their SHA-256 tells whether they are the same."""
     plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))  # tuples and lists are the same there
-    for source in plain["sources"]:
-        for key in ("path", "license", "attribution"):
-            source.pop(key, None)
+    moves = ("path", "license", "attribution")
+    plain["sources"] = [{key: value for key, value in s.items() if key not in moves} for s in plain["sources"]]
     return {key: value for key, value in plain.items() if key not in config.MAY_DIFFER}
 
 
@@ -144,8 +131,6 @@ def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
 
 def load_checkpoint(folder: Path) -> dict[str, Any] | None:
     """Return the last checkpoint, or ``None`` if there is none yet; tensors and plain values only."""
-    path = folder / CHECKPOINT
-    if not path.is_file():
+    if not (folder / CHECKPOINT).is_file():
         return None
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    return state
+    return dict(torch.load(folder / CHECKPOINT, map_location="cpu", weights_only=True))

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from atmoloss.errors import ConfigError
+from atmoloss.removed import describe_removed
 
 _T = TypeVar("_T")
 _KINDS: dict[Any, tuple[str, tuple[type, ...]]] = {
@@ -26,12 +27,9 @@ _KINDS: dict[Any, tuple[str, tuple[type, ...]]] = {
 
 
 def read_values(path: Path) -> dict[str, Any]:
-    """Read the plain values of a TOML file or of the ``metrics.json`` of a weights folder.
+    """Read the plain values of a TOML file or of the ``metrics.json`` of a weights folder; ``ConfigError`` for others.
 
     Relative source paths become absolute: they are relative to the folder of the file.
-
-    Raises:
-        ConfigError: neither TOML nor a ``metrics.json``.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -45,11 +43,7 @@ def read_values(path: Path) -> dict[str, Any]:
 
 
 def parse_overrides(texts: Sequence[str]) -> dict[str, Any]:
-    """Read ``key=value`` texts from the command line; the value is TOML, or plain text.
-
-    Raises:
-        ConfigError: no ``=``.
-    """
+    """Read ``key=value`` texts from the command line, the value TOML or plain text; ``ConfigError`` without ``=``."""
     out: dict[str, Any] = {}
     for text in texts:
         key, equals, value = text.partition("=")
@@ -63,17 +57,18 @@ def parse_overrides(texts: Sequence[str]) -> dict[str, Any]:
 
 
 def build_dataclass(kind: type[_T], values: Mapping[str, Any], prefix: str = "") -> _T:
-    """Build a dataclass from plain values, checking names and types; tuples of dataclasses are lists of tables.
+    """Build a dataclass from plain values; tuples of dataclasses are lists of tables.
 
-    Raises:
-        ConfigError: an unknown key, a missing one, or a value of the wrong kind.
+    ``ConfigError`` for an unknown key, a missing one, or a value of the wrong kind.
     """
     fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    for key in values:
-        if key not in fields:
-            near = difflib.get_close_matches(key, fields, 1)
-            expected = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(fields)}"
-            raise ConfigError(f"{prefix}{key}: is no key of the configuration; {expected}")
+    unknown = {key: value for key, value in values.items() if key not in fields}
+    if removed := describe_removed("config", unknown):
+        raise ConfigError(f"config: has {removed}")
+    for key in unknown:
+        near = difflib.get_close_matches(key, fields, 1)
+        expected = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(fields)}"
+        raise ConfigError(f"{prefix}{key}: is no key of the configuration; {expected}")
     for name, field in fields.items():
         if name not in values and field.default is field.default_factory is dataclasses.MISSING:
             raise ConfigError(f"{prefix}{name}: is missing")
@@ -124,10 +119,9 @@ class Key:
 
 
 def describe_keys(kind: type) -> list[Key]:
-    """Describe the keys of a configuration dataclass, those of its bases first, from the docstrings of the classes.
+    """Describe the keys of a configuration dataclass, from the docstrings of the classes: those of its bases first.
 
-    A key that several classes describe is described by the first of them in the order of inheritance. Keys of
-    dataclasses inside come last, as ``outer.inner``.
+    Of several descriptions the most derived counts. Keys of dataclasses inside come last, as ``outer.inner``.
     """
     hints = get_type_hints(kind)
     keys: dict[str, Key] = {}

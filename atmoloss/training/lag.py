@@ -46,14 +46,9 @@ def train(
     group: ProcessGroup = SINGLE_PROCESS,
     sources: Sequence[FieldSource] | None = None,
 ) -> None:
-    """Train, or continue to train, into a run folder.
+    """Train, or continue to train, into a run folder: arguments and errors are those of :func:`open_run`.
 
-    Args:
-        config, folder, resume, group, sources: see :func:`atmoloss.training.loop.open_run`. A run that took all of its
-            steps goes on where ``config`` has more.
-
-    Raises:
-        ConfigError: as there, or a loss that is not finite.
+    A run that took all of its steps goes on where ``config`` has more. A loss that is not finite is a ``ConfigError``.
     """
     run = open_run(config, folder, resume=resume, group=group, sources=sources)
     loop.train(run, LagTrainer(run))

@@ -57,10 +57,7 @@ def fit_layer_scale(content: NDArray[Any], mse: NDArray[Any]) -> float:
 def lag_curves(extractor: Extractor, source: FieldSource, spec: SequenceSpec) -> dict[str, np.ndarray]:
     """Return, per lag class, the mean squared difference of each stage and (``"mse"``) of normalised fields.
 
-    Args:
-        extractor: to measure.
-        source: held-out data; sources of different steps are not mixed, each has lags of its own.
-        spec: of the sequences whose pairs are averaged.
+    Of the pairs of sequences of ``spec`` in one held-out source: sources of different steps have lags of their own.
 
     Returns:
         (K,) float64 per name; NaN for lags that no pair has.
@@ -77,25 +74,19 @@ def lag_curves(extractor: Extractor, source: FieldSource, spec: SequenceSpec) ->
         for name, f in {**extractor.encode(x), "mse": x}.items():
             f = f.unflatten(0, (-1, spec.n_times))
             d = functional.mean_squared_difference(f[:, first].flatten(0, 1), f[:, second].flatten(0, 1))
-            total = np.bincount(classes, d.double().numpy(), spec.n_classes)
-            sums[name] = sums.get(name, 0.0) + total
+            sums[name] = sums.get(name, 0.0) + np.bincount(classes, d.double().numpy(), spec.n_classes)
     with np.errstate(invalid="ignore", divide="ignore"):
         return {name: total / count for name, total in sums.items()}
 
 
 def source_curves(extractor: Extractor, sources: Sequence[FieldSource], spec: SequenceSpec) -> Curves:
-    """Return :func:`lag_curves` per held-out source: what layer scales are fitted to.
+    """Return :func:`lag_curves` per held-out source, what layer scales are fitted to; ``ConfigError`` without any.
 
     A source of weight 0 is not trained on and sets no scale.
-
-    Raises:
-        ConfigError: no source has a sequence.
     """
     used = [s for s in sources if s.weight > 0 and len(PartnerIndex(s, spec).anchors)]
     if not used:
-        raise ConfigError(
-            "validation: no held-out source has a sequence to fit the layer scales on; expected more days"
-        )
+        raise ConfigError("validation: no held-out source has a sequence for the layer scales; expected more days")
     return {s.name: lag_curves(extractor, s, spec) for s in used}
 
 
@@ -122,9 +113,9 @@ def fit_layers(model: PretextModel, curves: Curves, low_pass_share: float = 0.0)
         return float(np.mean(scales))
 
     fitted = {layer: fit([layer]) for layer in model.encoder.strides}
-    if not isinstance(model.head, MetricHead):
-        return {"layer_scales": fitted, "layers": {stages[-1]: 1.0}}
-    whole = fit(stages)
-    layers = {LOW_PASS: low_pass_share} if low_pass_share else {}
-    layers |= {n: (1 - low_pass_share) * whole / fitted[n] for n in stages}
+    layers = {stages[-1]: 1.0}
+    if isinstance(model.head, MetricHead):
+        whole = fit(stages)
+        layers = {LOW_PASS: low_pass_share} if low_pass_share else {}
+        layers |= {n: (1 - low_pass_share) * whole / fitted[n] for n in stages}
     return {"layer_scales": fitted, "layers": layers}

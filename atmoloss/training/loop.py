@@ -83,9 +83,7 @@ class Trainer(Protocol):
 def open_sources(config: RunConfig) -> list[FieldSource]:
     """Open every source of the configuration: prepared stores lazily, others into memory.
 
-    Raises:
-        ConfigError: no sources.
-        DataError: a source that cannot be read or lacks a variable, or sources that differ in units.
+    ``ConfigError`` without sources, ``DataError`` for one that cannot be read, lacks a variable or has other units.
     """
     if not config.sources:
         raise ConfigError("sources: got none, expected at least one table [[sources]] with name and path")
@@ -115,15 +113,12 @@ def open_run(
         group: the processes that share the work.
         sources: those of the configuration, where they have been opened before.
 
-    Raises:
-        ConfigError: the folder already holds a run and ``resume`` is false, the run it holds differs, or
-            ``batch_size`` is no multiple of the number of processes.
+    ``ConfigError`` where the folder already holds a run and ``resume`` is false, the run it holds differs, or
+    ``batch_size`` is no multiple of the number of processes.
     """
     if config.batch_size % group.world_size:  # only of equal shares is the mean of means that of the batch
-        raise ConfigError(
-            f"batch_size: got {config.batch_size}, expected a multiple of the {group.world_size} processes that share "
-            "it"
-        )
+        expected = f"a multiple of the {group.world_size} processes that share it"
+        raise ConfigError(f"batch_size: got {config.batch_size}, expected {expected}")
     group.run_on_main(lambda: runs.create_folder(folder, resume))
     if config.threads:
         torch.set_num_threads(config.threads)

@@ -34,9 +34,7 @@ def build_model(config: TrainConfig) -> PretextModel:
 def load_initial(config: TrainConfig, model: PretextModel) -> LogNormalization | None:
     """Load the configuration's ``initial_weights`` into ``model`` and return their normalisation.
 
-    Raises:
-        ConfigError: weights of another architecture or other channels.
-        WeightsError: weights that cannot be read.
+    ``ConfigError`` for another architecture or other channels, ``WeightsError`` for weights that cannot be read.
     """
     if not config.initial_weights:
         return None
@@ -107,11 +105,9 @@ def step_scheduler(scheduler: Any, config: TrainConfig, step: int, epoch_loss: l
 
 def clip_gradients(model: nn.Module, config: TrainConfig) -> None:
     """Clip the gradient: as a whole, or (``sgd``, as Keras' clipnorm does) each tensor on its own."""
-    if config.optimizer == "adamw":
-        nn.utils.clip_grad_norm_(model.parameters(), config.gradient_clip)
-        return
-    for parameter in model.parameters():
-        nn.utils.clip_grad_norm_([parameter], config.gradient_clip)
+    parameters = list(model.parameters())
+    for tensors in [parameters] if config.optimizer == "adamw" else [[p] for p in parameters]:
+        nn.utils.clip_grad_norm_(tensors, config.gradient_clip)
 
 
 def freeze_batch_norm(module: nn.Module) -> None:

@@ -27,9 +27,6 @@ class RunLog:
         start: steps that are done.
         last: steps of the run.
         shown: names of the numbers beside the bar.
-
-    Raises:
-        MissingDependencyError: TensorBoard is asked for and not installed.
     """
 
     def __init__(self, folder: Path, config: MachineConfig, start: int, last: int, shown: tuple[str, ...]) -> None:

@@ -37,10 +37,7 @@ def publish(config: TrainConfig, run: Path, folder: Path) -> None:
     """Write ``config.json``, ``model.safetensors``, ``metrics.json``, figures and card of a run into ``folder``.
 
     Layer scales come from validation dates (from training dates where none are held out), metrics from
-    validation and test dates.
-
-    Raises:
-        ConfigError: no checkpoint, or data that changed since the run.
+    validation and test dates. ``ConfigError`` without a checkpoint, or where data changed since the run.
     """
     record = runs.read_record(run)
     model, normalization, step = load_model(config, run)
@@ -74,13 +71,10 @@ def publish(config: TrainConfig, run: Path, folder: Path) -> None:
             for source, by_stage in curves.items()
         },
         "origin": {key: record[key] for key in ("atmoloss", "torch", "git_commit", "data")},
-        "config": {
-            **record["config"],
-            "sources": [{**s, "path": public_path(s["path"])} for s in record["config"]["sources"]],
-        },
+        "config": record["config"]
+        | {"sources": [{**s, "path": public_path(s["path"])} for s in record["config"]["sources"]]},
     }
-    text = json.dumps(metrics, indent=1, ensure_ascii=False) + "\n"
-    write_atomically(folder / "metrics.json", text.encode())
+    write_atomically(folder / "metrics.json", (json.dumps(metrics, indent=1, ensure_ascii=False) + "\n").encode())
     write_figures(folder, info, metrics)
     write_card(folder, info, metrics)
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import json
 from pathlib import Path
 
 import pytest
@@ -19,11 +18,11 @@ from srgan.store import load_generator
 from atmoloss.data.splits import split_by_date
 from atmoloss.errors import ConfigError, InputError, WeightsError
 from atmoloss.normalization import LogNormalization
-from atmoloss.training import checkpoint as runs
 from atmoloss.training.config_reading import build_dataclass, read_values
 from atmoloss.training.distributed import SINGLE_PROCESS
 from atmoloss.training.loop import Run, open_sources
 from tests.tolerances import assert_close
+from tests.training.conftest import interrupted_after, log_of
 
 make_config = functools.partial(build_dataclass, InpaintingConfig)
 
@@ -48,15 +47,6 @@ def opened(config) -> Run:
     return Run(config, Path(), SINGLE_PROCESS, {}, {}, None)
 
 
-def log_of(folder: Path) -> list[dict]:
-    lines = [json.loads(line) for line in (folder / runs.METRICS).read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k != "seconds_per_step"} for line in lines]
-
-
-class StoppedError(Exception):
-    pass
-
-
 @pytest.mark.parametrize(
     ("options", "stop"),
     [
@@ -65,20 +55,11 @@ class StoppedError(Exception):
         ({"content": "l1", "epoch_steps": 3, "plateau_patience": 1, "plateau_threshold": 1e3}, 4),
     ],
 )
-def test_resume_is_exact(options, stop, raw_inpainting, tmp_path, monkeypatch):
+def test_resume_is_exact(options, stop, raw_inpainting, tmp_path):
     config = make_config({**raw_inpainting, **options, "steps": 9})
     run(config, tmp_path / "whole")
-    save = runs.save_checkpoint
-
-    def save_and_stop(where, state):
-        save(where, state)
-        if state["step"] == stop:
-            raise StoppedError
-
-    with monkeypatch.context() as patch:
-        patch.setattr(runs, "save_checkpoint", save_and_stop)
-        with pytest.raises(StoppedError):
-            run(config, tmp_path / "parts")
+    with interrupted_after(stop), pytest.raises(KeyboardInterrupt):
+        run(config, tmp_path / "parts")
     run(config, tmp_path / "parts", resume=True)
     whole, parts = (load_generator(tmp_path / n / "generator", Autoencoder) for n in ("whole", "parts"))
     assert whole.id == parts.id

@@ -24,6 +24,7 @@ from atmoloss.normalization import LogNormalization
 from atmoloss.training import checkpoint as runs
 from atmoloss.training.config_reading import build_dataclass
 from atmoloss.training.loop import open_sources
+from tests.training.conftest import interrupted_after, log_of
 
 make_config = functools.partial(build_dataclass, SrganConfig)
 
@@ -39,36 +40,13 @@ def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return all(torch.equal(a[k], b[k]) for k in a)
 
 
-def log_of(folder: Path) -> list[dict]:
-    lines = [json.loads(line) for line in (folder / runs.METRICS).read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k != "seconds_per_step"} for line in lines]
-
-
-class StoppedError(Exception):
-    pass
-
-
-def run_until(step: int, config, folder: Path, monkeypatch) -> None:
-    """Run, and stop right after the checkpoint of a step."""
-    save = runs.save_checkpoint
-
-    def save_and_stop(where, state):
-        save(where, state)
-        if state["step"] == step:
-            raise StoppedError
-
-    with monkeypatch.context() as patch:
-        patch.setattr(runs, "save_checkpoint", save_and_stop)
-        with pytest.raises(StoppedError):
-            run(config, folder)
-
-
 # facl draws terms by step; in pretraining, at its end, in the second stage.
 @pytest.mark.parametrize(("content", "stop"), [("facl", 2), ("random-encoder", 4), ("facl", 6), ("vgg-random", 8)])
-def test_resume_is_exact(content, stop, raw_config, tmp_path, monkeypatch):
+def test_resume_is_exact(content, stop, raw_config, tmp_path):
     config = make_config({**raw_config, "content": content, "layers": ["block1"] if "vgg" in content else []})
     run(config, tmp_path / "whole")
-    run_until(stop, config, tmp_path / "parts", monkeypatch)
+    with interrupted_after(stop), pytest.raises(KeyboardInterrupt):
+        run(config, tmp_path / "parts")
     run(config, tmp_path / "parts", resume=True)
     whole, parts = (runs.load_checkpoint(tmp_path / name)["gan"] for name in ("whole", "parts"))
     for network in ("generator", "discriminator"):

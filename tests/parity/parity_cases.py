@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from atmoloss.keras_import import load_keras_encoder, load_keras_pretext
+from atmoloss.keras_import import load_keras
 
 SMALL = Path(__file__).resolve().parent / "small"
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "parity"
@@ -63,7 +63,7 @@ class Case:
         return x1, x2
 
     def encoder(self):
-        return _encoder(self.folder)
+        return getattr(self.pretext(), "encoder", self.pretext())
 
     def pretext(self):
         return _pretext(self.folder)
@@ -80,13 +80,9 @@ class Case:
 
 
 @functools.cache
-def _encoder(folder: Path):
-    return load_keras_encoder(folder)
-
-
-@functools.cache
 def _pretext(folder: Path):
-    return load_keras_pretext(folder)
+    """Encoder and head, or the encoder alone."""
+    return load_keras(folder)[0]
 
 
 _ALL = [

@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+import contextlib
+import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from atmoloss.training import checkpoint as runs
 
 xr = pytest.importorskip("xarray")
 
@@ -58,3 +63,48 @@ def raw_config(winds_file: Path) -> dict:
         "validation_patches": 1,
         "ranking_weight": 1.0,
     }
+
+
+def weights_of(folder: Path) -> dict:
+    """Return what the last checkpoint of a run holds of the model."""
+    state = runs.load_checkpoint(folder)
+    assert state is not None
+    return state["model"]
+
+
+@contextlib.contextmanager
+def interrupted_after(step: int) -> Iterator[None]:
+    """Let Ctrl-C come right after the checkpoint of a step."""
+
+    def save_and_stop(folder, state, save=runs.save_checkpoint):
+        save(folder, state)
+        if state["step"] == step:
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runs, "save_checkpoint", save_and_stop)
+        yield
+
+
+def log_of(folder: Path) -> list[dict]:
+    """Return the lines of a run's log, without the speed."""
+    lines = [json.loads(line) for line in (folder / runs.METRICS).read_text(encoding="utf-8").splitlines()]
+    return [{k: v for k, v in line.items() if k != "seconds_per_step"} for line in lines]
+
+
+def scalars(cloud_units="kg m-2", temperature_units="degC", n_times=48):
+    """Two scalars, by names and in units that people use."""
+    data = drifting_winds(n_times)
+    out = data.rename(u10="2m_temperature", v10="cloud").drop_attrs()
+    for name, units in (("2m_temperature", temperature_units), ("cloud", cloud_units)):
+        out[name].attrs = {"units": units} if units else {}
+    out["cloud"].attrs["standard_name"] = "atmosphere_mass_content_of_cloud_liquid_water"
+    return out
+
+
+@pytest.fixture
+def scalar_config(raw_config: dict, tmp_path: Path) -> dict:
+    """A short run on them."""
+    scalars().to_netcdf(tmp_path / "scalars.nc", engine="h5netcdf")
+    sources = [{"name": "a", "path": str(tmp_path / "scalars.nc")}]
+    return {**raw_config, "sources": sources, "variables": ["t2m", "cloud"], "steps": 2, "validate_every": 2}

@@ -10,7 +10,7 @@ import pytest
 
 from atmoloss.errors import ConfigError
 from atmoloss.training.config import MachineConfig, TrainConfig, keys_help, make_config, read_config
-from atmoloss.training.config_reading import describe_keys, parse_overrides
+from atmoloss.training.config_reading import describe_keys
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -75,16 +75,11 @@ def test_bad_values_name_the_key(raw, message):
     assert "\n" not in str(caught.value)
 
 
-def test_overrides_are_toml_or_text():
-    assert parse_overrides(["steps=5", "mirror=false", "patch_sizes=[32, 64]", "name=abc", "learning_rate=1e-3"]) == {
-        "steps": 5,
-        "mirror": False,
-        "patch_sizes": [32, 64],
-        "name": "abc",
-        "learning_rate": 1e-3,
-    }
-    with pytest.raises(ConfigError, match="expected key=value"):
-        parse_overrides(["steps"])
+@pytest.mark.parametrize(("share", "options"), [(0.2, {}), (1.0, {"low_pass": 16}), (-0.1, {"low_pass": 16})])
+def test_low_pass_share_needs_the_layer(share, options, one_sentence):
+    with pytest.raises(ConfigError) as error:
+        TrainConfig(low_pass_share=share, encoder_options=options)
+    one_sentence(error.value, "low_pass_share", "got", "expected")
 
 
 def test_not_toml(tmp_path):

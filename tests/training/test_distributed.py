@@ -14,7 +14,6 @@ import torch
 
 from atmoloss.errors import ConfigError
 from atmoloss.extractor import Extractor
-from atmoloss.heads import MetricHead, PretextModel
 from atmoloss.lag_2afc.baselines import absolute_distances
 from atmoloss.lag_2afc.triples import measure_source
 from atmoloss.networks import Encoder
@@ -25,6 +24,7 @@ from atmoloss.training.distributed import ProcessGroup, init_process_group
 from atmoloss.training.lag import BatchStream, train
 from atmoloss.training.loop import open_sources
 from atmoloss.training.model import freeze_batch_norm
+from tests.training.conftest import log_of
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKER = Path(__file__).with_name("worker.py")
@@ -70,11 +70,9 @@ def largest_difference(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -
     return max((a[k].double() - b[k].double()).abs().max().item() for k in a)
 
 
-def log_of(folder: Path) -> list[dict[str, float]]:
-    """Lines of the log as flat numbers, without the speed."""
-    lines = [json.loads(line) for line in (folder / runs.METRICS).read_text().splitlines()]
-    flat = [{**line.pop("validation_2afc", {}), **line} for line in lines]
-    return [{k: v for k, v in line.items() if k != "seconds_per_step"} for line in flat]
+def numbers_of(folder: Path) -> list[dict[str, float]]:
+    """Lines of the log as flat numbers."""
+    return [{**line.pop("validation_2afc", {}), **line} for line in log_of(folder)]
 
 
 def test_two_processes_give_what_one_gives(exact, tmp_path):
@@ -87,10 +85,10 @@ def test_two_processes_give_what_one_gives(exact, tmp_path):
     two = tmp_path / "two" / "as-seen-by-0"
     # Float32 sums in another order, six steps: 3e-8 measured. A half batch alone gives 1e-3, see below.
     assert largest_difference(state_of(tmp_path / "one", 6), state_of(two, 6)) < 1e-6
-    expected = log_of(tmp_path / "one")
+    expected = numbers_of(tmp_path / "one")
     assert [line["step"] for line in expected] == [2, 3, 4, 6, 6]
     assert "winds" in expected[1]
-    for mine, theirs in zip(expected, log_of(two), strict=True):
+    for mine, theirs in zip(expected, numbers_of(two), strict=True):
         assert theirs == pytest.approx(mine, rel=1e-5)
 
 
@@ -152,7 +150,7 @@ def test_a_lost_process_ends_the_run_with_one_sentence_and_a_checkpoint(victim, 
     assert state["step"] == 5
     train(config, tmp_path / "run", resume=True)
     state_of(tmp_path / "run", 12)
-    assert [line["step"] for line in log_of(tmp_path / "run")] == [*range(2, 14, 2), 12]
+    assert [line["step"] for line in numbers_of(tmp_path / "run")] == [*range(2, 14, 2), 12]
 
 
 @pytest.mark.parametrize(
@@ -209,7 +207,7 @@ def test_shares_of_the_validation_add_up(size, raw_config):
     np.testing.assert_array_equal(sum(t.total for t in parts), whole.total)
 
 
-def test_synchronised_batch_norm_is_exported_like_any(randomise, info, draw):
+def test_synchronised_batch_norm_is_frozen_like_any(randomise, info, draw):
     # What a GPU run trains; the layers themselves compute on CPUs only with fixed statistics.
     encoder = randomise(Encoder(**info.encoder))
     plain = Extractor(encoder, LogNormalization(**info.normalization), info)
@@ -221,20 +219,6 @@ def test_synchronised_batch_norm_is_exported_like_any(randomise, info, draw):
         assert torch.equal(extractor(draw())[name], f)
     freeze_batch_norm(synchronised.train())
     assert not any(m.training for m in synchronised.modules() if isinstance(m, torch.nn.SyncBatchNorm))
-
-
-def test_fixed_batch_norm_keeps_its_statistics(raw_config, tmp_path):
-    train(make_config({**raw_config, "steps": 4, "freeze_batch_norm_after": 2, "checkpoint_every": 2}), tmp_path / "a")
-    after = runs.load_checkpoint(tmp_path / "a")["model"]
-    train(make_config({**raw_config, "steps": 4}), tmp_path / "b")
-    free = runs.load_checkpoint(tmp_path / "b")["model"]
-    assert after["encoder.stem_bn.num_batches_tracked"] == 2
-    assert free["encoder.stem_bn.num_batches_tracked"] == 4
-    encoder = Encoder(stage_channels=(4, 6), blocks_per_stage=1)
-    model = PretextModel(encoder, MetricHead(encoder.channels, 8)).train()
-    freeze_batch_norm(model)
-    model.train()  # until then
-    assert all(m.training for m in model.modules())
 
 
 @pytest.mark.parametrize(("device", "words"), [("mps", "expected cpu or cuda"), ("cuda", "no GPU of its own")])

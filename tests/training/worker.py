@@ -1,6 +1,6 @@
 """One process of the runs in test_distributed.py, started by torch.distributed.run.
 
-python worker.py train CONFIG.json FOLDER [--resume] [--stop-after STEP]   trains, and exports nothing
+python worker.py train CONFIG.json FOLDER [--resume] [--stop-after STEP]   trains, and publishes nothing
 python worker.py fail CONFIG.json FOLDER KIND PLACE                        raises in process 0, which stays
 python worker.py lose RANK STEP ARGUMENTS…              the command line; one process is killed after a step
 """

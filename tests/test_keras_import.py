@@ -1,29 +1,41 @@
-"""Reading and converting checkpoints of the original: files of other versions, round trips, metadata."""
+"""Checkpoints of the original: files of other versions, round trips, metadata, and damage that is refused."""
 
 import shutil
+import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from atmoloss import AtmoDistLoss, load_extractor, weights
-from atmoloss.errors import WeightsError
+from atmoloss.errors import MissingDependencyError, WeightsError
 from atmoloss.extractor import load_strictly
 from atmoloss.heads import PretextModel, build_head
-from atmoloss.keras_import import convert_keras, load_keras_encoder, load_keras_pretext
+from atmoloss.keras_import import convert_keras, load_keras
 from atmoloss.layers import BATCH_NORM_EPSILON
 from atmoloss.networks import Encoder
+from tests.parity.parity_cases import SMALL, assert_close_to_max, case_of, edit_json
 
-from .parity_cases import SMALL, assert_close_to_max, case_of, edit_json
+h5py = pytest.importorskip("h5py")
 
-pytest.importorskip("h5py")
+
+@pytest.fixture
+def tiny(keras_checkpoint) -> Path:
+    """A checkpoint with a head, to be altered."""
+    return keras_checkpoint
+
+
+@pytest.fixture
+def bare(keras_checkpoint) -> Path:
+    """The same without a head."""
+    (keras_checkpoint / "model.json").unlink()
+    return keras_checkpoint
 
 
 @pytest.fixture
 def x() -> torch.Tensor:
     return case_of("64x96").fields()[0]
-
-
-# Files of other TensorFlow versions
 
 
 def test_files_of_2021_lack_what_newer_keras_adds(tiny, x) -> None:
@@ -35,16 +47,14 @@ def test_files_of_2021_lack_what_newer_keras_adds(tiny, x) -> None:
         if layer["class_name"] == "Model":
             layer["class_name"] = "Functional"
 
-    for name in ("model.json", "encoder.json"):
-        edit_json(tiny / name, older)
-        assert "build_config" not in (tiny / name).read_text()
+    edit_json(tiny / "model.json", older)
+    assert "build_config" not in (tiny / "model.json").read_text()
     with torch.no_grad():
-        assert torch.equal(load_keras_pretext(tiny)(x, x), case_of("64x96").pretext()(x, x))
-        assert torch.equal(load_keras_encoder(tiny)(x)["stage4"], case_of("64x96").encoder()(x)["stage4"])
+        assert torch.equal(load_keras(tiny)[0](x, x), case_of("64x96").pretext()(x, x))
 
 
-def test_both_weight_files_give_the_same_encoder_in_evaluation_mode() -> None:
-    pretext, encoder = load_keras_pretext(SMALL / "tiny_n1"), load_keras_encoder(SMALL / "tiny_n1")
+def test_both_weight_files_give_the_same_encoder_in_evaluation_mode(bare) -> None:
+    pretext, encoder = load_keras(SMALL / "tiny_n1")[0], load_keras(bare)[0]
     assert not pretext.training
     assert not encoder.training
     assert pretext.encoder.architecture == encoder.architecture
@@ -52,20 +62,10 @@ def test_both_weight_files_give_the_same_encoder_in_evaluation_mode() -> None:
         assert torch.equal(tensor, pretext.encoder.state_dict()[name])
 
 
-def test_architecture_is_that_of_the_json() -> None:
-    model = load_keras_pretext(SMALL / "tiny_n1")
-    assert model.encoder.architecture["stage_channels"] == [3, 4, 6, 8]
-    assert model.head.architecture == {"kind": "published", "n_classes": 7, "input_size": [64, 96], "width": 12}
-    assert load_keras_encoder(SMALL / "tiny_n6").architecture["blocks_per_stage"] == [6] * 4
-
-
-# Conversion
-
-
 @pytest.mark.parametrize("name", ["tiny_n1", "tiny_n6"])
 def test_round_trip(name, tmp_path) -> None:
     info = convert_keras(SMALL / name, tmp_path / "out")
-    encoder = load_keras_encoder(SMALL / name)
+    encoder = case_of({"tiny_n1": "64x96", "tiny_n6": "64x64"}[name]).encoder()
     extractor = load_extractor(tmp_path / "out")
     assert extractor.info == weights.read_info(tmp_path / "out")
     assert (info.name, info.sha256, info.encoder) == (name, extractor.info.sha256, encoder.architecture)
@@ -133,12 +133,96 @@ def test_another_epsilon_is_taken_over(epsilon, tiny, tmp_path, x) -> None:
         if layer["class_name"] == "BatchNormalization":
             layer["config"]["epsilon"] = epsilon
 
+    reference = load_keras(tiny)[0].encoder
+    for module in reference.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            assert module.eps == BATCH_NORM_EPSILON != epsilon  # the only one that a weights folder knows
+            module.eps = epsilon
     edit_json(tiny / "model.json", change)
-    model = load_keras_pretext(tiny)
-    assert {m.eps for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)} == {epsilon}
-    convert_keras(tiny, tmp_path / "out")  # the folder knows BATCH_NORM_EPSILON only
-    assert epsilon != BATCH_NORM_EPSILON
+    convert_keras(tiny, tmp_path / "out")
     with torch.no_grad():
-        expected = model.encoder(x)
+        expected = reference(x)
     for stage, feature in load_extractor(tmp_path / "out").encode(x).items():
         assert_close_to_max(feature, expected[stage])
+
+
+@pytest.mark.parametrize("epsilon", [None, 0.0, -1e-3])
+def test_no_epsilon(epsilon, tiny, one_sentence) -> None:
+    def change(layer: dict) -> None:
+        if layer["config"]["name"] == "block1_1_bn1":
+            layer["config"]["epsilon"] = epsilon
+
+    edit_json(tiny / "model.json", change)
+    with pytest.raises(WeightsError) as caught:
+        load_keras(tiny)
+    one_sentence(caught.value, "block1_1_bn1", f"epsilon {epsilon}", "expected a positive number")
+
+
+def test_a_configuration_of_other_widths(bare, one_sentence) -> None:
+    def change(layer: dict) -> None:
+        if layer["config"]["name"] in ("in_conv", "block1_1_conv1", "block1_1_conv2"):
+            layer["config"]["filters"] = 5
+
+    edit_json(bare / "encoder.json", change)
+    with pytest.raises(WeightsError) as caught:
+        load_keras(bare)
+    one_sentence(caught.value, "in_conv/kernel has shape (3, 2, 8, 8)", "expected finite numbers of (5, 2, 8, 8)")
+
+
+def test_no_such_folder(tmp_path) -> None:
+    for read in (load_keras, lambda folder: convert_keras(folder, tmp_path / "out")):
+        with pytest.raises(WeightsError, match="nowhere"):
+            read(tmp_path / "nowhere")
+
+
+def _missing(file) -> None:
+    del file["block3_1_conv2/block3_1_conv2/kernel:0"]
+
+
+def _extra(file) -> None:
+    file["block9_1_conv2/block9_1_conv2/kernel:0"] = np.zeros((3, 3, 2, 2), np.float32)
+
+
+def _twice(file) -> None:
+    file["block3_1_conv2/again/kernel:0"] = np.zeros((3, 3, 6, 6), np.float32)
+
+
+def _shape(file) -> None:
+    del file["block3_1_conv2/block3_1_conv2/kernel:0"]
+    file["block3_1_conv2/block3_1_conv2/kernel:0"] = np.zeros((3, 3, 6, 5), np.float32)
+
+
+def _nan(file) -> None:
+    file["block3_1_conv2/block3_1_conv2/kernel:0"][0, 0, 0, 0] = np.nan
+
+
+@pytest.mark.parametrize("damage", [_missing, _extra, _twice, _shape, _nan])
+def test_altered_weights(damage, bare, one_sentence) -> None:
+    with h5py.File(bare / "encoder_weights.hdf5", "r+") as file:
+        damage(file)
+    with pytest.raises(WeightsError) as caught:
+        load_keras(bare)
+    one_sentence(caught.value, "conv2/kernel", "encoder_weights.hdf5")
+
+
+def test_altered_head(tiny, one_sentence) -> None:
+    with h5py.File(tiny / "model_weights.hdf5", "r+") as file:
+        del file["pred/pred/kernel:0"]
+    with pytest.raises(WeightsError) as caught:
+        load_keras(tiny)
+    one_sentence(caught.value, "pred/kernel")
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
+def test_truncated_weights(share, tiny) -> None:
+    path = tiny / "model_weights.hdf5"
+    data = path.read_bytes()
+    path.write_bytes(data[: int(share * len(data))])
+    with pytest.raises(WeightsError, match=r"model_weights\.hdf5 cannot be read, is it truncated"):
+        load_keras(tiny)
+
+
+def test_without_h5py(monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(MissingDependencyError, match=r"atmoloss\[keras\]"):
+        load_keras(SMALL / "tiny_n1")
