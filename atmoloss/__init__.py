@@ -10,17 +10,28 @@ from atmoloss._version import __version__ as __version__
 if TYPE_CHECKING:
     from atmoloss.distance import atmodist_distance, distance_matrix
     from atmoloss.extractor import load_extractor
+    from atmoloss.hours import atmodist_hours, fit_hours
     from atmoloss.loss import AtmoDistLoss
     from atmoloss.metric import AtmoDistMetric
 
-__all__ = ["AtmoDistLoss", "AtmoDistMetric", "atmodist_distance", "distance_matrix", "load_extractor"]
+__all__ = [
+    "AtmoDistLoss",
+    "AtmoDistMetric",
+    "atmodist_distance",
+    "atmodist_hours",
+    "distance_matrix",
+    "fit_hours",
+    "load_extractor",
+]
 
 # Loaded at first use: `atmoloss --help` answers without importing torch.
 _MODULES = {
     "AtmoDistLoss": "loss",
     "AtmoDistMetric": "metric",
     "atmodist_distance": "distance",
+    "atmodist_hours": "hours",
     "distance_matrix": "distance",
+    "fit_hours": "hours",
     "load_extractor": "extractor",
 }
 

@@ -37,7 +37,7 @@ def _cached(weights: str, written: int, device: torch.device, options: tuple[tup
     return _make(weights, device, dict(options))
 
 
-def _distance_of(weights: Weights, device: torch.device, options: dict[str, Any]) -> AtmoDistLoss:
+def distance_of(weights: Weights, device: torch.device, options: dict[str, Any]) -> AtmoDistLoss:
     """Return the loss behind a distance; one named set of weights is read once per process."""
     if "reduction" in options:
         raise InputError(f"reduction: got {options['reduction']!r}, expected none; a distance is one value per pair")
@@ -78,7 +78,7 @@ def atmodist_distance(
     """
     for name, value in (("a", a), ("b", b)):
         checks.four_dimensional(name, value)
-    return _distance_of(weights, a.device, options)(a, b, weight)  # type: ignore[no-any-return]
+    return distance_of(weights, a.device, options)(a, b, weight)  # type: ignore[no-any-return]
 
 
 @torch.no_grad()
@@ -123,7 +123,7 @@ def distance_matrix(
         )
     # Half for features; the other half for encoding, which takes no more of its bound without a gradient, and after
     # it for the products.
-    loss = _distance_of(weights, fields.device, {**options, "max_memory": max_memory})
+    loss = distance_of(weights, fields.device, {**options, "max_memory": max_memory})
     if batch_size is None:
         height, width = fields.shape[-2:]
         needed = working_memory(loss.extractor.encoder, height, width, 4, tuple(loss.factors))

@@ -170,10 +170,43 @@ class BlurredConv(Conv):
 
     def kernel_weight(self) -> Tensor:
         """Return the learned kernel convolved with the low-pass."""
-        out_channels, in_channels, kernel, _ = self.weight.shape
-        flat = self.weight.reshape(out_channels * in_channels, 1, kernel, kernel)
+        return self._low_passed(self.weight)
+
+    def _low_passed(self, weight: Tensor) -> Tensor:
+        out_channels, in_channels, kernel, _ = weight.shape
+        flat = weight.reshape(out_channels * in_channels, 1, kernel, kernel)
         # The low-pass is symmetric, so that correlation and convolution are the same.
         return F.conv2d(flat, self.blur, padding=3).reshape(out_channels, in_channels, kernel + 3, kernel + 3)
+
+
+class WindConv(BlurredConv):
+    """:class:`BlurredConv` of winds whose kernel is learned on the winds and on their divergence and vorticity.
+
+    Divergence and vorticity are centred differences of cells of the (normalised) winds, rows running south. They are
+    linear, so that learned kernel, differences and low-pass are one convolution (k + 5) of the two winds. The gain is
+    one of training: small scales, of which winds have little power, count as much as large ones from the first step.
+    """
+
+    differences: Tensor
+
+    def __init__(self, out_channels: int, kernel: int, bias: bool = False) -> None:
+        super().__init__(4, out_channels, kernel, bias)
+        self.in_channels = 2
+        east = torch.zeros(3, 3)
+        east[1] = torch.tensor((-1.0, 0.0, 1.0))
+        north = -east.T
+        # What divergence, ∂u/∂x + ∂v/∂y, and vorticity, ∂v/∂x − ∂u/∂y, read of u and of v, (2, 2, 3, 3).
+        kernels = torch.stack((torch.stack((east, north)), torch.stack((-north, east))))
+        self.register_buffer("differences", _DIFFERENCE_GAIN / 2 * kernels, False)
+
+    def kernel_weight(self) -> Tensor:
+        """Return the kernel on the winds."""
+        # A cross-correlation of a cross-correlation has the convolution of both kernels: one of them is turned round.
+        derived = F.conv2d(self.weight[:, 2:], self.differences.flip(-2, -1).transpose(0, 1), padding=2)
+        return self._low_passed(F.pad(self.weight[:, :2], (1, 1, 1, 1)) + derived)
+
+
+_DIFFERENCE_GAIN = 4.0  # brings differences of cells to the size of normalised winds, on grids of 0.25 to 1 degree
 
 
 class Blur(nn.Module):

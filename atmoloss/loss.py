@@ -184,7 +184,12 @@ class AtmoDistLoss(nn.Module):
 
     def _values(self, prediction: Tensor, target: Tensor | Mapping[str, Tensor], weight: Tensor | None) -> Tensor:
         """Return the loss of each pair, (N,): the formula above."""
-        first, second = self._encode(prediction, weight), self._encode(target, weight)
+        return self.compare(self._encode(prediction, weight), self._encode(target, weight), weight)
+
+    def compare(
+        self, first: Mapping[str, Tensor], second: Mapping[str, Tensor], weight: Tensor | None = None
+    ) -> Tensor:
+        """Return the loss of each pair, (N,), of what :meth:`features` returned for both; nothing is checked."""
         strides = {**self.extractor.encoder.strides, functional.NORMALISED: 1}
 
         def distance(factors: Mapping[str, float]) -> Tensor:

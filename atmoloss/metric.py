@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from atmoloss import checks
 from atmoloss.errors import InputError, require
+from atmoloss.hours import LagCurve, check_options, curve_for
 from atmoloss.loss import AtmoDistLoss
 
 try:
@@ -25,10 +27,12 @@ _TORCHMETRICS_OPTIONS = {
 
 
 class AtmoDistMetric(Metric):
-    """Mean AtmoDist distance over everything that ``update`` saw; keeps two numbers, no history.
+    """Mean AtmoDist distance, or equivalent lag, over everything that ``update`` saw; keeps two numbers, no history.
 
     Args:
         weights: bundled name, weights folder, Hub repository, or an ``Extractor``.
+        units: ``"distance"``, or ``"hours"`` for the equivalent lag of each pair, see :func:`~atmoloss.atmodist_hours`.
+        grid_spacing, level, curve: which curve is meant with ``"hours"``, see :func:`~atmoloss.atmodist_hours`.
         **options: of :class:`~atmoloss.AtmoDistLoss`, except ``reduction``; ``mse_weight`` is 0 unless given. And
             those of ``torchmetrics.Metric``: ``sync_on_compute``, ``compute_on_cpu``, ``dist_sync_on_step``, …
 
@@ -48,7 +52,16 @@ class AtmoDistMetric(Metric):
     total: Tensor
     count: Tensor
 
-    def __init__(self, weights: Any = "default", **options: Any) -> None:
+    def __init__(
+        self,
+        weights: Any = "default",
+        *,
+        units: Literal["distance", "hours"] = "distance",
+        grid_spacing: float | None = None,
+        level: str | None = None,
+        curve: LagCurve | None = None,
+        **options: Any,
+    ) -> None:
         require("torchmetrics", "metrics")
         unknown = sorted(options.keys() - _LOSS_OPTIONS - _TORCHMETRICS_OPTIONS)
         if unknown:
@@ -56,15 +69,23 @@ class AtmoDistMetric(Metric):
                 f"{unknown[0]}: got an unknown option, expected one of AtmoDistLoss "
                 f"({', '.join(sorted(_LOSS_OPTIONS))}) or of torchmetrics ({', '.join(sorted(_TORCHMETRICS_OPTIONS))})"
             )
+        checks.option("units", units, ("distance", "hours"))
+        if units == "hours":
+            check_options(options)
         super().__init__(**{name: value for name, value in options.items() if name in _TORCHMETRICS_OPTIONS})
         chosen = {name: value for name, value in options.items() if name in _LOSS_OPTIONS}
         self.loss = AtmoDistLoss(weights, **{"mse_weight": 0.0, **chosen, "reduction": "none"})
+        self.units, self.grid_spacing, self.level, self.curve = units, grid_spacing, level, curve
         self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("count", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
 
     def update(self, prediction: Tensor, target: Tensor, weight: Tensor | None = None) -> None:
         """Add the distances of a batch of pairs."""
         values = self.loss(prediction, target, weight).detach()
+        if self.units == "hours":
+            size = (int(prediction.shape[-2]), int(prediction.shape[-1]))
+            curve = self.curve or curve_for(self.loss.extractor, size, self.grid_spacing, self.level)
+            values = curve.equivalent_lag(values).hours
         self.total = self.total + values.sum().double()
         self.count = self.count + len(values)
 

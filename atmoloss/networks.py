@@ -16,7 +16,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from atmoloss.errors import InputError
-from atmoloss.layers import Block, Blur, BlurredConv, Conv, FixedFilters, LowPass, MaxPool, batch_norm, he_normal
+from atmoloss.layers import (
+    Block,
+    Blur,
+    BlurredConv,
+    Conv,
+    FixedFilters,
+    LowPass,
+    MaxPool,
+    WindConv,
+    batch_norm,
+    he_normal,
+)
 
 ENCODERS: dict[str, dict[str, Any]] = {
     "resnet_small": {"stage_channels": (16, 32, 64, 128), "blocks_per_stage": 6},
@@ -50,6 +61,8 @@ class Encoder(nn.Module):
             low-pass goes before every subsampling, in the stem as well.
         low_pass: cells, even; the stride of one more layer, ``"low_pass"``, which is the fields themselves with what
             is small taken out (:class:`~atmoloss.layers.LowPass`) and not trained; 0 for none.
+        derivatives: the fields are winds, and the first convolution is learned on them and on their divergence and
+            vorticity (:class:`~atmoloss.layers.WindConv`); for ``"blur"`` and a stem of stride 2.
 
     Shape:
         (N, in_channels, H, W) → {"stage1": (N, C₁, ⌈H/s₁⌉, ⌈W/s₁⌉), …}, after the ReLU.
@@ -66,6 +79,7 @@ class Encoder(nn.Module):
         stem_pool: bool = True,
         downsample: Literal["stride", "blur"] = "stride",
         low_pass: int = 0,
+        derivatives: bool = False,
     ) -> None:
         super().__init__()
         n = len(stage_channels)
@@ -83,8 +97,15 @@ class Encoder(nn.Module):
             raise InputError(f"low_pass: got {low_pass}, expected an even number of cells, or 0")
         blur = downsample == "blur"
         width = stage_channels[0]
-        if blur and stem_stride == 2:
-            self.stem: Conv | FixedFilters = BlurredConv(in_channels, width, stem_kernel, bias=True)
+        if derivatives and not (in_channels == 2 and blur and stem_stride == 2):
+            raise InputError(
+                f"derivatives: got {in_channels} in_channels, downsample {downsample!r} and stem_stride {stem_stride}, "
+                "expected the two winds, 'blur' and 2"
+            )
+        if derivatives:
+            self.stem: Conv | FixedFilters = WindConv(width, stem_kernel, bias=True)
+        elif blur and stem_stride == 2:
+            self.stem = BlurredConv(in_channels, width, stem_kernel, bias=True)
         else:
             self.stem = Conv(in_channels, width, stem_kernel, stem_stride, bias=True)
         self.stem_bn: nn.Module = batch_norm(width)
@@ -110,6 +131,7 @@ class Encoder(nn.Module):
             "stem_pool": stem_pool,
             "downsample": downsample,
             "low_pass": low_pass,
+            "derivatives": derivatives,
         }
         self.strides, self.receptive_fields = self._geometry()
         self.apply(he_normal)

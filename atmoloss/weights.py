@@ -18,7 +18,7 @@ from torch import Tensor
 
 from atmoloss import hub
 from atmoloss.errors import WeightsError
-from atmoloss.files import write_atomically
+from atmoloss.files import json_text, write_atomically
 from atmoloss.hub import CONFIG_NAME, TENSORS_NAME
 from atmoloss.removed import describe_removed
 
@@ -41,8 +41,10 @@ class WeightsInfo:
         layers: recommended stage name to share.
         mse_weight: recommended share of the MSE of normalised fields in the loss.
         grid_spacings: degrees, of the fields trained on.
-        levels: of the fields trained on.
+        levels: of the fields trained on, ``"10 m"`` or ``"850 hPa"``, as far as the data say.
+        data: names of the data trained on.
         patch_sizes: rows and columns of the patches trained on.
+        lag_curves: what :class:`atmoloss.hours.LagCurve` is made of, one for each kind and size of fields measured.
         license: of the weights.
         package_version: of atmoloss that wrote them.
         sha256: of ``model.safetensors``; filled in by :func:`save`.
@@ -61,7 +63,9 @@ class WeightsInfo:
     mse_weight: float = 0.0
     grid_spacings: tuple[float, ...] = ()
     levels: tuple[str, ...] = ()
+    data: tuple[str, ...] = ()
     patch_sizes: tuple[int, ...] = ()
+    lag_curves: tuple[Mapping[str, Any], ...] = ()
     license: str = ""
     package_version: str = ""
     sha256: str = ""
@@ -165,11 +169,10 @@ def save(folder: Path, info: WeightsInfo, tensors: Mapping[str, Tensor]) -> Weig
     from safetensors.torch import save as save_tensors
 
     folder.mkdir(parents=True, exist_ok=True)
-    data = save_tensors({name: t.detach().cpu().contiguous() for name, t in tensors.items()})
+    data = save_tensors({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, {"format": "pt"})
     info = dataclasses.replace(info, sha256=hashlib.sha256(data).hexdigest())
     write_atomically(folder / TENSORS_NAME, data)
-    text = json.dumps(dataclasses.asdict(info), indent=2, ensure_ascii=False) + "\n"
-    write_atomically(folder / CONFIG_NAME, text.encode())
+    write_atomically(folder / CONFIG_NAME, f"{json_text(dataclasses.asdict(info))}\n".encode())
     return info
 
 

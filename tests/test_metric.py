@@ -10,6 +10,7 @@ from tests.tolerances import assert_close
 
 pytest.importorskip("torchmetrics", reason="the extra 'metrics' is not installed")
 from atmoloss.errors import InputError
+from atmoloss.hours import LagCurve, atmodist_hours
 from atmoloss.metric import _TORCHMETRICS_OPTIONS, AtmoDistMetric
 
 
@@ -139,3 +140,23 @@ def test_in_a_collection(extractor, draw) -> None:
     metrics.update(a, b)
     expected = atmodist_distance(a, b, weights=extractor).mean()
     assert_close(metrics.clone().compute()["atmodist"], expected, torch.float32)
+
+
+def test_hours_are_the_mean_of_equivalent_lags(extractor, draw) -> None:
+    a, b = draw(6, seed=1), draw(6, seed=2)
+    typical = float(atmodist_distance(a, b, weights=extractor).mean())
+    points = tuple(typical * x for x in (0.2, 0.5, 1.0, 2.0, 4.0))
+    curve = LagCurve((6, 12, 24, 48, 96), points, points, points, (64, 64))
+    metric = AtmoDistMetric(extractor, units="hours", curve=curve)
+    metric.update(a[:2], b[:2])
+    metric.update(a[2:], b[2:])
+    expected = atmodist_hours(a, b, weights=extractor, curve=curve).mean()
+    assert 12 < expected < 48
+    assert_close(metric.compute(), expected, torch.float32)
+
+
+def test_hours_of_another_distance_are_refused(extractor) -> None:
+    with pytest.raises(InputError, match=r"mse_weight: got 0\.5, expected none"):
+        AtmoDistMetric(extractor, units="hours", mse_weight=0.5)
+    with pytest.raises(InputError, match="units: got 'h', expected"):
+        AtmoDistMetric(extractor, units="h")

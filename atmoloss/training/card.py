@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import EvalResult, ModelCardData
+
 from atmoloss.data.sources import FieldSource
 from atmoloss.files import write_atomically
+from atmoloss.hours import LagCurve
 from atmoloss.networks import LOW_PASS, Encoder
 from atmoloss.training.config import SourceConfig
 from atmoloss.verification.statistics.bootstrap import DEFAULT_BLOCK_DAYS
@@ -22,6 +24,7 @@ FIGURES = {
     "confusion": "confusion",
     "accuracy_per_lag": "accuracy per lag",
 }
+_SHOWN = ("random weights", "MSE of winds")
 BASELINES = ("random weights", "MSE of fields", "MAE of fields", "MSE of winds", "MAE of winds", "SSIM of fields")
 
 
@@ -107,11 +110,32 @@ def _data_line(s: Mapping[str, Any]) -> str:
 _HUB_LICENSES = ("apache-2.0", "mit", "bsd-3-clause", "cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0")
 
 
-def _license_header(name: str) -> str:
-    """Return the lines of the card's metadata; the Hub refuses identifiers that it does not know."""
-    if name.lower() in _HUB_LICENSES:
-        return f"license: {name.lower()}"
-    return f"license: other\nlicense_name: {json.dumps(name or 'not-stated')}"
+def metadata(info: WeightsInfo, metrics: Mapping[str, Any]) -> str:
+    """Return the YAML header of the card as the Hub reads it; the Hub refuses licences that it does not know."""
+    known = info.license.lower() in _HUB_LICENSES
+    results = [
+        EvalResult(
+            task_type="other",
+            task_name="two-alternative forced choice of the earlier of two later fields",
+            dataset_type=s["name"],
+            dataset_name=f"{s['name']}, {s['dates']}",
+            dataset_split=s["split"],
+            metric_type="lag_2afc",
+            metric_name="lag 2AFC",
+            metric_value=round(s["lag_2afc"]["distance"]["value"], 3),
+        )
+        for s in metrics["sources"]
+        if s["split"] == "test"
+    ]
+    data = ModelCardData(
+        license=info.license.lower() if known else "other",
+        license_name=None if known else info.license or "not-stated",
+        library_name="atmoloss",
+        tags=["weather", "climate", "perceptual-loss", "representation-learning", "self-supervised"],
+        model_name=info.name if results else None,
+        eval_results=results or None,
+    )
+    return f"---\n{data.to_yaml()}\n---"
 
 
 def _row(s: Mapping[str, Any]) -> str:
@@ -125,10 +149,9 @@ def _row(s: Mapping[str, Any]) -> str:
         f"{s['grid_spacing']:.3g}°",
         s["n_times"],
         with_interval(own["value"], own["interval"]).replace(f"{own['value']:.3f}", f"**{own['value']:.3f}**", 1),
-        *(f"{scores[b]['value']:.3f}" if b in scores else "–" for b in BASELINES),
+        *(f"{scores[b]['value']:.3f}" if b in scores else "–" for b in _SHOWN),
         f"{value:.3f} ({best})",
         with_interval(own["value"] - value, scores[best]["gap"], sign=True),
-        *(f"{classes[k]:.2f}" if classes else "–" for k in ("top1", "top3")),
         f"{classes['mae_hours']:.0f} h" if classes else "–",
     ]
     return "| " + " | ".join(map(str, cells)) + " |"
@@ -142,19 +165,36 @@ def _scores(metrics: Mapping[str, Any], last: int) -> str:
             f"None: nothing tells how good this distance is (`atmoloss evaluate` on other dates does). {scaled} dates "
             "served to fit layer scales."
         )
-    head = ["split", "source", "grid", "times", "lag 2AFC (95 % over days)", *BASELINES, "best baseline"]
-    head += ["distance minus it", "top-1", "top-3", "lag error"]
+    head = ["split", "source", "grid", "times", "lag 2AFC (95 % over days)", *_SHOWN, "best baseline"]
+    head += ["distance minus it", "error of the lag class"]
     rows = "\n".join(_row(s) for s in metrics["sources"])
-    return f"""Lag 2AFC (two-alternative forced choice): how often the earlier of two later fields is nearer
-to an anchor, lags to {last} h, all triples of each patch; chance 0.5. Intervals by bootstrap over blocks of
-{DEFAULT_BLOCK_DAYS:g} days, where the held-out days make two of them at least.
-The value depends on how long the held-out blocks are (short blocks hold more easy, short lags): compare within a row.
-{scaled} dates served to fit layer scales; test dates for nothing but this table. Lag classes: a source with 6-hourly
-fields has every other class only, and the head, trained mostly on such, prefers those.
+    return f"""Lag 2AFC (two-alternative forced choice) is how often the earlier of two later fields is nearer to an
+anchor field: over all triples of each patch, lags to {last} h, where chance has 0.5. It depends on how long the
+held-out blocks are, since short ones hold more of the easy short lags: compare within a row. Intervals are by
+bootstrap over blocks of {DEFAULT_BLOCK_DAYS:g} days, where the days make two of them at least. {scaled} dates served to fit
+layer scales and the curves of distance against lag; test dates served for nothing but this table. The last column is
+how wrong, in the mean, the head is about the lag of two fields.
 
 | {" | ".join(head)} |
 |{"---|" * len(head)}
 {rows}"""
+
+
+def _hours(info: WeightsInfo) -> str:
+    """Return for which fields a distance can be said in hours, and to which lag."""
+    curves = [LagCurve(**values) for values in info.lag_curves]
+    if not curves:
+        return ""
+    rows = "\n".join(
+        f"| {c.source} | {c.grid_spacing:g}° | {c.level} | {c.size[0]} × {c.size[1]} | {c.limit:g} h |" for c in curves
+    )
+    return f"""
+`atmodist_hours` says how many hours apart two analyses are that differ as much, by curves of distance against lag:
+
+| data | grid | level | rows × columns | can be told to |
+|---|---|---|---|---|
+{rows}
+"""
 
 
 def _figures(folder: Path) -> str:
@@ -179,24 +219,29 @@ def write_card(folder: Path, info: WeightsInfo, metrics: dict[str, Any]) -> None
     last = info.n_lag_classes * info.base_step_hours
     text = _TEMPLATE.read_text(encoding="utf-8").format(
         info=info,
+        header=metadata(info, metrics),
         origin=metrics["origin"],
-        license_header=_license_header(info.license),
         channels=", ".join(f"{c['name']} ({c['units'] or 'the data name no units'})" for c in info.channels),
+        n_channels=len(info.channels),
         grids=", ".join(f"{g:.3g}°" for g in info.grid_spacings),
+        levels=f" at {', '.join(info.levels)}" if info.levels else "",
         patches=" and ".join(f"{n} × {n}" for n in info.patch_sizes),
         last=last,
         receptive_fields=", ".join(f"{stage} {cells}" for stage, cells in encoder.receptive_fields.items()),
         smallest=max(encoder.smallest_input(stage) for stage in encoder.strides),
+        cost=f"{max(encoder.flops(256, 256).values()) / 256**2 / 1e6:.3f}",
         layers=", ".join(f"{n} × {w:.3g}" for n, w in info.layers.items()),
+        hours=_hours(info),
         steps=" + ".join(f"{n:,}" for n in metrics["steps"]),
         scores=_scores(metrics, last),
         figures=_figures(folder),
         sources="\n".join(_data_line(s) for s in metrics["training"]),
         validation=", ".join(metrics["config"]["validation"]) or "none",
         test=", ".join(metrics["config"]["test"]) or "none",
-        license=info.license or "no licence stated",
+        license=info.license or "not stated",
         commands=_commands(metrics),
         commit=f" (commit {commit[:12]}{' with changes' if commit.endswith('+') else ''})" if commit else "",
-        unseen="" if LOW_PASS in info.layers else "Bias: the mean over a patch is weak in the features.\n",
+        unseen="" if LOW_PASS in info.layers else "The mean over a patch is weak in the features.",
     )
-    write_atomically(folder / "README.md", text.encode())
+    lines = (line.rstrip() for line in text.splitlines())
+    write_atomically(folder / "README.md", ("\n".join(lines) + "\n").encode())

@@ -14,7 +14,7 @@ from atmoloss import weights as weights_folder
 from atmoloss.data.sources import FieldSource
 from atmoloss.data.splits import split_by_date
 from atmoloss.extractor import load_extractor
-from atmoloss.files import write_atomically
+from atmoloss.files import json_text, write_atomically
 from atmoloss.lag_2afc.evaluate import evaluate_source, open_winds
 from atmoloss.lag_2afc.triples import patch_size
 from atmoloss.training import checkpoint as runs
@@ -74,9 +74,18 @@ def publish(config: TrainConfig, run: Path, folder: Path) -> None:
         "config": record["config"]
         | {"sources": [{**s, "path": public_path(s["path"])} for s in record["config"]["sources"]]},
     }
-    write_atomically(folder / "metrics.json", (json.dumps(metrics, indent=1, ensure_ascii=False) + "\n").encode())
+    write_atomically(folder / "metrics.json", f"{json_text(_rounded(metrics))}\n".encode())
     write_figures(folder, info, metrics)
     write_card(folder, info, metrics)
+
+
+def _rounded(value: Any) -> Any:
+    """Return the same with numbers of five digits, but for the configuration, which trains the same weights again."""
+    if isinstance(value, dict):
+        return {key: v if key == "config" else _rounded(v) for key, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_rounded(v) for v in value]
+    return float(f"{value:.5g}") if isinstance(value, float) else value
 
 
 def training_steps(config: TrainConfig, record: dict[str, Any], step: int) -> list[int]:

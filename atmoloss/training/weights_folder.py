@@ -19,6 +19,7 @@ from atmoloss.networks import Encoder
 from atmoloss.normalization import LogNormalization
 from atmoloss.training import checkpoint as runs
 from atmoloss.training.config import TrainConfig
+from atmoloss.training.lag_curves import as_json, fit_lag_curves
 from atmoloss.training.layer_scales import Curves, fit_layers, source_curves
 from atmoloss.training.model import build_model
 from atmoloss.weights import WeightsInfo
@@ -51,7 +52,8 @@ def build_extractor(
         n_lag_classes=config.n_classes,
         mse_weight=config.mse_weight,
         grid_spacings=tuple(sorted({round(s.grid_spacing, 4) for s in sources})),
-        levels=tuple(dict.fromkeys(s.level or s.name for s in sources)),
+        levels=tuple(dict.fromkeys(s.level for s in sources if s.level)),
+        data=tuple(s.name for s in sources),
         patch_sizes=config.patch_sizes,
         license=config.license,
         package_version=__version__,
@@ -106,7 +108,7 @@ def write_weights(
     Args:
         config, model, normalization: of the run.
         sources: all, for the description.
-        held_out: what layer scales are fitted to.
+        held_out: what layer scales and the curves of distance against lag are fitted to.
         folder: to write to.
 
     Raises:
@@ -115,6 +117,8 @@ def write_weights(
     extractor = build_extractor(config, model, normalization, sources)
     curves = source_curves(extractor, held_out, config)
     info = dataclasses.replace(extractor.info, **fit_layers(model, curves, config.low_pass_share))
+    shipped = Extractor(model.encoder, LogNormalization(**info.normalization), info, head_gains(model))
+    info = dataclasses.replace(info, lag_curves=tuple(map(as_json, fit_lag_curves(shipped, held_out, config))))
     tensors = {name: tensor for name, tensor in model.state_dict().items() if tensor.is_floating_point()}
     tensors |= {f"gain.{name}": gain for name, gain in head_gains(model).items()}
     info = weights_folder.save(folder, info, tensors)

@@ -23,6 +23,10 @@ from typing import Any
 import numpy as np
 import torch
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "superres"))
+from sharpness import break_even, measure, of_weights
+
+from atmoloss import load_extractor
 from atmoloss.data.sources import FieldSource
 from atmoloss.data.splits import split_by_date
 from atmoloss.files import write_atomically
@@ -31,7 +35,7 @@ from atmoloss.lag_2afc.triples import patch_size
 from atmoloss.training.config import TrainConfig, make_config, read_config
 from atmoloss.training.lag import train
 from atmoloss.training.loop import open_sources
-from atmoloss.training.weights_folder import build_extractor, load_model, write_weights
+from atmoloss.training.weights_folder import load_model, write_weights
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
@@ -66,10 +70,10 @@ def run_arm(arm: str, seed: int, runs: Path, sources: Sequence[FieldSource]) -> 
     train(config, folder, resume=(folder / "run.json").is_file(), sources=sources)
     seconds = time.perf_counter() - began
     model, normalization, _ = load_model(config, folder)
-    extractor = build_extractor(config, model, normalization)
     scores: dict[str, Any] = {}
     held_out = split_by_date(sources, config.validation, config.test)["validation"]
     write_weights(config, model, normalization, sources, held_out, folder / "weights")
+    extractor = load_extractor(folder / "weights")
     for source in held_out:
         accuracies = lag_2afc(extractor, source, size=patch_size(source), baselines=False)
         scores[source.name] = {name: round(entry["value"], 4) for name, entry in accuracies.items()}
@@ -80,6 +84,7 @@ def run_arm(arm: str, seed: int, runs: Path, sources: Sequence[FieldSource]) -> 
         "scores": scores,
         "seconds": round(seconds),
         "mflop_per_cell": round(list(encoder.flops(64, 64).values())[-1] / 64**2 / 1e6, 4),
+        "break_even": round(break_even(measure(of_weights(str(folder / "weights")))), 2),
         "receptive_field": list(encoder.receptive_fields.values()),
         "config": {**STUDY["base"], **STUDY["arms"][arm]},
         "torch": torch.__version__,
@@ -158,7 +163,7 @@ def main() -> int:
         for row in pool.imap_unordered(_work, tasks):
             with (RESULTS / "study.jsonl").open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
-            print(row["arm"], row["seed"], {SHORT[k]: v["distance"] for k, v in row["scores"].items()}, flush=True)
+            print(row["arm"], row["seed"], values_of(row), f"mean {np.mean(values_of(row)):.3f}, break-even {row['break_even']}", flush=True)
     write_atomically(RESULTS / "study.md", table(read_results()).encode())
     print(table(read_results()))
     return 0

@@ -13,8 +13,10 @@ it out. For the squared error it is ½, whatever the fields.
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,6 +27,7 @@ from srgan.content import make_content, make_normalization
 from srgan.data import PatchDataset
 from torch import Tensor
 
+from atmoloss import load_extractor
 from atmoloss.data.splits import split_by_date
 from atmoloss.files import write_atomically
 from atmoloss.training.loop import open_sources
@@ -90,28 +93,48 @@ def ratios_of(loss: Callable[[Tensor, Tensor], Tensor], fields: Tensor, signs: T
     return np.array([float(loss(with_detail(fields, float(c), signs), fields).mean() / without) for c in COHERENCES])
 
 
+@functools.cache
+def draw(variables: tuple[str, ...]) -> tuple[Tensor, Tensor]:
+    """Return patches of training and of validation dates, each (32, C, 64, 64) in physical units."""
+    config = read_config(PRESETS / "quick.toml", {"batch_size": 32, "variables": variables})
+    splits = split_by_date(open_sources(config), config.validation, config.test)
+    first, second = (
+        PatchDataset(splits[split], config, seed=seed, length=1)[0].fields
+        for split, seed in (("train", 1), ("validation", 2))
+    )
+    return first, second
+
+
+def measure(overrides: Mapping[str, Any]) -> np.ndarray:
+    """Return :func:`ratios_of` the loss that ``overrides`` of quick.toml describe, on fields as its network has them."""
+    weights = overrides.get("weights")
+    variables = load_extractor(weights).info.channel_names if weights else ("divergence", "vorticity")
+    arm: SrganConfig = read_config(PRESETS / "quick.toml", {**overrides, "variables": variables})
+    sample, truth = draw(variables)
+    normalization = make_normalization(arm, sample)
+    fields = normalization(truth)
+    signs = torch.randint(0, 2, fields.shape, generator=torch.Generator().manual_seed(0)) * 2.0 - 1
+    return ratios_of(make_content(arm, normalization, sample), fields, signs)
+
+
+def of_weights(folder: str) -> dict[str, Any]:
+    """Return the overrides of quick.toml for the distance of some weights."""
+    return {"content": "atmodist", "mse_weight": 0.0, "weights": folder}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", nargs="+", default=[], metavar="FOLDER", help="these weights only")
     arguments = parser.parse_args()
-    arms = {name: {"content": "atmodist", "mse_weight": 0.0, "weights": name} for name in arguments.weights} or ARMS
-    config = read_config(PRESETS / "quick.toml", {"batch_size": 32})
-    splits = split_by_date(open_sources(config), config.validation, config.test)  # type: ignore[arg-type]
-    sample = PatchDataset(splits["train"], config, seed=1, length=1)[0].fields
-    normalization = make_normalization(config, sample)
-    fields = normalization(PatchDataset(splits["validation"], config, seed=2, length=1)[0].fields)
-    signs = torch.randint(0, 2, fields.shape, generator=torch.Generator().manual_seed(0)) * 2.0 - 1
+    arms = {name: of_weights(name) for name in arguments.weights} or ARMS
     lines = [
-        f"`python benchmarks/superres/sharpness.py`: {len(fields)} validation patches of {config.patch_size}², torch "
-        f"{torch.__version__}.",
+        f"`python benchmarks/superres/sharpness.py`: 32 validation patches of 64², torch {torch.__version__}.",
         "",
         "| loss | break-even coherence | loss / loss without detail at ρ = 0 | 0.3 | 0.5 | 0.7 | 0.9 |",
         "|---" * 7 + "|",
     ]
     for name, overrides in arms.items():
-        arm: SrganConfig = read_config(PRESETS / "quick.toml", overrides)
-        content = make_content(arm, normalization, sample)
-        ratios = ratios_of(lambda a, b, content=content: content(a, b), fields, signs)
+        ratios = measure(overrides)
         shown = [ratios[int(np.abs(COHERENCES - c).argmin())] for c in (0.0, 0.3, 0.5, 0.7, 0.9)]
         lines.append(f"| {name} | {break_even(ratios):.2f} | " + " | ".join(f"{x:.2f}" for x in shown) + " |")
     text = "\n".join(lines) + "\n"
