@@ -1,6 +1,7 @@
 """The comparisons of ``atmoloss distance``: fields that belong together, forecasts, and all with all.
 
 Of ``a`` and ``b``, which are on one grid, by a loss with ``reduction="none"``; ``DataError`` where no time is common.
+A ``read`` gives the columns of a table, by name, that distances are shown in; the first is drawn.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from torch import Tensor
 from atmoloss.cli import plots
 from atmoloss.data.forecasts import has_runs, init_texts, lead_hours, matching, valid_texts
 from atmoloss.errors import DataError
+from atmoloss.hours import LagCurve
 from atmoloss.loss import AtmoDistLoss
 
 if TYPE_CHECKING:
@@ -26,6 +28,22 @@ if TYPE_CHECKING:
 _BATCH_CELLS = 2**20
 
 Rows = Sequence[Sequence[Any]]
+Read = Callable[[Tensor], dict[str, Tensor]]
+
+
+def as_distance(distances: Tensor) -> dict[str, Tensor]:
+    """Show distances as they are."""
+    return {"distance": distances}
+
+
+def in_hours(curve: LagCurve) -> Read:
+    """Return what shows distances as equivalent lags with their 80 % range, hours."""
+
+    def read(distances: Tensor) -> dict[str, Tensor]:
+        lag = curve.equivalent_lag(distances)
+        return {"hours": lag.hours, "low": lag.low, "high": lag.high}
+
+    return read
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,51 +58,58 @@ class Comparison:
     """Header and rows of a shorter table, to be printed instead."""
 
 
-def compare_pairs(loss: AtmoDistLoss, a: xr.Dataset, b: xr.Dataset) -> Comparison:
+def compare_pairs(loss: AtmoDistLoss, a: xr.Dataset, b: xr.Dataset, read: Read) -> Comparison:
     """Compare fields of the same time, or the only field of ``a`` with the only one of ``b``."""
-    a, b, values = _distances(loss, a, b)
+    a, b, distances = _distances(loss, a, b)
+    columns = {name: values.tolist() for name, values in read(distances).items()}
     times, others = valid_texts(a), valid_texts(b)
-    draw: Callable[[str, str], None] = partial(plots.draw_series, x=a["time"].values, values=values)
+    name, values = next(iter(columns.items()))
+    draw: Callable[[str, str], None] = partial(plots.draw_series, x=a["time"].values, values=values, name=name)
     if len(values) == 1:
         text = times[0] if times == others else f"{times[0]} and {others[0]}"
-        draw = partial(_draw_map, loss=loss, a=a, b=b, heading=f"{text}: {values[0]:.4g}")
-    if times == others:
-        return Comparison(["time", "distance"], list(zip(times, values, strict=True)), draw)
-    return Comparison(["time of A", "time of B", "distance"], [[times[0], others[0], values[0]]], draw)
+        draw = partial(_draw_map, loss=loss, a=a, b=b, heading=f"{text}: {values[0]:.4g} {name}")
+    labels = {"time": times} if times == others else {"time of A": times, "time of B": others}
+    return Comparison([*labels, *columns], list(zip(*labels.values(), *columns.values(), strict=True)), draw)
 
 
-def compare_forecasts(loss: AtmoDistLoss, a: xr.Dataset, b: xr.Dataset, forecast: str, *, by_lead: bool) -> Comparison:
+def compare_forecasts(
+    loss: AtmoDistLoss, a: xr.Dataset, b: xr.Dataset, read: Read, forecast: str, *, by_lead: bool
+) -> Comparison:
     """Compare forecasts, ``"A"`` or ``"B"``, with fields at their valid times; the summary has means by lead time."""
-    a, b, values = _distances(loss, a, b)
+    a, b, distances = _distances(loss, a, b)
+    columns = {name: values.tolist() for name, values in read(distances).items()}
+    name, values = next(iter(columns.items()))
     data = a if forecast == "A" else b
     hours = lead_hours(data)
     leads, group = np.unique(hours, return_inverse=True)
     numbers = np.bincount(group)
     means = (np.bincount(group, values) / numbers).tolist()
     x, y = (leads, means) if len(leads) > 1 else (data["time"].values, values)
-    columns = init_texts(data), [f"{hour:g}" for hour in hours], valid_texts(data), values
+    labels = {"initial time": init_texts(data), "lead [h]": [f"{h:g}" for h in hours], "valid time": valid_texts(data)}
     summary = [[f"{h:g}", mean, str(n)] for h, mean, n in zip(leads, means, numbers, strict=True)]
     return Comparison(
-        ["initial time", "lead [h]", "valid time", "distance"],
-        list(zip(*columns, strict=True)),
-        partial(plots.draw_series, x=x, values=y),
-        (["lead [h]", "mean distance", "number"], summary) if by_lead else None,
+        [*labels, *columns],
+        list(zip(*labels.values(), *columns.values(), strict=True)),
+        partial(plots.draw_series, x=x, values=y, name=name),
+        (["lead [h]", f"mean {name}", "number"], summary) if by_lead else None,
     )
 
 
-def compare_all(a: xr.Dataset, b: xr.Dataset, distance_matrix: Callable[..., Tensor]) -> Comparison:
+def compare_all(a: xr.Dataset, b: xr.Dataset, read: Read, distance_matrix: Callable[..., Tensor]) -> Comparison:
     """Compare every field of ``a`` with every one of ``b``, which may be ``a``, by a partial ``distance_matrix``."""
     fields = [_tensor(data) for data in ((a,) if a is b else (a, b))]
     if not all(field.isfinite().all() for field in fields):
         raise DataError("--missing: got 'ignore' with --matrix and missing values, expected a value to fill in")
-    values = distance_matrix(*fields, batch_size=_batch_size(a)).numpy()
+    name, shown = next(iter(read(distance_matrix(*fields, batch_size=_batch_size(a))).items()))
+    values = shown.numpy()
     rows, columns = _labels(a), _labels(b)
+    draw = partial(plots.draw_matrix, values=values, rows=rows, columns=columns, name=name)
     table = [[label, *row] for label, row in zip(rows, values.tolist(), strict=True)]
-    return Comparison(["time", *columns], table, partial(plots.draw_matrix, values=values, rows=rows, columns=columns))
+    return Comparison(["time", *columns], table, draw)
 
 
 @torch.no_grad()
-def _distances(loss: AtmoDistLoss, a: xr.Dataset, b: xr.Dataset) -> tuple[xr.Dataset, xr.Dataset, list[float]]:
+def _distances(loss: AtmoDistLoss, a: xr.Dataset, b: xr.Dataset) -> tuple[xr.Dataset, xr.Dataset, Tensor]:
     """Return the fields of ``a`` and of ``b`` that belong together, and their distances."""
     if not a.sizes["time"] == b.sizes["time"] == 1:
         first, second = matching(a, b)
@@ -95,12 +120,12 @@ def _distances(loss: AtmoDistLoss, a: xr.Dataset, b: xr.Dataset) -> tuple[xr.Dat
                 "or one time in each; --matrix compares all with all"
             )
         a, b = a.isel(time=first), b.isel(time=second)
-    values: list[float] = []
+    values = []
     size = _batch_size(a)
     for start in range(0, a.sizes["time"], size):
         fields = [_tensor(data.isel(time=slice(start, start + size))) for data in (a, b)]
-        values += loss(*fields, _present(*fields)).tolist()
-    return a, b, values
+        values.append(loss(*fields, _present(*fields)))
+    return a, b, torch.cat(values)
 
 
 def _tensor(data: xr.Dataset) -> Tensor:

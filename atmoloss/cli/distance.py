@@ -28,6 +28,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--matrix", action="store_true", help="Compare every time of A with every time of B.")
     add("--plot", metavar="PNG", help="Draw the distances over time, the matrix, or the map of a single pair.")
     add("--csv", metavar="FILE", help="Write the distances to FILE instead of printing them.")
+    text = (
+        "Say how many hours apart two analyses are that differ as much, with the 80 % range (low, high), instead of "
+        "the distance. Where high is inf, hours is the largest lag that can be told. The curves of distance against "
+        "lag belong to the weights and are chosen by grid spacing and level."
+    )
+    add("--hours", action="store_true", help=text)
     add("--weights", default="default", help=f"{WEIGHTS[:-1]} (default: %(default)s).")
     add_field_options(parser, "values that are missing in one field of a pair are masked in both")
     add_forecast_options(parser)
@@ -72,20 +78,39 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.layers is not None:
         options["layers"] = arguments.layers
     loss = AtmoDistLoss(extractor, reduction="none", **options)
+    read: comparison.Read = comparison.as_distance
+    if arguments.hours:
+        if arguments.layers is not None or arguments.scale != "mse":
+            arguments._usage_error("--hours belongs to the plain distance; leave out --layers and --scale")
+        read = comparison.in_hours(_curve(extractor, a, arguments.level))
     if arguments.matrix:
         bar = sys.stderr.isatty() and importlib.util.find_spec("tqdm") is not None
-        result = comparison.compare_all(a, b, partial(distance_matrix, weights=extractor, progress=bar, **options))
+        result = comparison.compare_all(
+            a, b, read, partial(distance_matrix, weights=extractor, progress=bar, **options)
+        )
     elif forecast is None:
-        result = comparison.compare_pairs(loss, a, b)
+        result = comparison.compare_pairs(loss, a, b, read)
     else:
-        result = comparison.compare_forecasts(loss, a, b, forecast, by_lead=not chosen)
+        result = comparison.compare_forecasts(loss, a, b, read, forecast, by_lead=not chosen)
     unit = {"mse": "in units of the MSE of normalised fields", "none": "of raw features"}
     title = (
         f"AtmoDist distance, mean square {unit.get(arguments.scale, f'times {arguments.scale}')}; "
         f"weights {extractor.info.id}, layers {', '.join(loss.factors)}"
     )
+    if arguments.hours:
+        title = f"Hours between two analyses that differ as much; weights {extractor.info.id}"
     _write(result, title, arguments.csv, arguments.plot)
     return 0
+
+
+def _curve(extractor: Any, data: Any, level: float | None) -> Any:
+    """Return the ``LagCurve`` of the weights for the grid and level of some fields."""
+    from atmoloss.data.sources import describe_level
+    from atmoloss.hours import curve_for
+
+    latitude = data["latitude"].values
+    spacing = float(abs(latitude[1] - latitude[0]))
+    return curve_for(extractor, (len(latitude), data.sizes["longitude"]), spacing, describe_level(data, level) or None)
 
 
 def _write(result: Any, title: str, csv: str | None, plot: str | None) -> None:

@@ -12,6 +12,8 @@ from atmoloss.errors import InputError, require
 from atmoloss.verification.report.coastlines import draw_coastlines
 from atmoloss.verification.report.drawing import panels, to_plot
 
+_LABELS = {"distance": "distance", "hours": "equivalent lag [h]"}
+
 
 def check_format(path: str) -> None:
     """Raise ``InputError`` where matplotlib does not write this type of file."""
@@ -25,23 +27,26 @@ def _save(figure: Any, path: str, title: str) -> None:
     Path(path).write_bytes(to_plot(figure, Path(path).name.lower(), title, title).data)
 
 
-def draw_series(path: str, title: str, *, x: np.ndarray, values: Sequence[float]) -> None:
-    """Draw distances (N,) over times (datetime64), or their means over runs by lead time (hours)."""
+def draw_series(path: str, title: str, *, x: np.ndarray, values: Sequence[float], name: str) -> None:
+    """Draw distances or equivalent lags (N,) over times (datetime64), or their means over runs by lead time (hours)."""
+    label = _LABELS[name]
     figure, ((axes,),) = panels(1, 1, 3.6)
     axes.plot(x, values, marker="o", markersize=4)
     if x.dtype.kind == "M":
         dates = require("matplotlib.dates", "eval")
         axes.xaxis.set_major_formatter(dates.ConciseDateFormatter(axes.xaxis.get_major_locator()))
-        axes.set_ylabel("distance")
+        axes.set_ylabel(label)
     else:
-        axes.set(xlabel="lead time [h]", ylabel="distance, mean over runs")
+        axes.set(xlabel="lead time [h]", ylabel=f"{label}, mean over runs")
     axes.set_ylim(0, 1.08 * max(values) or 1.0)
     axes.grid(alpha=0.3)
     _save(figure, path, title)
 
 
-def draw_matrix(path: str, title: str, *, values: np.ndarray, rows: Sequence[str], columns: Sequence[str]) -> None:
-    """Draw distances (N, M) as an image, labelled with times."""
+def draw_matrix(
+    path: str, title: str, *, values: np.ndarray, rows: Sequence[str], columns: Sequence[str], name: str
+) -> None:
+    """Draw distances or equivalent lags (N, M) as an image, labelled with times."""
     figure, ((axes,),) = panels(1, 1, 6.5)
     image = axes.imshow(values, cmap="viridis", vmin=0.0, aspect="auto", interpolation="nearest")
     for axis, labels in ((axes.xaxis, columns), (axes.yaxis, rows)):
@@ -49,7 +54,7 @@ def draw_matrix(path: str, title: str, *, values: np.ndarray, rows: Sequence[str
         axis.set_ticks(ticks, [labels[i].replace("T", " ") for i in ticks])
     for label in axes.get_xticklabels():
         label.set(rotation=40, ha="right", rotation_mode="anchor")
-    figure.colorbar(image, ax=axes, label="distance")
+    figure.colorbar(image, ax=axes, label=_LABELS[name])
     _save(figure, path, title)
 
 

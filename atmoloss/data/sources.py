@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -129,6 +130,22 @@ def attributes_of(field: Any) -> dict[str, str]:
     return {key: str(field.attrs[key]) for key in keys if key in field.attrs}
 
 
+def describe_level(dataset: Any, level: float | None = None) -> str:
+    """Return where the fields of :func:`atmoloss.data.open_fields` are, ``"850 hPa"`` or ``"10 m"``; empty if unknown.
+
+    A ``level`` that was asked for is taken as pressure; a height is read off the names that the fields come from.
+    """
+    if level is not None:
+        return f"{level:g} hPa"
+    for field in dataset.data_vars.values():
+        known = quantity(str(field.attrs.get("derived_from", field.name)).split(",")[0])
+        if known is not None and known.place is not None:
+            return f"{known.place[0]:g} {known.place[1]}"
+        if match := re.search(r" at (\d+) ?m\b", str(field.attrs.get("long_name", ""))):
+            return f"{match[1]} m"
+    return ""
+
+
 def source_from_dataset(dataset: Any, name: str, weight: float = 1.0, level: str = "") -> FieldSource:
     """Load what :func:`atmoloss.data.open_fields` returned into memory as a source."""
     channels = tuple(dataset.data_vars)
@@ -177,7 +194,7 @@ def open_source(
     """
     if not is_store(path):
         fields = open_fields(path, variables, level, grid=grid, missing=missing)
-        return source_from_dataset(fields, name, weight, "" if level is None else f"{level:g}")
+        return source_from_dataset(fields, name, weight, describe_level(fields, level))
     if grid is not None:
         raise DataError(f"grid: got {grid:g} for {name}, expected None: {path} has the grid that it was prepared with")
     stored = read_store(path)
@@ -192,7 +209,7 @@ def open_source(
         latitude=stored.latitude,
         longitude=stored.longitude,
         weight=weight,
-        level="" if stored.level is None else f"{stored.level:g}",
+        level="" if stored.level is None else f"{stored.level:g} hPa",
         attributes=stored.attributes(variables),
         calendar=stored.calendar,
     )

@@ -171,9 +171,9 @@ def _scores(metrics: Mapping[str, Any], last: int) -> str:
     return f"""Lag 2AFC (two-alternative forced choice) is how often the earlier of two later fields is nearer to an
 anchor field: over all triples of each patch, lags to {last} h, where chance has 0.5. It depends on how long the
 held-out blocks are, since short ones hold more of the easy short lags: compare within a row. Intervals are by
-bootstrap over blocks of {DEFAULT_BLOCK_DAYS:g} days, where the days make two of them at least. {scaled} dates served to fit
-layer scales and the curves of distance against lag; test dates served for nothing but this table. The last column is
-how wrong, in the mean, the head is about the lag of two fields.
+bootstrap over blocks of {DEFAULT_BLOCK_DAYS:g} days, where the days make two of them at least.
+{scaled} dates served to fit layer scales and the curves of distance against lag; test dates served for nothing but
+this table. The last column is how wrong, in the mean, the head is about the lag of two fields.
 
 | {" | ".join(head)} |
 |{"---|" * len(head)}
