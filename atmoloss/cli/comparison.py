@@ -58,7 +58,7 @@ class Comparison:
     """Header and rows of a shorter table, to be printed instead."""
 
 
-def compare_pairs(loss: AtmoDistLoss, a: xr.Dataset, b: xr.Dataset, read: Read) -> Comparison:
+def compare_pairs(loss: AtmoDistLoss, a: xr.Dataset, b: xr.Dataset, read: Read = as_distance) -> Comparison:
     """Compare fields of the same time, or the only field of ``a`` with the only one of ``b``."""
     a, b, distances = _distances(loss, a, b)
     columns = {name: values.tolist() for name, values in read(distances).items()}
@@ -67,13 +67,14 @@ def compare_pairs(loss: AtmoDistLoss, a: xr.Dataset, b: xr.Dataset, read: Read) 
     draw: Callable[[str, str], None] = partial(plots.draw_series, x=a["time"].values, values=values, name=name)
     if len(values) == 1:
         text = times[0] if times == others else f"{times[0]} and {others[0]}"
-        draw = partial(_draw_map, loss=loss, a=a, b=b, heading=f"{text}: {values[0]:.4g} {name}")
+        unit = "" if read is as_distance else " h"
+        draw = partial(_draw_map, loss=loss, a=a, b=b, heading=f"{text}: {values[0]:.4g}{unit}")
     labels = {"time": times} if times == others else {"time of A": times, "time of B": others}
     return Comparison([*labels, *columns], list(zip(*labels.values(), *columns.values(), strict=True)), draw)
 
 
 def compare_forecasts(
-    loss: AtmoDistLoss, a: xr.Dataset, b: xr.Dataset, read: Read, forecast: str, *, by_lead: bool
+    loss: AtmoDistLoss, a: xr.Dataset, b: xr.Dataset, forecast: str, *, by_lead: bool, read: Read = as_distance
 ) -> Comparison:
     """Compare forecasts, ``"A"`` or ``"B"``, with fields at their valid times; the summary has means by lead time."""
     a, b, distances = _distances(loss, a, b)
@@ -95,7 +96,9 @@ def compare_forecasts(
     )
 
 
-def compare_all(a: xr.Dataset, b: xr.Dataset, read: Read, distance_matrix: Callable[..., Tensor]) -> Comparison:
+def compare_all(
+    a: xr.Dataset, b: xr.Dataset, distance_matrix: Callable[..., Tensor], read: Read = as_distance
+) -> Comparison:
     """Compare every field of ``a`` with every one of ``b``, which may be ``a``, by a partial ``distance_matrix``."""
     fields = [_tensor(data) for data in ((a,) if a is b else (a, b))]
     if not all(field.isfinite().all() for field in fields):

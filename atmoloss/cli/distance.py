@@ -85,22 +85,23 @@ def run(arguments: argparse.Namespace) -> int:
         read = comparison.in_hours(_curve(extractor, a, arguments.level))
     if arguments.matrix:
         bar = sys.stderr.isatty() and importlib.util.find_spec("tqdm") is not None
-        result = comparison.compare_all(
-            a, b, read, partial(distance_matrix, weights=extractor, progress=bar, **options)
-        )
+        matrix = partial(distance_matrix, weights=extractor, progress=bar, **options)
+        result = comparison.compare_all(a, b, matrix, read)
     elif forecast is None:
         result = comparison.compare_pairs(loss, a, b, read)
     else:
-        result = comparison.compare_forecasts(loss, a, b, read, forecast, by_lead=not chosen)
-    unit = {"mse": "in units of the MSE of normalised fields", "none": "of raw features"}
-    title = (
-        f"AtmoDist distance, mean square {unit.get(arguments.scale, f'times {arguments.scale}')}; "
-        f"weights {extractor.info.id}, layers {', '.join(loss.factors)}"
-    )
-    if arguments.hours:
-        title = f"Hours between two analyses that differ as much; weights {extractor.info.id}"
-    _write(result, title, arguments.csv, arguments.plot)
+        result = comparison.compare_forecasts(loss, a, b, forecast, by_lead=not chosen, read=read)
+    _write(result, _title(loss, arguments.scale, arguments.hours), arguments.csv, arguments.plot)
     return 0
+
+
+def _title(loss: Any, scale: str | float, hours: bool) -> str:
+    """Return what the numbers are."""
+    if hours:
+        return f"Hours between two analyses that differ as much; weights {loss.extractor.info.id}"
+    unit = {"mse": "in units of the MSE of normalised fields", "none": "of raw features"}.get(scale, f"times {scale}")
+    layers = ", ".join(loss.factors)
+    return f"AtmoDist distance, mean square {unit}; weights {loss.extractor.info.id}, layers {layers}"
 
 
 def _curve(extractor: Any, data: Any, level: float | None) -> Any:

@@ -14,9 +14,8 @@ from atmoloss.data.sources import FieldSource
 from atmoloss.distance import distance_matrix
 from atmoloss.errors import InputError
 from atmoloss.extractor import Extractor
-from atmoloss.hours import LagCurve, fit_lag_curve, pair_distances
+from atmoloss.hours import LagCurve, fit_lag_curve
 from atmoloss.lag_2afc.triples import iterate_patches, later_pairs, patch_size
-from atmoloss.loss import AtmoDistLoss
 
 _PATCHES = 48  # of a source, evenly spread
 _WHOLE_FIELDS = 48  # times of whole fields
@@ -26,10 +25,10 @@ _WHOLE = 1.5  # whole fields have a curve of their own where they have this many
 def fit_lag_curves(extractor: Extractor, sources: Sequence[FieldSource], spec: SequenceSpec) -> list[LagCurve]:
     """Return a curve for patches of each held-out source and, where they are larger, one for whole fields.
 
-    Whole fields are weighted by the cosine of latitude, and wrap where they close in longitude. Sources with too few
-    pairs have no curve.
+    Whole fields wrap where they close in longitude. Every point counts the same. Sources with too few pairs have no
+    curve, nor have those of the grid, level and size of one before them.
     """
-    curves = []
+    curves: dict[tuple[float, str, tuple[int, int]], LagCurve] = {}
     for source in sources:
         size = patch_size(source, spec.patch_sizes[0])
         whole = source.values.shape[-2:]
@@ -38,10 +37,11 @@ def fit_lag_curves(extractor: Extractor, sources: Sequence[FieldSource], spec: S
             samples.append((whole, _whole_fields(extractor, source)))
         for shape, matrices in samples:
             try:
-                curves.append(_fit(source, shape, matrices, spec))
+                curve = _fit(source, shape, matrices, spec)
             except InputError:  # too few pairs
                 continue
-    return curves
+            curves.setdefault((curve.grid_spacing, curve.level, curve.size), curve)
+    return list(curves.values())
 
 
 def _patches(extractor: Extractor, source: FieldSource, size: int) -> Iterator[tuple[FieldSource, Tensor]]:
@@ -54,9 +54,7 @@ def _whole_fields(extractor: Extractor, source: FieldSource) -> Iterator[tuple[F
     chosen = source.select(np.arange(len(source.times)) % stride == 0)
     fields = torch.from_numpy(np.asarray(chosen.values[np.arange(len(chosen.times))], np.float32))
     if fields.isfinite().all():
-        loss = AtmoDistLoss(extractor, mse_weight=0.0, reduction="none", periodic=source.periodic, validate=False)
-        weight = torch.from_numpy(np.cos(np.radians(source.latitude)).clip(0)).float()
-        yield chosen, pair_distances(loss, fields, weight)
+        yield chosen, distance_matrix(fields, weights=extractor, periodic=source.periodic, validate=False)
 
 
 def _fit(

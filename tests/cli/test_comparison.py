@@ -8,8 +8,9 @@ import torch
 
 from atmoloss import AtmoDistLoss, atmodist_distance, distance_matrix
 from atmoloss.cli import comparison
-from atmoloss.cli.comparison import compare_all, compare_forecasts, compare_pairs
+from atmoloss.cli.comparison import compare_all, compare_forecasts, compare_pairs, in_hours
 from atmoloss.errors import DataError
+from atmoloss.hours import LagCurve
 from tests.cli.conftest import TIMES
 
 xr = pytest.importorskip("xarray")
@@ -57,7 +58,7 @@ def test_one_time_each_is_compared_whatever_the_time(loss, distance):
     a, b = fields(TIMES[:1]), fields(TIMES[3:], seed=1)
     result = compare_pairs(loss, a, b)
     assert result.header == ["time of A", "time of B", "distance"]
-    assert result.rows == [["2026-05-01T00:00", "2026-05-01T18:00", pytest.approx(*distance(a, b))]]
+    assert result.rows == [("2026-05-01T00:00", "2026-05-01T18:00", pytest.approx(*distance(a, b)))]
 
 
 def test_what_is_missing_in_one_is_masked_in_both(loss, distance):
@@ -111,3 +112,19 @@ def test_all_are_compared_with_all(extractor):
     b["vorticity"][0, 0, 0] = np.nan
     with pytest.raises(DataError, match="--missing: got 'ignore' with --matrix"):
         compare_all(b, b, matrix)
+
+
+def test_distances_are_shown_as_hours(loss, distance):
+    a, b = fields(), fields(seed=1)
+    expected = np.array(distance(a, b))
+    points = tuple(float(expected.mean() * x) for x in (0.5, 0.9, 1.1, 2.0))
+    curve = LagCurve((6, 12, 24, 48), points, points, points, (32, 40))
+    result = compare_pairs(loss, a, b, in_hours(curve))
+    assert result.header == ["time", "hours", "low", "high"]
+    hours = curve.equivalent_lag(torch.tensor(expected))
+    assert [row[1:] for row in result.rows] == [pytest.approx(x) for x in torch.stack(hours[:3], 1).tolist()]
+    assert (
+        compare_forecasts(loss, forecasts(), b, "A", by_lead=True, read=in_hours(curve)).summary[0][1] == "mean hours"
+    )
+    matrix = compare_all(a, b, partial(distance_matrix, weights=loss.extractor), in_hours(curve))
+    assert matrix.rows[1][2] == pytest.approx(hours.hours[1].item(), rel=1e-4)
