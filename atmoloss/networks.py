@@ -33,8 +33,8 @@ ENCODERS: dict[str, dict[str, Any]] = {
     "resnet_small": {"stage_channels": (16, 32, 64, 128), "blocks_per_stage": 6},
     "resnet18": {"stage_channels": (64, 128, 256, 512), "blocks_per_stage": 2},
     "resnet_aa": {
-        "stage_channels": (32, 48, 64, 128),
-        "blocks_per_stage": (1, 2, 3, 3),
+        "stage_channels": (16, 32, 64, 128),
+        "blocks_per_stage": 1,
         "stem_kernel": 5,
         "stem_pool": False,
         "downsample": "blur",

@@ -2,10 +2,10 @@
 
     python benchmarks/pretext/hours.py [WEIGHTS …]      # results/hours.md; a few minutes
 
-For every pair of fields of a patch whose lag is known and at most 24 h, the distance is read as a lag by the curve that
-was fitted on validation dates (`atmoloss.hours`). The error is the median of |lag read − true lag|, hours; coverage is
-the share of pairs whose true lag lies in the 80 % range. The squared (MSE) and absolute (MAE) differences of winds get a
-curve in the same way, on the same patches and dates.
+For every pair of fields of a patch whose lag is known, the distance is read as a lag by the curve that was fitted on
+validation dates (`atmoloss.hours`). The error is the median of |lag read − true lag| in hours, and coverage the share of
+pairs whose true lag lies in the 80 % range. The squared (MSE) and absolute (MAE) differences of winds get a curve in the
+same way, on the same patches and dates.
 """
 
 from __future__ import annotations

@@ -52,9 +52,11 @@ SHORT = {
 
 def config_of(arm: str, seed: int) -> TrainConfig:
     """Return the configuration of an arm."""
-    values = {**STUDY["base"], **STUDY["arms"][arm]}
+    base, own = STUDY["base"], STUDY["arms"][arm]
+    values = {**base, **own}
     values.pop("about")
-    shares = values.pop("shares", {})
+    values["encoder_options"] = {**base["encoder_options"], **own.get("encoder_options", {})}
+    shares = {**values.pop("shares"), **own.get("shares", {})}
     sources = [{**dataclasses.asdict(s), "weight": shares.get(s.name, s.weight)} for s in SOURCES.values()]
     values |= {"name": arm, "seed": seed, "sources": sources}
     return make_config({**values, "validate_every": values["steps"], "validation_patches": 1})
@@ -74,7 +76,7 @@ def run_arm(arm: str, seed: int, runs: Path, sources: Sequence[FieldSource]) -> 
     held_out = split_by_date(sources, config.validation, config.test)["validation"]
     write_weights(config, model, normalization, sources, held_out, folder / "weights")
     extractor = load_extractor(folder / "weights")
-    for source in held_out:
+    for source in (s for s in held_out if s.name in SHORT):
         accuracies = lag_2afc(extractor, source, size=patch_size(source), baselines=False)
         scores[source.name] = {name: round(entry["value"], 4) for name, entry in accuracies.items()}
     encoder = model.encoder
@@ -163,7 +165,8 @@ def main() -> int:
         for row in pool.imap_unordered(_work, tasks):
             with (RESULTS / "study.jsonl").open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
-            print(row["arm"], row["seed"], values_of(row), f"mean {np.mean(values_of(row)):.3f}, break-even {row['break_even']}", flush=True)
+            mean, ratio = np.mean(values_of(row)), row["break_even"]
+            print(row["arm"], row["seed"], values_of(row), f"mean {mean:.3f}, break-even {ratio}", flush=True)
     write_atomically(RESULTS / "study.md", table(read_results()).encode())
     print(table(read_results()))
     return 0

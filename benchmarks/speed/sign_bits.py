@@ -1,12 +1,12 @@
-"""Does it pay to keep only signs? Frozen convolution, bias and ReLU as one operation whose gradient needs no activations.
+"""Does it pay to keep signs only? Frozen convolution and ReLU as one operation whose gradient needs no activations.
 
     python benchmarks/speed/sign_bits.py [--size 160] [--batch 32]      # results/sign_bits.md; three minutes
 
-The gradient of a ReLU needs the sign of its output, and that of a convolution whose weight is frozen needs nothing but the
-weight. Autograd keeps the whole output. Here each pair is one `torch.autograd.Function` that keeps a byte, or a bit, a
-value. "fused" also lets oneDNN add the bias and cut at zero inside its convolution. Memory is the peak of a process of its
-own. Operations are the leaves that `torch.profiler` sees in one forward and backward, views left out: on a GPU each is a
-kernel to launch.
+The gradient of a ReLU needs the sign of its output, and that of a convolution whose weight is frozen needs nothing but
+the weight; autograd keeps the whole output. Here each pair is one `torch.autograd.Function` that keeps a byte, or a bit,
+a value. "fused" also lets oneDNN add the bias and cut at zero inside its convolution. Memory is the peak of a process of
+its own. Operations are the leaves that `torch.profiler` sees in one forward and backward, views left out: on a GPU each
+is a kernel to launch.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from torch.nn.grad import conv2d_input
 
 from atmoloss import AtmoDistLoss
 from atmoloss.layers import Block, FixedFilters
-from atmoloss.networks import Encoder
 
 VARIANTS = ("as it is", "bytes", "bits", "bytes, fused")
 _VIEWS = {
     "aten::view", "aten::reshape", "aten::as_strided", "aten::expand", "aten::slice", "aten::select", "aten::t",
-    "aten::transpose", "aten::permute", "aten::unsqueeze", "aten::squeeze", "aten::alias", "aten::detach", "aten::empty",
+    "aten::transpose", "aten::permute", "aten::unsqueeze", "aten::squeeze", "aten::alias", "aten::detach",
+    "aten::empty",
     "aten::empty_strided", "aten::empty_like", "aten::_unsafe_view", "aten::unbind", "aten::narrow", "aten::unfold",
     "aten::view_as", "aten::resize_", "aten::_reshape_alias", "aten::result_type", "aten::to", "aten::is_nonzero",
     "aten::item", "aten::_local_scalar_dense", "aten::split", "aten::chunk",
@@ -72,7 +72,6 @@ class FrozenConvReLU(torch.autograd.Function):
 
 def use(kind: str) -> None:
     """Let all encoders of this process compute in one of the VARIANTS."""
-    original = Block.forward, Encoder.before_stages
     if kind == "as it is":
         return
 
@@ -82,7 +81,6 @@ def use(kind: str) -> None:
         return FrozenConvReLU.apply(y, self.conv2.kernel, self.conv2.offset, self.shortcut(x), kind)
 
     Block.forward = block  # type: ignore[method-assign]
-    del original
 
 
 def step_of(kind: str, batch: int, size: int) -> Any:

@@ -106,7 +106,7 @@ def draw(variables: tuple[str, ...]) -> tuple[Tensor, Tensor]:
 
 
 def measure(overrides: Mapping[str, Any]) -> np.ndarray:
-    """Return :func:`ratios_of` the loss that ``overrides`` of quick.toml describe, on fields as its network has them."""
+    """Return :func:`ratios_of` the loss that ``overrides`` of quick.toml describe, on fields of its variables."""
     weights = overrides.get("weights")
     variables = load_extractor(weights).info.channel_names if weights else ("divergence", "vorticity")
     arm: SrganConfig = read_config(PRESETS / "quick.toml", {**overrides, "variables": variables})
