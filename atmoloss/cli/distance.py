@@ -99,7 +99,8 @@ def _title(loss: Any, scale: str | float, hours: bool) -> str:
     """Return what the numbers are."""
     if hours:
         return f"Hours between two analyses that differ as much; weights {loss.extractor.info.id}"
-    unit = {"mse": "in units of the MSE of normalised fields", "none": "of raw features"}.get(scale, f"times {scale}")
+    units = {"mse": "in units of the MSE of normalised fields", "none": "of raw features"}
+    unit = units.get(str(scale), f"times {scale}")
     layers = ", ".join(loss.factors)
     return f"AtmoDist distance, mean square {unit}; weights {loss.extractor.info.id}, layers {layers}"
 
