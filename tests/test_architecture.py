@@ -61,6 +61,23 @@ def test_every_file_stands_in_the_page_and_no_other() -> None:
     assert set(layers_of_page()) == set(FILES)
 
 
+WITHOUT_BEHAVIOUR = {"__init__.py", "__main__.py", "_version.py", "data/sequence_spec.py"}
+# Of several modules together; CONTRIBUTING names those of the whole package.
+WHOLE = {"architecture", "demo", "docs", "export", "golden", "lightning", "modes", "readme"}
+
+
+def test_every_file_has_its_tests_and_every_file_of_tests_a_file() -> None:
+    tests = {path.relative_to(ROOT / "tests").as_posix() for path in (ROOT / "tests").rglob("test_*.py")}
+    apart = ("benchmarks/", "examples/", "packaging/", "parity/")
+    names = {f: f.removesuffix("/__init__.py") if f.endswith("/__init__.py") else f for f in FILES}
+    of_package = {f: f"{name}/test_{Path(name).name}.py" for f, name in names.items() if name != f}
+    of_file = {f: (Path(f).parent / f"test_{Path(f).name}").as_posix() for f in FILES}
+    missing = [f for f in FILES if of_file[f] not in tests and f not in WITHOUT_BEHAVIOUR and f not in of_package]
+    assert missing == []
+    known = {*of_file.values(), *of_package.values(), *(f"test_{name}.py" for name in WHOLE)}
+    assert sorted(t for t in tests - known if not t.startswith(apart)) == []
+
+
 def test_no_file_imports_from_a_later_layer() -> None:
     assert not wrong_imports(IMPORTS)
 

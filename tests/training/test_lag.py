@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from atmoloss import load_extractor
 from atmoloss.data.splits import split_by_date
+from atmoloss.errors import ConfigError
 from atmoloss.heads import MetricHead, PretextModel
 from atmoloss.lag_2afc.baselines import stage_measures
 from atmoloss.lag_2afc.triples import measure_source
@@ -15,7 +17,7 @@ from atmoloss.training import checkpoint as runs
 from atmoloss.training.config import make_config
 from atmoloss.training.lag import train
 from atmoloss.training.loop import open_sources
-from atmoloss.training.model import freeze_batch_norm
+from atmoloss.training.model import build_model, freeze_batch_norm
 from atmoloss.training.weights_folder import load_model, write_weights
 from tests.training.conftest import log_of, weights_of
 
@@ -86,3 +88,37 @@ def test_fixed_batch_norm_keeps_its_statistics(raw_config, tmp_path):
     freeze_batch_norm(model)
     model.train()  # until then
     assert all(m.training for m in model.modules())
+
+
+OPTIONS = {
+    "plain": {"ranking_weight": 0.0},
+    "ranking": {"ranking_weight": 1.0},
+    "artefacts": {"artefact_weight": 0.5},
+    "detail": {"detail_weight": 0.5, "detail_coherence": 0.1},
+    "low-pass": {"low_pass_share": 0.2, "encoder_options": {"low_pass": 8}},
+    "pairs": {"n_times": 2},
+    "no mirror": {"mirror": False},
+    "sgd": {"optimizer": "sgd", "epoch_steps": 1},
+    "subset": {"subset_steps": 1, "subset_batches": 1},
+    "frozen batch norm": {"freeze_batch_norm_after": 1},
+    "bfloat16": {"precision": "bfloat16"},
+    "published encoder": {"encoder": "resnet_small", "encoder_options": {"stage_channels": [4, 6]}},
+    "winds": {"variables": ["u", "v"], "encoder_options": {"stage_channels": [4, 6], "derivatives": True}},
+}
+
+
+@pytest.mark.parametrize("head", ["metric", "published"])
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_option_trains_with_every_head_or_is_refused(option, head, raw_config, tmp_path):
+    raw = {**raw_config, "ranking_weight": 0.0, "steps": 2, "validate_every": 2, "head": head, **OPTIONS[option]}
+    if head == "published" and option in ("ranking", "artefacts", "detail", "low-pass"):
+        with pytest.raises(ConfigError, match=r"which would do nothing; expected .*, or head = 'metric'"):
+            make_config(raw)
+        return
+    config = make_config(raw)
+    train(config, tmp_path / "run")
+    state = runs.load_checkpoint(tmp_path / "run")
+    first = build_model(config).state_dict()
+    moved = [n for n, t in state["model"].items() if t.is_floating_point() and not torch.equal(t, first[n])]
+    assert {name.split(".")[0] for name in moved} == {"encoder", "head"}
+    assert all(t.isfinite().all() for t in state["model"].values())
