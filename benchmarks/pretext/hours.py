@@ -3,9 +3,9 @@
     python benchmarks/pretext/hours.py [WEIGHTS …]      # results/hours.md; a few minutes
 
 For every pair of fields of a patch whose lag is known, the distance is read as a lag by the curve that was fitted on
-validation dates (`atmoloss.hours`). The error is the median of |lag read − true lag| in hours, and coverage the share of
-pairs whose true lag lies in the 80 % range. The squared (MSE) and absolute (MAE) differences of winds get a curve in the
-same way, on the same patches and dates.
+validation dates (`atmoloss.hours`). The error is the median of |lag read − true lag| in hours, and coverage the share
+of pairs whose true lag lies in the 80 % range. The squared (MSE) and absolute (MAE) differences of winds get a curve in
+the same way, on the same patches and dates.
 """
 
 from __future__ import annotations

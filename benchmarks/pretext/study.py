@@ -122,10 +122,13 @@ def by_source(row: Mapping[str, float]) -> str:
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
-    """Return the Markdown table: means over seeds, arms in the order of study.toml, removed ones last."""
+    """Return the Markdown table: means over seeds, arms in the order of study.toml, removed ones last.
+
+    Break-even is the coherence with the truth above which detail pays, see ../superres/sharpness.py.
+    """
     lines = [
-        "| arm | what | seeds | " + " | ".join(SHORT.values()) + " | mean | Mflop per cell |",
-        "|---|---|---|" + "---|" * (len(SHORT) + 2),
+        "| arm | what | seeds | " + " | ".join(SHORT.values()) + " | mean | break-even | Mflop per cell |",
+        "|---|---|---|" + "---|" * (len(SHORT) + 3),
     ]
     about = {arm: entry["about"] for arm, entry in STUDY["arms"].items()} | STUDY["removed"]
     for arm, text in about.items():
@@ -135,10 +138,12 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         values = np.array([values_of(r) for r in mine])
         cells = [f"{m:.3f}" for m in values.mean(0)]
         mean = values.mean(1)
+        even = [r["break_even"] for r in mine if "break_even" in r]
+        detail = f"{np.mean(even):.2f}" if even else "–"
         spread = f" ± {mean.std(ddof=1):.3f}" if len(mine) > 1 else ""
         lines.append(
             f"| {arm} | {text} | {len(mine)} | {' | '.join(cells)} | {mean.mean():.3f}{spread} | "
-            f"{mine[0]['mflop_per_cell']:.3f} |"
+            f"{detail} | {mine[0]['mflop_per_cell']:.3f} |"
         )
     return "\n".join(lines) + "\n"
 

@@ -3,10 +3,10 @@
     python benchmarks/speed/sign_bits.py [--size 160] [--batch 32]      # results/sign_bits.md; three minutes
 
 The gradient of a ReLU needs the sign of its output, and that of a convolution whose weight is frozen needs nothing but
-the weight; autograd keeps the whole output. Here each pair is one `torch.autograd.Function` that keeps a byte, or a bit,
-a value. "fused" also lets oneDNN add the bias and cut at zero inside its convolution. Memory is the peak of a process of
-its own. Operations are the leaves that `torch.profiler` sees in one forward and backward, views left out: on a GPU each
-is a kernel to launch.
+the weight; autograd keeps the whole output. Here each pair is one `torch.autograd.Function` that keeps a byte, or a
+bit, a value. "fused" also lets oneDNN add the bias and cut at zero inside its convolution. Memory is the peak of a
+process of its own. Operations are the leaves that `torch.profiler` sees in one forward and backward, views left out:
+on a GPU each is a kernel to launch.
 """
 
 from __future__ import annotations
