@@ -31,7 +31,7 @@ configurations = pytest.mark.parametrize("arguments", CONFIGURATIONS.values(), i
     [
         ("resnet_small", (4, 8, 16, 32), (16, 32, 64, 128)),
         ("resnet18", (4, 8, 16, 32), (64, 128, 256, 512)),
-        ("resnet_aa", (2, 4, 8, 16), (32, 48, 64, 128)),
+        ("resnet_aa", (2, 4, 8, 16), (16, 32, 64, 128)),
     ],
 )
 def test_presets(name, strides, channels) -> None:

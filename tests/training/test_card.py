@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from huggingface_hub import ModelCard
 
 from atmoloss.cli import main
 from atmoloss.data.sources import FieldSource
 from atmoloss.errors import ConfigError
 from atmoloss.networks import Encoder
 from atmoloss.training import checkpoint as runs
-from atmoloss.training.card import _license_header, describe_data, public_path
+from atmoloss.training.card import describe_data, metadata, public_path
 from atmoloss.training.config import SourceConfig, TrainConfig, make_config, read_config
 from atmoloss.training.lag import train
 from atmoloss.training.publish import publish
@@ -55,11 +56,29 @@ def test_era5_is_attributed_as_its_licence_asks(path, says):
     assert (entry["license"], entry["attribution"]) == ("mine", "ours")
 
 
-def test_paths_and_licences_for_others():
+def test_paths_for_others():
     assert public_path("/home/me/winds.nc") == "winds.nc"
     assert public_path("s3://bucket/winds.zarr") == "s3://bucket/winds.zarr"
-    assert _license_header("Apache-2.0") == "license: apache-2.0"
-    assert _license_header('My "own": 1') == 'license: other\nlicense_name: "My \\"own\\": 1"'
+
+
+@pytest.mark.parametrize(
+    ("license", "said"),
+    [
+        ("Apache-2.0", {"license": "apache-2.0"}),
+        ('My "own": 1', {"license": "other", "license_name": 'My "own": 1'}),
+        ("", {"license": "other", "license_name": "not-stated"}),
+    ],
+)
+def test_the_header_is_what_the_hub_reads(license, said, info):
+    scores = {"distance": {"value": 0.91234}}
+    sources = [{"split": s, "name": "gfs", "dates": "2026", "lag_2afc": scores} for s in ("validation", "test")]
+    info = dataclasses.replace(info, license=license)
+    card = ModelCard(metadata(info, {"sources": sources}) + "\n# x\n")
+    data = card.data.to_dict()
+    assert {key: data[key] for key in data if key.startswith("license")} == said
+    assert data["library_name"] == "atmoloss"
+    (result,) = card.data.eval_results  # of test dates alone
+    assert (result.dataset_split, result.metric_type, result.metric_value) == ("test", "lag_2afc", 0.912)
 
 
 def test_terms_of_the_data_may_change_after_training(raw_config, tmp_path):
@@ -87,8 +106,11 @@ def test_the_card_says_where_it_comes_from_and_its_command_gives_the_same_weight
     assert f"sha256 of all values {record['data']['winds'][:12]}" in line
     assert line.endswith("CC0-1.0. Drawn by chance.")
     assert "validation 2026-01-09/2026-01-10; test 2026-01-11/2026-01-12" in card
-    assert card.startswith("---\nlibrary_name: atmoloss\nlicense: apache-2.0\n")
-    assert "## What it does not measure" in card
+    assert ModelCard(card).data.license == "apache-2.0"
+    for section in ("Model details", "Uses", "Limitations", "Evaluation", "Training data", "Training", "Citation"):
+        assert f"\n## {section}\n" in card
+    metrics = json.loads((tmp_path / "weights" / "metrics.json").read_text())
+    assert metrics["config"] == json.loads(json.dumps({**record["config"], "sources": metrics["config"]["sources"]}))
 
     (command,) = (line.split() for line in card.splitlines() if line.startswith("    atmoloss train "))
     assert command == ["atmoloss", "train", "metrics.json", "--output", "runs/tiny"]
@@ -115,6 +137,7 @@ def test_cards_show_what_there_is(split, raw_config, tmp_path):
     assert "\n\n\n" not in card
     assert "patches of 16 × 16 and 24 × 24 cells" in card
     assert ("None: nothing tells how good" in card) == (split == "none")
+    assert "can be told to" in card
     assert (f"| {split} | winds |" in card) == (split != "none")
     assert ("Validation dates served" in card) == (split == "validation")
     lines = (tmp_path / "run" / runs.METRICS).read_text()
@@ -130,7 +153,7 @@ def test_other_json_is_no_configuration(content, tmp_path):
 
 def commands_of(card: Path) -> list[list[str]]:
     """Return the commands of a card, in their order, as lists of arguments."""
-    section = card.read_text(encoding="utf-8").split("## Train it again\n")[1]
+    section = card.read_text(encoding="utf-8").split("## Training\n")[1]
     (line,) = (line for line in section.splitlines() if line.startswith("    "))
     return [shlex.split(command) for command in line.split("&&")]
 
