@@ -21,7 +21,7 @@ METRICS, DETAIL, WINDS = (
 )
 
 
-@pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", README, re.DOTALL), ids=["loss", "winds"])
+@pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", README, re.DOTALL), ids=["loss", "hours", "winds"])
 def test_code_runs_as_it_is(code):
     names = {}
     exec(code, names)

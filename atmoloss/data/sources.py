@@ -141,7 +141,7 @@ def describe_level(dataset: Any, level: float | None = None) -> str:
         known = quantity(str(field.attrs.get("derived_from", field.name)).split(",")[0])
         if known is not None and known.place is not None:
             return f"{known.place[0]:g} {known.place[1]}"
-        if match := re.search(r" at (\d+) ?m\b", str(field.attrs.get("long_name", ""))):
+        if match := re.search(r"\b(\d+) ?(?:m|met(?:re|er)s?)\b", str(field.attrs.get("long_name", ""))):
             return f"{match[1]} m"
     return ""
 

@@ -56,7 +56,8 @@ def config_of(arm: str, seed: int) -> TrainConfig:
     values = {**base, **own}
     values.pop("about")
     values["encoder_options"] = {**base["encoder_options"], **own.get("encoder_options", {})}
-    shares = {**values.pop("shares"), **own.get("shares", {})}
+    del values["shares"]
+    shares = {**base["shares"], **own.get("shares", {})}
     sources = [{**dataclasses.asdict(s), "weight": shares.get(s.name, s.weight)} for s in SOURCES.values()]
     values |= {"name": arm, "seed": seed, "sources": sources}
     return make_config({**values, "validate_every": values["steps"], "validation_patches": 1})

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from atmoloss.data.prepare import prepare
 from atmoloss.data.sequence_spec import SequenceSpec
 from atmoloss.data.sequences import SequenceDataset
-from atmoloss.data.sources import describe_channels, open_source
+from atmoloss.data.sources import describe_channels, describe_level, open_source
 from atmoloss.data.splits import split_by_date
 from atmoloss.errors import DataError
 from tests.data.conftest import SMALL, make_source, random_winds
@@ -108,3 +108,18 @@ def test_what_channels_are_called():
         describe_channels(silent.channels, [speaking, other])
     with pytest.raises(DataError, match=r"a: values of shape \(1, 2, 40, 60\), expected \(1, 1, 40, 60\)"):
         dataclasses.replace(silent, channels=("vorticity",))
+
+
+@pytest.mark.parametrize(
+    ("name", "attributes", "level", "said"),
+    [
+        ("u", {"long_name": "eastward wind at 10 m"}, None, "10 m"),
+        ("u", {"long_name": "10 metre U wind component"}, None, "10 m"),
+        ("vorticity", {"derived_from": "u10, v10"}, None, "10 m"),
+        ("u850", {}, None, "850 hPa"),
+        ("u", {"long_name": "eastward wind"}, 850, "850 hPa"),
+        ("u", {"long_name": "eastward wind"}, None, ""),
+    ],
+)
+def test_levels_are_described_as_people_say_them(name, attributes, level, said):
+    assert describe_level(xr.Dataset({name: ("time", [1.0], attributes)}), level) == said
