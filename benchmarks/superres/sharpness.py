@@ -42,11 +42,10 @@ ARMS = {
     "facl": {"content": "facl"},
     "vgg-random": {"content": "vgg-random", "mse_weight": 0.0, "layers": ["block1", "block2"]},
     "random-encoder": {"content": "random-encoder", "mse_weight": 0.0},
-    "default": {"content": "atmodist", "mse_weight": 0.0},
-    "detail": {"content": "atmodist", "mse_weight": 0.0, "weights": "detail"},
+    **{name: {"content": "atmodist", "mse_weight": 0.0, "weights": name} for name in ("default", "winds")},
     **{
         f"{name}, stage {i}": {"content": "atmodist", "mse_weight": 0.0, "weights": name, "layers": [f"stage{i}"]}
-        for name in ("default", "detail")
+        for name in ("default", "winds")
         for i in range(1, 5)
     },
 }
