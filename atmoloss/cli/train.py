@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``atmoloss train``."""
     add = parser.add_argument
-    add("config", metavar="CONFIG", nargs="?", help="A TOML file; not needed with --data, --resume or --export.")
+    add("config", metavar="CONFIG", nargs="?", help="A TOML file; not needed with --data, --resume or --publish.")
     add("--output", metavar="DIR", type=Path, help="The run folder (default: runs/NAME).")
     add("--resume", action="store_true", help="Continue the run in the run folder.")
-    add("--export", metavar="DIR", type=Path, help="Write the weights folder there (default: OUTPUT/weights).")
+    add("--publish", metavar="DIR", type=Path, help="Write the weights folder there (default: OUTPUT/weights).")
     add("--push-to-hub", metavar="OWNER/NAME", help="Publish the weights folder, as atmoloss push does.")
     add("--recipe", choices=("fast", "paper"), help="Start from the defaults of this recipe.")
     add("--data", action="append", metavar="PATH", help="Train on this file or URL instead. May be repeated.")
@@ -46,7 +46,7 @@ def epilog() -> str:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Train, continue or export; publish where that is asked for."""
+    """Train, continue or publish a run; push the weights where that is asked for."""
     from atmoloss import hub
     from atmoloss.cli.push import push
     from atmoloss.training.distributed import init_process_group
@@ -61,17 +61,17 @@ def run(arguments: argparse.Namespace) -> int:
     given = {key: value for key in options if (value := getattr(arguments, key)) is not None}
     output: Path | None = arguments.output
     if arguments.config is not None or "data" in given:
-        config, only_export = _configuration(arguments.config, given), False
+        config, only_publish = _configuration(arguments.config, given), False
     else:
-        config = _recorded(output, given, resume=arguments.resume, export=arguments.export is not None)
-        only_export = not arguments.resume
+        config = _recorded(output, given, resume=arguments.resume, publish=arguments.publish is not None)
+        only_publish = not arguments.resume
     output = output or Path("runs") / config.name
-    if not only_export:
+    if not only_publish:
         with init_process_group(_device(given.get("device", "auto")), config.timeout_minutes) as group:
             train(config, output, resume=arguments.resume, group=group)
-    if not is_main:  # the export is the work of one process, and waits for none
+    if not is_main:  # publishing is the work of one process, and waits for none
         return 0
-    folder = arguments.export or output / "weights"
+    folder = arguments.publish or output / "weights"
     publish(config, output, folder)
     print(f"weights written to {folder}")
     if arguments.push_to_hub:
@@ -91,18 +91,18 @@ def _configuration(path: str | None, given: Mapping[str, Any]) -> TrainConfig:
     return make_config(overrides) if path is None else read_config(Path(path), overrides)
 
 
-def _recorded(output: Path | None, given: Mapping[str, Any], *, resume: bool, export: bool) -> TrainConfig:
-    """Return the configuration of a run to continue or export; no option that was given may be passed over."""
+def _recorded(output: Path | None, given: Mapping[str, Any], *, resume: bool, publish: bool) -> TrainConfig:
+    """Return the configuration of a run to continue or publish; no option that was given may be passed over."""
     from atmoloss.training import checkpoint
     from atmoloss.training.config import make_config
 
-    if output is None or not (output / checkpoint.RECORD).is_file() or not (resume or export):
+    if output is None or not (output / checkpoint.RECORD).is_file() or not (resume or publish):
         raise ConfigError(
-            "config: got none, expected a TOML file, --data PATH, or --output of a run to continue or export"
+            "config: got none, expected a TOML file, --data PATH, or --output of a run to continue or publish"
         )
     refused = [key for key in given if not (resume and key in ("steps", "device"))]
     if refused:
-        expected = "only --steps, which lengthens a finished run" if resume else "none to export a run"
+        expected = "only --steps, which lengthens a finished run" if resume else "none to publish a run"
         raise ConfigError(f"--{refused[0]}: is for a configuration file or --data; expected {expected} in {output}")
     config = make_config(checkpoint.read_record(output)["config"])
     return dataclasses.replace(config, steps=given["steps"]) if "steps" in given else config

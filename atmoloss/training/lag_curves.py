@@ -18,7 +18,7 @@ from atmoloss.hours import LagCurve, fit_lag_curve
 from atmoloss.lag_2afc.triples import iterate_patches, later_pairs, patch_size
 
 _PATCHES = 48  # of a source, evenly spread
-_WHOLE_FIELDS = 48  # times of whole fields
+_WHOLE_FIELDS = 96  # times of whole fields
 _WHOLE = 1.5  # whole fields have a curve of their own where they have this many times the points of a patch
 
 

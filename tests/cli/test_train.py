@@ -52,7 +52,7 @@ def test_the_token_is_asked_for_first_and_the_push_comes_last(monkeypatch, tmp_p
     steps: list[tuple[object, ...]] = []
     monkeypatch.setattr("atmoloss.training.lag.train", lambda config, output, **_: steps.append(("train", output)))
     monkeypatch.setattr(
-        "atmoloss.training.publish.publish", lambda config, output, folder: steps.append(("export", folder))
+        "atmoloss.training.publish.publish", lambda config, output, folder: steps.append(("publish", folder))
     )
 
     def no_token(repository: str) -> None:
@@ -71,5 +71,5 @@ def test_the_token_is_asked_for_first_and_the_push_comes_last(monkeypatch, tmp_p
     monkeypatch.setattr("atmoloss.weights.push", push)
     assert main(arguments) == 0
     folder = tmp_path / "run" / "weights"
-    assert steps == [("train", tmp_path / "run"), ("export", folder), ("push", folder, "owner/new")]
+    assert steps == [("train", tmp_path / "run"), ("publish", folder), ("push", folder, "owner/new")]
     assert f"revision='{'c' * 40}'" in capsys.readouterr().out

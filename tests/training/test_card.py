@@ -98,7 +98,7 @@ def test_the_card_says_where_it_comes_from_and_its_command_gives_the_same_weight
     raw["sources"] = [{**raw["sources"][0], "license": "CC0-1.0", "attribution": "Drawn by chance."}]
     config = make_config(raw)
     train(config, tmp_path / "run")
-    assert main(["train", "--output", str(tmp_path / "run"), "--export", str(tmp_path / "weights")]) == 0
+    assert main(["train", "--output", str(tmp_path / "run"), "--publish", str(tmp_path / "weights")]) == 0
     card = (tmp_path / "weights" / "README.md").read_text()
     record = runs.read_record(tmp_path / "run")
     line = next(line for line in card.splitlines() if line.startswith("- winds, share 1: winds.nc, "))
@@ -127,7 +127,7 @@ def test_cards_show_what_there_is(split, raw_config, tmp_path):
     config = make_config({**raw_config, **held, "steps": 2, "patch_sizes": [16, 24]})
     train(config, tmp_path / "run")
     (tmp_path / "w" / "figures").mkdir(parents=True)
-    (tmp_path / "w" / "figures" / "confusion.png").write_bytes(b"of an earlier export")
+    (tmp_path / "w" / "figures" / "confusion.png").write_bytes(b"of an earlier run")
     publish(config, tmp_path / "run", tmp_path / "w")
     card = (tmp_path / "w" / "README.md").read_text()
     figures = sorted(p.stem for p in (tmp_path / "w" / "figures").iterdir())
@@ -194,9 +194,9 @@ def test_the_command_of_a_bundled_card_trains_its_weights(name, tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     for command in commands:
         assert main([*command[1:], *options]) == 0
-    exported = Path("runs") / name / "weights"
-    assert json.loads((exported / "metrics.json").read_text())["steps"] == [2] * len(commands)
-    config, expected = (json.loads((f / "config.json").read_text()) for f in (exported, ROOT / "weights" / name))
+    written = Path("runs") / name / "weights"
+    assert json.loads((written / "metrics.json").read_text())["steps"] == [2] * len(commands)
+    config, expected = (json.loads((f / "config.json").read_text()) for f in (written, ROOT / "weights" / name))
     assert Encoder(**config["encoder"]).architecture == Encoder(**expected["encoder"]).architecture
     for key in ("name", "channels", "head", "mse_weight", "patch_sizes", "base_step_hours", "license"):
         assert config[key] == expected[key]
