@@ -14,7 +14,8 @@ from atmoloss import weights as weights_folder
 from atmoloss.errors import InputError, WeightsError
 from atmoloss.frozen import Frozen, factory_device, leave_inference_mode
 from atmoloss.functional import full_precision
-from atmoloss.networks import Encoder, fold_batch_norm, fold_gains, freeze
+from atmoloss.layers import Conv, FixedFilters
+from atmoloss.networks import Encoder, fold_batch_norm, fold_gains
 from atmoloss.normalization import LogNormalization
 from atmoloss.weights import WeightsInfo
 
@@ -57,7 +58,7 @@ class Extractor(Frozen):
             # Weights in channels_last make every activation so, whatever the layout of the fields.
             self.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             fold_gains(self.encoder, gains or {})
-            freeze(self.encoder)
+            _freeze(self.encoder)
         self.info = info
         self.train()
 
@@ -141,6 +142,14 @@ class Extractor(Frozen):
         device = self.encoder.stem.kernel_weight().device
         if fields.device != device:
             raise InputError(f"fields: got them on {fields.device}, expected {device}, where the weights are")
+
+
+def _freeze(encoder: Encoder) -> None:
+    """Replace every convolution of an encoder, its batch norm folded, by its :class:`FixedFilters`, in place."""
+    for module in list(encoder.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, Conv):
+                setattr(module, name, FixedFilters(child))
 
 
 def load_extractor(name_or_path: str | os.PathLike[str] = "default", revision: str | None = None) -> Extractor:

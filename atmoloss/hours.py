@@ -71,8 +71,14 @@ class LagCurve:
 
     @property
     def limit(self) -> float:
-        """The largest lag that can be told: the last whose median is below the 10th percentile of the longest lag."""
-        told = [h for h, d in zip(self.hours, self.median, strict=True) if d < self.low[-1]]
+        """The largest lag that can be told, hours.
+
+        The last whose median is below the 10th percentile of the longest lags (their last third, in the mean), and by
+        5 % below their median.
+        """
+        third = -(-len(self.hours) // 3)
+        last = min(np.mean(self.low[-third:]), 0.95 * np.mean(self.median[-third:]))
+        told = [h for h, d in zip(self.hours, self.median, strict=True) if d < last]
         return told[-1] if told else self.hours[0]
 
     def equivalent_lag(self, distance: Tensor) -> Hours:

@@ -42,7 +42,6 @@ ENCODERS: dict[str, dict[str, Any]] = {
 }
 """Keyword arguments of :class:`Encoder` per preset."""
 
-
 LOW_PASS = "low_pass"
 """Name of the layer that is no stage of the network."""
 
@@ -89,19 +88,18 @@ class Encoder(nn.Module):
                 f"blocks_per_stage: got {blocks_per_stage}, expected one positive number, or one for each "
                 f"of the {n} stage_channels"
             )
-        if downsample not in ("stride", "blur"):
-            raise InputError(f"downsample: got {downsample!r}, expected 'stride' or 'blur'")
-        if stem_stride not in (1, 2):
-            raise InputError(f"stem_stride: got {stem_stride}, expected 1 or 2")
+        for option, got, expected in (
+            ("downsample", downsample, ("stride", "blur")),
+            ("stem_stride", stem_stride, (1, 2)),
+        ):
+            if got not in expected:
+                raise InputError(f"{option}: got {got!r}, expected {expected[0]!r} or {expected[1]!r}")
         if low_pass < 0 or low_pass % 2:
             raise InputError(f"low_pass: got {low_pass}, expected an even number of cells, or 0")
         blur = downsample == "blur"
         width = stage_channels[0]
         if derivatives and not (in_channels == 2 and blur and stem_stride == 2):
-            raise InputError(
-                f"derivatives: got {in_channels} in_channels, downsample {downsample!r} and stem_stride {stem_stride}, "
-                "expected the two winds, 'blur' and 2"
-            )
+            raise InputError("derivatives: got True, expected False, or two winds, downsample 'blur' and stem_stride 2")
         if derivatives:
             self.stem: Conv | FixedFilters = WindConv(width, stem_kernel, bias=True)
         elif blur and stem_stride == 2:
@@ -286,14 +284,6 @@ def _fold(conv: Conv, norm: nn.Module) -> Conv:
         out.weight.copy_(weight.double() * factor[:, None, None, None])
         out.bias.copy_((bias.double() - norm.running_mean.double()) * factor + norm.bias.double())  # type: ignore[union-attr]
     return out
-
-
-def freeze(encoder: Encoder) -> None:
-    """Replace every convolution of an encoder, its batch norm folded, by its :class:`FixedFilters`, in place."""
-    for module in list(encoder.modules()):
-        for name, child in module.named_children():
-            if isinstance(child, Conv):
-                setattr(module, name, FixedFilters(child))
 
 
 def build_encoder(name: str = "resnet_small", **overrides: Any) -> Encoder:

@@ -33,7 +33,7 @@ def test_the_median_distance_of_a_lag_is_read_as_that_lag():
 
 
 def test_beyond_the_largest_lag_that_can_be_told_it_says_so():
-    assert CURVE.limit == 24  # the last median below 3.5
+    assert CURVE.limit == 24  # the last median below (3 + 3.5) / 2
     read = CURVE.equivalent_lag(torch.tensor([2.9, 3.1, 100.0]))
     assert read.beyond.tolist() == [False, True, True]
     assert read.hours[1:].tolist() == [24, 24]
@@ -121,7 +121,7 @@ def test_all_bundled_weights_say_hours(name):
         curve = LagCurve(**values)
         assert curve.limit >= (12 if curve.grid_spacing > 0.2 else 3)  # at 12 km nothing is told apart beyond hours
         assert curve_for(extractor, curve.size, curve.grid_spacing, curve.level) == curve
-    fields = extractor.normalization.inverse(torch.randn(2, 2, 64, 64))
+    fields = extractor.normalization.inverse(2 * torch.randn(2, 2, 64, 64))
     with pytest.warns(UserWarning, match="2 of 2 distances are beyond"):
         assert (atmodist_hours(fields, -fields, grid_spacing=0.25, weights=name) > 12).all()
     assert atmodist_hours(fields, fields, grid_spacing=0.25, weights=name).tolist() == [0, 0]
