@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from atmoloss import atmodist_distance, distance_matrix
+from atmoloss import atmodist_distance, atmodist_hours, distance_matrix
 from atmoloss.data import open_fields
+from atmoloss.data.sample import SAMPLE_PATH
 from tests.cli.conftest import TIMES, rows, write
 
 xarray = pytest.importorskip("xarray")
@@ -119,3 +120,27 @@ def test_a_group_is_read_from_both_files(run, fails, tmp_path, a, b):
     files = [tmp_path / f"grouped_{path.name}" for path in (a, b)]
     assert "/surface/winds; pass group= with one of them (a command: --group)" in fails("distance", *files)
     assert run("distance", *files, "--group", "/surface/winds") == run("distance", a, b)
+
+
+def test_hours_are_those_of_the_curve_for_the_grid_and_level(run, tmp_path):
+    week = xarray.open_dataset(SAMPLE_PATH, engine="h5netcdf")
+    first, second = tmp_path / "first.nc", tmp_path / "second.nc"
+    week.isel(time=[0]).to_netcdf(first, engine="h5netcdf")
+    week.isel(time=[2]).to_netcdf(second, engine="h5netcdf")
+    code, out, _ = run("distance", first, second, "--hours", "--weights", "winds")
+    assert code == 0
+    assert out.startswith("# Hours between two analyses that differ as much; weights winds@")
+    header, row = rows(out)
+    assert header[-3:] == ["hours", "low", "high"]
+    states = [torch.from_numpy(open_fields(p, ("u", "v")).to_array().values).transpose(0, 1) for p in (first, second)]
+    expected = atmodist_hours(*states, grid_spacing=1.0, level="10 m", weights="winds", uncertainty=True)
+    np.testing.assert_allclose([float(x) for x in row[-3:]], [float(x) for x in expected[:3]], rtol=1e-3)
+    assert 6 <= expected.low.item() <= 12 <= expected.high.item()  # they are 12 h apart
+
+
+def test_hours_belong_to_the_plain_distance_and_to_grids_with_a_curve(run, a, b):
+    with pytest.raises(SystemExit, match="2"):
+        run("distance", a, b, "--hours", "--scale", "none")
+    code, _, err = run("distance", a, b, "--hours")
+    assert code == 1
+    assert "expected one of those that tiny@" in err
