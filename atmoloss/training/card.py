@@ -116,12 +116,12 @@ def metadata(info: WeightsInfo, metrics: Mapping[str, Any]) -> str:
     results = [
         EvalResult(
             task_type="other",
-            task_name="two-alternative forced choice of the earlier of two later fields",
+            task_name="which of two later fields is the earlier",
             dataset_type=s["name"],
             dataset_name=f"{s['name']}, {s['dates']}",
             dataset_split=s["split"],
             metric_type="lag_2afc",
-            metric_name="lag 2AFC",
+            metric_name="two-alternative forced choice",
             metric_value=round(s["lag_2afc"]["distance"]["value"], 3),
         )
         for s in metrics["sources"]

@@ -5,7 +5,7 @@
 For every pair of fields of a patch whose lag is known, the distance is read as a lag by the curve that was fitted on
 validation dates (`atmoloss.hours`). The error is the median of |lag read − true lag| in hours, and coverage the share
 of pairs whose true lag lies in the 80 % range. The squared (MSE) and absolute (MAE) differences of winds get a curve in
-the same way, on the same patches and dates.
+the same way, on the same patches and dates. Lags are read off the whole curve here, also beyond what can be told.
 """
 
 from __future__ import annotations
@@ -50,7 +50,9 @@ def pairs_of(
 
 def judge(curve: LagCurve, distances: np.ndarray, lags: np.ndarray) -> tuple[float, float, float]:
     """Return the median error of lags to 24 h and of those of 24 h, and the coverage of the 80 % range to 24 h."""
-    hours, low, high, _ = (x.numpy() for x in curve.equivalent_lag(torch.from_numpy(distances)))
+    _, low, high, _ = (x.numpy() for x in curve.equivalent_lag(torch.from_numpy(distances)))
+    # Not cut at the largest lag that can be told: that would help or harm a distance by where its limit happens to lie.
+    hours = np.interp(distances, (0.0, *curve.median), (0.0, *curve.hours))
     error, short = np.abs(hours - lags), lags <= 24
     covered = (low <= lags) & (lags <= high)
     return float(np.median(error[short])), float(np.median(error[lags == 24])), float(covered[short].mean())

@@ -187,7 +187,7 @@ def test_the_command_of_a_bundled_card_trains_its_weights(name, tmp_path, monkey
     assert all(Path(s.path).is_file() for stage in stages for s in stage.sources)
     small = {"batch_size": 2, "workers": 0, "validation": [], "test": [], "log_every": 1}
     settings = [f"{key}={json.dumps(value)}" for key, value in small.items()]
-    (path,) = {s.path for s in stages[0].sources if "japan" in s.name}
+    (path,) = {s.path for s in stages[0].sources if s.name == "gfs-0.25deg-10m-japan"}
     settings.append(f"sources=[{{name='japan', path='{path}'}}]")
     options = ["--steps", "2", "--device", "cpu", *(a for text in settings for a in ("--set", text))]
     (tmp_path / "configs").symlink_to(ROOT / "configs")
