@@ -61,7 +61,7 @@ format: $(STAMP)  ## mend what ruff can mend
 	$(BIN)/ruff format .
 
 bench: $(STAMP)  ## time the loss against its rivals on a quiet machine; results/ are written anew
-	for b in loss stages variants generator_step matrix memory max_memory startup; do $(BIN)/python benchmarks/speed/$$b.py || exit 1; done
+	for b in loss stages variants sign_bits generator_step matrix memory max_memory startup; do $(BIN)/python benchmarks/speed/$$b.py || exit 1; done
 
 bench-check: $(STAMP)  ## fail where the loss lost more than 15 % against the naive port since the committed results
 	$(BIN)/python benchmarks/speed/loss.py --check

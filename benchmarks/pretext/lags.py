@@ -56,6 +56,8 @@ def main() -> int:
     for number, extractor in enumerate(extractors):
         config = read_config(folder / "default.toml", {"variables": list(extractor.info.channel_names)})
         for source in split_by_date(open_sources(config), config.validation, config.test)["test"]:
+            if source.name not in SHORT:
+                continue
             size = patch_size(source)
             measures: dict[str, Measure] = {extractor.info.name: extractor_measure(extractor)}
             if number == 0:

@@ -6,12 +6,13 @@ The gradient of a ReLU needs the sign of its output, and that of a convolution w
 the weight; autograd keeps the whole output. Here each pair is one `torch.autograd.Function` that keeps a byte, or a
 bit, a value. "fused" also lets oneDNN add the bias and cut at zero inside its convolution. Memory is the peak of a
 process of its own. Operations are the leaves that `torch.profiler` sees in one forward and backward, views left out:
-on a GPU each is a kernel to launch.
+on a GPU each is a kernel to launch. The last row has those of the encoder that `default` was until 2026-11-30.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import multiprocessing
 import resource
 import sys
@@ -23,8 +24,11 @@ from timing import described, interleave, machine, report
 from torch import Tensor
 from torch.nn.grad import conv2d_input
 
-from atmoloss import AtmoDistLoss
+from atmoloss import AtmoDistLoss, load_extractor
+from atmoloss.extractor import Extractor
 from atmoloss.layers import Block, FixedFilters
+from atmoloss.networks import build_encoder
+from atmoloss.normalization import LogNormalization
 
 VARIANTS = ("as it is", "bytes", "bits", "bytes, fused")
 _VIEWS = {
@@ -83,10 +87,18 @@ def use(kind: str) -> None:
     Block.forward = block  # type: ignore[method-assign]
 
 
-def step_of(kind: str, batch: int, size: int) -> Any:
+def former() -> Extractor:
+    """Return the encoder that `default` was until 2026-11-30, with random weights."""
+    now = load_extractor()
+    encoder = build_encoder("resnet_aa", stage_channels=(32, 48, 64, 128), blocks_per_stage=(1, 2, 3, 3)).eval()
+    info = dataclasses.replace(now.info, encoder=encoder.architecture)
+    return Extractor(encoder, LogNormalization(**info.normalization), info)
+
+
+def step_of(kind: str, batch: int, size: int, weights: str | Extractor = "default") -> Any:
     """Return a function that takes one forward and backward."""
     torch.manual_seed(1)
-    loss = AtmoDistLoss("default", normalization=None, validate=False, mse_weight=0.0)
+    loss = AtmoDistLoss(weights, normalization=None, validate=False, mse_weight=0.0)
     target = torch.randn(batch, 2, size, size)
     prediction = (target + 0.3 * torch.randn_like(target)).requires_grad_()
     plain = Block.forward
@@ -148,6 +160,8 @@ def main() -> int:
             f"| {kind} | {1e3 * timing.median:.0f} | {1e3 * timing.spread:.0f} | {ratio:.2f} | {peak:.0f} | "
             f"{operations(step)} |"
         )
+    before = operations(step_of("as it is", 1, 64, former()))
+    lines.append(f"| as it is, encoder of 32-48-64-128 channels, 1-2-3-3 blocks | | | | | {before} |")
     report("sign_bits", lines)
     return 0
 

@@ -69,7 +69,11 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=20)
     arguments = parser.parse_args()
     bare = statistics.median(import_seconds("import torch"))
-    names = ("import atmoloss", "from atmoloss import AtmoDistLoss, distance_matrix, load_extractor")
+    names = (
+        "import atmoloss",
+        "from atmoloss import AtmoDistLoss, distance_matrix, load_extractor",
+        "from atmoloss import AtmoDistLoss; AtmoDistLoss()",
+    )
     beyond = {name: statistics.median(import_seconds(f"import torch; {name}")) - bare for name in names}
     rows = {
         "`import torch`": f"{bare:.2f} s",
