@@ -35,7 +35,7 @@ def test_dates_every_level_and_a_chosen_wind(tmp_path):
     high = prepare(tmp_path / "both.nc", tmp_path / "high", dataclasses.replace(options, level=850.0), workers=0)
     want = open_fields(both, level=850).sel(time=want["time"].values)
     np.testing.assert_allclose(high.fields(["vorticity"])[:, 0], want["vorticity"].values, atol=1e-11)
-    assert open_source(str(high.path), "a", ("vorticity",), 850.0).level == "850"
+    assert open_source(str(high.path), "a", ("vorticity",), 850.0).level == "850 hPa"
     with pytest.raises(DataError, match="level: got 500"):
         open_source(str(high.path), "a", ("vorticity",), 500.0)
     with pytest.raises(DataError, match="could be derived from"):

@@ -43,7 +43,7 @@ def test_resume_refuses_changed_data(raw_config, tmp_path):
         (["--resume", "--recipe", "paper"], "--recipe"),
         (["--resume", "--variables", "u10"], "--variables"),
         (["--resume", "--data", "w.nc"], "w.nc"),
-        (["--publish", "w", "--steps", "9"], "--steps: is for a configuration file or --data; expected none to publish"),
+        (["--publish", "w", "--steps", "9"], "--steps: is for a configuration file or --data; expected none to pub"),
         (["--publish", "w", "--device", "cuda"], "--device"),
         (["--publish", "w", "--set", "mse_weight=0.1"], "--set"),
         (["--steps", "9"], "config: got none"),

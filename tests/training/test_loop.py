@@ -109,7 +109,7 @@ def test_a_finished_run_is_lengthened_exactly(optimizer, raw_config, tmp_path, c
     a, b = weights_of(tmp_path / "run"), weights_of(tmp_path / "parts")
     assert all(torch.equal(a[k], b[k]) for k in a)
     card = (tmp_path / "parts" / "weights" / "README.md").read_text()
-    assert "- 6 + 4 steps" in card
+    assert "6 + 4 steps" in card
     assert lengthen(tmp_path / "run", 9) == 1
     assert "steps is 9" in capsys.readouterr().err
 
