@@ -62,14 +62,14 @@ def _draw_curves(figures: Path, info: WeightsInfo, metrics: dict[str, Any]) -> N
     hours = np.array(metrics["lag_hours"])
     dates = "validation" if metrics["config"]["validation"] else "training"
     labels = {"xlabel": "lag (h)", "ylabel": f"mean over {dates} pairs", "title": "Distance against lag"}
-    with _axes(figures / "distance_vs_lag.png", (6, 3.8), ylim=(0, None), **labels) as axes:
+    with _axes(figures / "distance_vs_lag.png", (8, 3.8), ylim=(0, None), **labels) as axes:
         for k, (source, curves) in enumerate(metrics["lag_curves"].items()):
             values = {n: np.array(c, float) for n, c in curves.items()}
             whole = np.sum([info.layers[n] * info.layer_scales[n] * values[n] for n in info.layers], axis=0)
             has = np.isfinite(values["mse"])
             axes.plot(hours[has], whole[has], f"C{k}.-", label=f"AtmoDist, {source}")
             axes.plot(hours[has], values["mse"][has], f"C{k}.:", label=f"MSE, {source}")
-        axes.legend(fontsize=7, ncols=2)
+        axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))
 
 
 def _draw_lag_2afc(figures: Path, test: Sequence[dict[str, Any]]) -> None:
