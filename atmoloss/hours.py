@@ -28,6 +28,7 @@ from atmoloss.loss import AtmoDistLoss
 
 _FEWEST_PAIRS = 8  # of a lag: fewer say nothing of its 10th and 90th percentile
 _SAME_SPACING = 1.1  # grid spacings within this ratio have the same curve
+_SAME_SIZE = 2.0  # fields whose numbers of points are within this ratio have the same curve
 _QUANTILES = (0.1, 0.5, 0.9)
 
 
@@ -54,6 +55,7 @@ class LagCurve:
         grid_spacing: degrees, of these fields; 0 where nobody said.
         level: of these fields, ``"10 m"`` or ``"850 hPa"``; empty where nobody said.
         source: what they are.
+        weights: id of the weights whose distance it is; empty where it stands in their folder.
     """
 
     hours: tuple[float, ...]
@@ -64,6 +66,7 @@ class LagCurve:
     grid_spacing: float = 0.0
     level: str = ""
     source: str = ""
+    weights: str = ""
 
     def __post_init__(self) -> None:
         for name in ("hours", "low", "median", "high", "size"):  # JSON has lists
@@ -115,7 +118,7 @@ def fit_lag_curve(distances: ArrayLike, lags: ArrayLike, size: tuple[int, int], 
         distances: (P,), one per pair.
         lags: (P,), hours; lags with fewer than 8 pairs are left out.
         size: rows and columns of the fields.
-        **description: ``grid_spacing``, ``level`` and ``source`` of :class:`LagCurve`.
+        **description: ``grid_spacing``, ``level``, ``source`` and ``weights`` of :class:`LagCurve`.
 
     Raises:
         InputError: fewer than three lags with enough pairs, or distances that do not grow with the lag.
@@ -179,10 +182,12 @@ def fit_hours(
         raise InputError(f"times: got shape {t.shape}, expected {tuple(fields.shape[:1])}, one per field")
     if np.issubdtype(t.dtype, np.datetime64):
         t = (t - t.min()) / np.timedelta64(1, "h")
-    matrix = pair_distances(distance_of(weights, fields.device, options), fields, weight)
+    loss = distance_of(weights, fields.device, options)
+    matrix = pair_distances(loss, fields, weight)
     lag = np.asarray(t, np.float64)[None, :] - np.asarray(t, np.float64)[:, None]
     chosen = (lag > 0) & (lag <= max_lag)
     size = (int(fields.shape[-2]), int(fields.shape[-1]))
+    description = {"weights": loss.extractor.info.id, **description}
     return fit_lag_curve(matrix.numpy()[chosen], lag[chosen], size, **description)
 
 
@@ -200,19 +205,33 @@ def pair_distances(loss: AtmoDistLoss, fields: Tensor, weight: Tensor | None = N
 
 
 def curve_for(
-    extractor: Extractor, size: tuple[int, int], grid_spacing: float | None = None, level: str | None = None
+    extractor: Extractor,
+    size: tuple[int, int],
+    grid_spacing: float | None = None,
+    level: str | None = None,
+    own: LagCurve | None = None,
 ) -> LagCurve:
-    """Return the curve of some weights for a grid spacing and level, of several sizes the nearest in number of points.
+    """Return ``own``, or the curve of some weights for a grid spacing and level, of several sizes the nearest.
 
     Raises:
-        InputError: none, or several kinds of field, fit; the sentence lists what there is.
+        InputError: none, or several kinds of field, fit, which the sentence lists; or ``own`` is of other weights.
     """
+    if own is not None:
+        if own.weights not in ("", extractor.info.id):
+            raise InputError(f"curve: got one of weights {own.weights}, expected one of {extractor.info.id}")
+        if not 1 / _SAME_SIZE <= math.prod(size) / math.prod(own.size) <= _SAME_SIZE:
+            warnings.warn(
+                f"curve: got one of fields of {own.size[0]}x{own.size[1]} points for fields of {size[0]}x{size[1]}; "
+                "distances depend on the size",
+                stacklevel=3,
+            )
+        return own
     curves = [LagCurve(**values) for values in extractor.info.lag_curves]
     fitting = [
         c
         for c in curves
         if (grid_spacing is None or 1 / _SAME_SPACING <= grid_spacing / c.grid_spacing <= _SAME_SPACING)
-        and (level is None or level == c.level)
+        and (level is None or _plain(level) == _plain(c.level))
     ]
     if len({(c.grid_spacing, c.level) for c in fitting}) != 1:
         kinds = "; ".join(dict.fromkeys(f"{c.grid_spacing:g} degrees, {c.level}" for c in curves)) or "none"
@@ -221,6 +240,10 @@ def curve_for(
             f"has a curve for ({kinds}), or curve=fit_hours(fields, times) of your own analyses"
         )
     return min(fitting, key=lambda c: abs(math.log(math.prod(c.size) / math.prod(size))))
+
+
+def _plain(level: str) -> str:
+    return level.replace(" ", "").lower()
 
 
 def check_options(options: Mapping[str, Any]) -> None:
@@ -264,9 +287,7 @@ def atmodist_hours(
         checks.four_dimensional(name, value)
     loss = distance_of(weights, a.device, options)
     distance = loss(a, b, weight)
-    if curve is None:
-        size = (int(a.shape[-2]), int(a.shape[-1]))
-        curve = curve_for(loss.extractor, size, grid_spacing, level)
+    curve = curve_for(loss.extractor, (int(a.shape[-2]), int(a.shape[-1])), grid_spacing, level, curve)
     hours = curve.equivalent_lag(distance)
     if uncertainty:
         return hours

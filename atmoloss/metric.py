@@ -84,7 +84,7 @@ class AtmoDistMetric(Metric):
         values = self.loss(prediction, target, weight).detach()
         if self.units == "hours":
             size = (int(prediction.shape[-2]), int(prediction.shape[-1]))
-            curve = self.curve or curve_for(self.loss.extractor, size, self.grid_spacing, self.level)
+            curve = curve_for(self.loss.extractor, size, self.grid_spacing, self.level, self.curve)
             values = curve.equivalent_lag(values).hours
         self.total = self.total + values.sum().double()
         self.count = self.count + len(values)

@@ -153,3 +153,20 @@ def test_options_that_change_the_distance_are_refused(option):
 def test_times_must_fit_the_fields():
     with pytest.raises(InputError, match=r"times: got shape \(3,\), expected \(2,\)"):
         fit_hours(torch.zeros(2, 2, 64, 64), np.arange(3))
+
+
+def test_a_curve_belongs_to_its_weights_and_nearly_to_its_size(sample):
+    fields, times = sample
+    curve = fit_hours(fields[:16], times[:16], weights="winds")
+    assert curve.weights == load_extractor("winds").info.id
+    with pytest.raises(InputError, match=f"curve: got one of weights {curve.weights}, expected one of default@"):
+        atmodist_hours(fields[:1], fields[1:2], curve=curve)
+    small = fields[..., :32, :96]
+    with pytest.warns(UserWarning, match="curve: got one of fields of 64x192 points for fields of 32x96"):
+        atmodist_hours(small[:1], small[1:2], curve=curve, weights="winds")
+
+
+@pytest.mark.parametrize("level", ["10 m", "10m", "10 M"])
+def test_levels_are_read_without_regard_to_spaces_and_case(level):
+    extractor = load_extractor("winds")
+    assert curve_for(extractor, (64, 64), 1.0, level).level == "10 m"

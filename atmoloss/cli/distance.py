@@ -29,11 +29,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--plot", metavar="PNG", help="Draw the distances over time, the matrix, or the map of a single pair.")
     add("--csv", metavar="FILE", help="Write the distances to FILE instead of printing them.")
     text = (
-        "Say how many hours apart two analyses are that differ as much, with the 80 % range (low, high), instead of "
+        "Say how many hours apart two analyses are that differ as much, with the 80 %% range (low, high), instead of "
         "the distance. Where high is inf, hours is the largest lag that can be told. The curves of distance against "
         "lag belong to the weights and are chosen by grid spacing and level."
     )
     add("--hours", action="store_true", help=text)
+    text = "With --hours: the level of the curve, for example '10 m', where the files do not say their own."
+    add("--hours-level", metavar="LEVEL", help=text)
     add("--weights", default="default", help=f"{WEIGHTS[:-1]} (default: %(default)s).")
     add_field_options(parser, "values that are missing in one field of a pair are masked in both")
     add_forecast_options(parser)
@@ -82,7 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.hours:
         if arguments.layers is not None or arguments.scale != "mse":
             arguments._usage_error("--hours belongs to the plain distance; leave out --layers and --scale")
-        read = comparison.in_hours(_curve(extractor, a, arguments.level))
+        read = comparison.in_hours(_curve(extractor, a, arguments.level, arguments.hours_level))
     if arguments.matrix:
         bar = sys.stderr.isatty() and importlib.util.find_spec("tqdm") is not None
         matrix = partial(distance_matrix, weights=extractor, progress=bar, **options)
@@ -105,14 +107,16 @@ def _title(loss: Any, scale: str | float, hours: bool) -> str:
     return f"AtmoDist distance, mean square {unit}; weights {loss.extractor.info.id}, layers {layers}"
 
 
-def _curve(extractor: Any, data: Any, level: float | None) -> Any:
+def _curve(extractor: Any, data: Any, level: float | None, named: str | None) -> Any:
     """Return the ``LagCurve`` of the weights for the grid and level of some fields."""
     from atmoloss.data.sources import describe_level
     from atmoloss.hours import curve_for
 
     latitude = data["latitude"].values
     spacing = float(abs(latitude[1] - latitude[0]))
-    return curve_for(extractor, (len(latitude), data.sizes["longitude"]), spacing, describe_level(data, level) or None)
+    return curve_for(
+        extractor, (len(latitude), data.sizes["longitude"]), spacing, named or describe_level(data, level) or None
+    )
 
 
 def _write(result: Any, title: str, csv: str | None, plot: str | None) -> None:

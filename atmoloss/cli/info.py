@@ -35,6 +35,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _describe(extractor: Extractor) -> Iterator[tuple[str, str]]:
+    from atmoloss.hours import LagCurve
+
     info, encoder = extractor.info, extractor.encoder
     for channel in info.channels:
         yield "channel", f"{channel['name']}, {channel.get('units', '?')}"
@@ -53,6 +55,8 @@ def _describe(extractor: Extractor) -> Iterator[tuple[str, str]]:
     yield "loss", f"layers {layers}, mse_weight {info.mse_weight:g}"
     yield "lags", f"{info.n_lag_classes} classes of {info.base_step_hours} h"
     yield "trained on", f"grid spacings [degrees] {_list(info.grid_spacings)}; levels {_list(info.levels)}"
+    for curve in (LagCurve(**values) for values in info.lag_curves):
+        yield "hours", f"{curve.describe()}, to {curve.limit:g} h"
     yield "patches", _list(info.patch_sizes)
     yield "licence", info.license or "not said"
     yield "written by", f"atmoloss {info.package_version or '?'}"

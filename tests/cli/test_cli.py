@@ -118,3 +118,11 @@ def test_a_broken_pipe_is_quiet(folder):
     assert process.stderr.read() == b""
     process.stderr.close()
     assert process.wait() == 141
+
+
+@pytest.mark.parametrize("verb", NAMES)
+def test_help_is_text_alone(verb, capsys):
+    with pytest.raises(SystemExit):
+        main([verb, "--help"])
+    # A lone % in a help makes argparse format the option itself into it.
+    assert "option_strings" not in capsys.readouterr().out

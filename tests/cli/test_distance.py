@@ -135,6 +135,9 @@ def test_hours_are_those_of_the_curve_for_the_grid_and_level(run, tmp_path):
     states = [torch.from_numpy(open_fields(p, ("u", "v")).to_array().values).transpose(0, 1) for p in (first, second)]
     expected = atmodist_hours(*states, grid_spacing=1.0, level="10 m", weights="winds", uncertainty=True)
     np.testing.assert_allclose([float(x) for x in row[-3:]], [float(x) for x in expected[:3]], rtol=1e-3)
+    derived = run("distance", first, second, "--hours", "--weights", "default", "--hours-level", "10m")
+    assert derived[0] == 0
+    assert 3 <= float(rows(derived[1])[1][-3]) <= 24
     assert 6 <= expected.low.item() <= 12 <= expected.high.item()  # they are 12 h apart
 
 

@@ -50,3 +50,9 @@ def test_info_of_altered_weights(fails, folder, tmp_path):
     with (copy / "model.safetensors").open("ab") as file:
         file.write(b"x")
     assert "altered" in fails("info", copy)
+
+
+def test_for_which_fields_hours_can_be_said(run):
+    code, out, _ = run("info", "winds")
+    assert code == 0
+    assert "gfs-1deg-850hPa: 1°, 850 hPa, 64x64 points, to 42 h" in out
