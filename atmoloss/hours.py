@@ -95,12 +95,12 @@ class LagCurve:
             points, first = np.unique((0.0, *quantile), return_index=True)
             columns.append(np.interp(d, points, np.array((0.0, *self.hours))[first]))
         hours, low, high = columns
-        beyond = hours > self.limit
+        limit = self.limit
         kept = (
-            np.minimum(hours, self.limit),
-            np.minimum(low, self.limit),
+            np.minimum(hours, limit),
+            np.minimum(low, limit),
             np.where(d > self.low[-1], math.inf, high),
-            beyond,
+            hours > limit,
         )
         return Hours(*(torch.as_tensor(x, device=distance.device) for x in kept))
 

@@ -67,7 +67,7 @@ def compare_pairs(loss: AtmoDistLoss, a: xr.Dataset, b: xr.Dataset, read: Read =
     draw: Callable[[str, str], None] = partial(plots.draw_series, x=a["time"].values, values=values, name=name)
     if len(values) == 1:
         text = times[0] if times == others else f"{times[0]} and {others[0]}"
-        unit = "" if read is as_distance else " h"
+        unit = " h" if name == "hours" else ""
         draw = partial(_draw_map, loss=loss, a=a, b=b, heading=f"{text}: {values[0]:.4g}{unit}")
     labels = {"time": times} if times == others else {"time of A": times, "time of B": others}
     return Comparison([*labels, *columns], list(zip(*labels.values(), *columns.values(), strict=True)), draw)

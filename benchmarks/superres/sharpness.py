@@ -33,6 +33,13 @@ from atmoloss.files import write_atomically
 from atmoloss.training.loop import open_sources
 
 COHERENCES = np.linspace(0, 1, 11)
+
+
+def of_weights(folder: str) -> dict[str, Any]:
+    """Return the overrides of quick.toml for the distance of some weights."""
+    return {"content": "atmodist", "mse_weight": 0.0, "weights": folder}
+
+
 ARMS = {
     "mse": {"content": "mse"},
     "l1": {"content": "l1"},
@@ -42,9 +49,9 @@ ARMS = {
     "facl": {"content": "facl"},
     "vgg-random": {"content": "vgg-random", "mse_weight": 0.0, "layers": ["block1", "block2"]},
     "random-encoder": {"content": "random-encoder", "mse_weight": 0.0},
-    **{name: {"content": "atmodist", "mse_weight": 0.0, "weights": name} for name in ("default", "winds")},
+    **{name: of_weights(name) for name in ("default", "winds")},
     **{
-        f"{name}, stage {i}": {"content": "atmodist", "mse_weight": 0.0, "weights": name, "layers": [f"stage{i}"]}
+        f"{name}, stage {i}": {**of_weights(name), "layers": [f"stage{i}"]}
         for name in ("default", "winds")
         for i in range(1, 5)
     },
@@ -114,11 +121,6 @@ def measure(overrides: Mapping[str, Any]) -> np.ndarray:
     fields = normalization(truth)
     signs = torch.randint(0, 2, fields.shape, generator=torch.Generator().manual_seed(0)) * 2.0 - 1
     return ratios_of(make_content(arm, normalization, sample), fields, signs)
-
-
-def of_weights(folder: str) -> dict[str, Any]:
-    """Return the overrides of quick.toml for the distance of some weights."""
-    return {"content": "atmodist", "mse_weight": 0.0, "weights": folder}
 
 
 def main() -> int:
