@@ -105,7 +105,7 @@ def distance_matrix(
         max_memory: bytes, beside the fields and the matrix itself. Features that do not fit go to a temporary
             file (``TMPDIR`` says where; for its size see docs/speed.md).
         progress: show a bar (extra ``train``).
-        **options: of :class:`AtmoDistLoss`, except ``reduction``.
+        **options: of :class:`AtmoDistLoss`, except ``reduction`` and ``sharp``.
 
     Raises:
         InputError: shapes, channels or values that do not fit.
@@ -124,6 +124,8 @@ def distance_matrix(
     # Half for features; the other half for encoding, which takes no more of its bound without a gradient, and after
     # it for the products.
     loss = distance_of(weights, fields.device, {**options, "max_memory": max_memory})
+    if loss.sharp:
+        raise InputError("sharp: got True, expected False; the products of all pairs make plain squared differences")
     if batch_size is None:
         height, width = fields.shape[-2:]
         needed = working_memory(loss.extractor.encoder, height, width, 4, tuple(loss.factors))

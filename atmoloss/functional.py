@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +23,16 @@ NORMALISED = "normalised"
 """Name of the normalised fields among the features."""
 Mixture = tuple[tuple[float, Mapping[str, float]], ...]
 """Shares, and what each is the share of: a sum of features' differences, stage name to factor."""
+
+
+class Difference(Protocol):
+    """How two features of one name are compared, in place of the squared difference."""
+
+    def __call__(self, a: Tensor, b: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Return what :func:`mean_squared_difference` is the plain form of, (N,)."""
+
+    def map(self, a: Tensor, b: Tensor) -> Tensor:
+        """Return what :func:`squared_difference_map` is the plain form of, (N, 1, h, w)."""
 
 
 def full_precision(x: Tensor) -> Tensor:
@@ -106,6 +116,7 @@ def content_distance(
     factors: Mapping[str, float],
     weight: Tensor | None = None,
     strides: Mapping[str, int] = MappingProxyType({}),
+    differences: Mapping[str, Difference] = MappingProxyType({}),
 ) -> Tensor:
     """Return the sum over stages of factor × weighted mean squared difference, (N,).
 
@@ -114,12 +125,13 @@ def content_distance(
         factors: stage name to layer share times layer scale.
         weight: (N or 1, 1, H, W) on the grid of the fields; pooled to each stage's size.
         strides: stage name to stride; only a weight needs them.
+        differences: stage name to what takes the place of the mean squared difference there.
     """
     terms = []
     for name, factor in factors.items():
         a = first[name]
         pooled = None if weight is None else pool_weight(weight, (a.shape[-2], a.shape[-1]), strides[name])
-        terms.append(factor * mean_squared_difference(a, second[name], pooled))
+        terms.append(factor * differences.get(name, mean_squared_difference)(a, second[name], pooled))
     return torch.stack(terms).sum(0)
 
 
@@ -128,12 +140,13 @@ def content_map(
     second: Mapping[str, Tensor],
     factors: Mapping[str, float],
     size: tuple[int, int],
+    differences: Mapping[str, Difference] = MappingProxyType({}),
 ) -> Tensor:
     """Return where the content distance comes from, (N, 1, *size): stage maps, bilinear, summed."""
-    maps = [
-        F.interpolate(factor * squared_difference_map(first[name], second[name]), size, mode="bilinear")
-        for name, factor in factors.items()
-    ]
+    maps = []
+    for name, factor in factors.items():
+        difference_map = differences[name].map if name in differences else squared_difference_map
+        maps.append(F.interpolate(factor * difference_map(first[name], second[name]), size, mode="bilinear"))
     return torch.stack(maps).sum(0)
 
 

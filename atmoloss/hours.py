@@ -248,7 +248,7 @@ def _plain(level: str) -> str:
 
 def check_options(options: Mapping[str, Any]) -> None:
     """Raise ``InputError`` for an option of the loss with which the curves are not those of its distance."""
-    for name in ("layers", "scale", "mse_weight", "normalization"):
+    for name in ("layers", "scale", "mse_weight", "normalization", "sharp"):
         if name in options:
             raise InputError(f"{name}: got {options[name]!r}, expected none; curves belong to the plain distance")
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from atmoloss import cached, checks, functional, tiling
+from atmoloss import adjusted, cached, checks, functional, tiling
 from atmoloss.errors import InputError
 from atmoloss.extractor import Extractor, load_extractor
 from atmoloss.frozen import leave_inference_mode
@@ -90,6 +90,7 @@ class AtmoDistLoss(nn.Module):
         validate: bool | Literal["auto"] = "auto",
         periodic: bool = False,
         max_memory: float | None = None,
+        sharp: bool = False,
     ) -> None:
         super().__init__()
         checks.option("reduction", reduction, functional.REDUCTIONS)
@@ -114,6 +115,8 @@ class AtmoDistLoss(nn.Module):
             raise InputError(f"mse_weight: got {mse_weight}, expected a number between 0 and 1")
         self.factors = self._layer_factors(layers, scale)
         self.mixture = functional.mixture(self.factors, self.mse_weight)
+        self.sharp = sharp
+        self.differences = adjusted.differences(self.factors, periodic) if sharp else {}
         self.compute_dtype = compute_dtype
         if max_memory is not None and not max_memory > 0:
             raise InputError(f"max_memory: got {max_memory}, expected a positive number of bytes, or None")
@@ -155,7 +158,7 @@ class AtmoDistLoss(nn.Module):
         layers = ", ".join(f"{n}: {f:.4g}" for n, f in self.factors.items())
         return (
             f"weights={self.extractor.info.id!r}, factors={{{layers}}}, mse_weight={self.mse_weight:g}, "
-            f"reduction={self.reduction!r}, compute_dtype={self.compute_dtype!r}"
+            f"sharp={self.sharp}, reduction={self.reduction!r}, compute_dtype={self.compute_dtype!r}"
         )
 
     def __getstate__(self) -> dict[str, Any]:
@@ -193,7 +196,7 @@ class AtmoDistLoss(nn.Module):
         strides = {**self.extractor.encoder.strides, functional.NORMALISED: 1}
 
         def distance(factors: Mapping[str, float]) -> Tensor:
-            return functional.content_distance(first, second, factors, weight, strides)
+            return functional.content_distance(first, second, factors, weight, strides, self.differences)
 
         return functional.mix(distance, self.mixture)
 
@@ -244,7 +247,11 @@ class AtmoDistLoss(nn.Module):
         self.inputs.pair(prediction, target, None)
         first, second = self._encode(prediction), self._encode(target)
         size = size or (prediction.shape[-2], prediction.shape[-1])
-        return functional.mix(lambda factors: functional.content_map(first, second, factors, size), self.mixture)
+
+        def where(factors: Mapping[str, float]) -> Tensor:
+            return functional.content_map(first, second, factors, size, self.differences)
+
+        return functional.mix(where, self.mixture)
 
     def _encode(self, fields: Tensor | Mapping[str, Tensor], weight: Tensor | None = None) -> Mapping[str, Tensor]:
         """Return stage features and normalised fields; features that are there already pass."""

@@ -5,6 +5,7 @@
 
 import copy
 import dataclasses
+import itertools
 
 import pytest
 import torch
@@ -12,10 +13,12 @@ from torch import nn
 
 from atmoloss import AtmoDistLoss, atmodist_distance, distance_matrix, tiling
 from atmoloss import weights as weights_folder
+from atmoloss.adjusted import SETTINGS
 from atmoloss.extractor import Extractor, load_strictly
 from atmoloss.networks import Encoder
 from atmoloss.normalization import ORIGINAL_NORMALIZATION, LogNormalization
 from tests.conftest import EVERY_WEIGHTS, TINY_WEIGHTS
+from tests.test_adjusted import definition as adjusted_definition
 from tests.test_loss import NoReading
 from tests.tolerances import TOLERANCES
 
@@ -23,7 +26,7 @@ MSE_WEIGHT = 0.1
 SIZE = (90, 40)
 
 
-def definition(encoder, gains, normalization, factors, a, b, periodic) -> torch.Tensor:
+def definition(encoder, gains, normalization, factors, a, b, periodic, sharp) -> torch.Tensor:
     """What all modes compute, as it is written down: batch norm not folded, one plain pass, float64."""
     features = []
     encoder.set_periodic(periodic)
@@ -35,10 +38,15 @@ def definition(encoder, gains, normalization, factors, a, b, periodic) -> torch.
         features.append({**stages, "normalised": x})
     encoder.set_periodic(False)
     first, second = features
-    content = sum(f * (first[n] - second[n]).square().mean((1, 2, 3)) for n, f in factors.items())
-    return (1 - MSE_WEIGHT) * content + MSE_WEIGHT * (first["normalised"] - second["normalised"]).square().mean(
-        (1, 2, 3)
-    )
+
+    def difference(name: str) -> torch.Tensor:
+        if sharp:
+            bands = SETTINGS.bands if name == "normalised" else 0
+            return adjusted_definition(first[name], second[name], bands=bands, periodic=periodic)
+        return (first[name] - second[name]).square().mean((1, 2, 3))
+
+    content = sum(f * difference(n) for n, f in factors.items())
+    return (1 - MSE_WEIGHT) * content + MSE_WEIGHT * difference("normalised")
 
 
 @dataclasses.dataclass
@@ -89,16 +97,16 @@ def fields(extractor, draw_for):
 
 @pytest.fixture(scope="module")
 def exact(case, fields):
-    """Value and gradient of the definition, by whether columns wrap."""
+    """Value and gradient of the definition, by whether columns wrap and whether the loss is sharp."""
     plain = copy.deepcopy(case.encoder).double().requires_grad_(False)
     assert any(isinstance(m, nn.BatchNorm2d) for m in plain.modules())
     wide = {name: gain.double() for name, gain in case.gains.items()}
     factors = AtmoDistLoss(case.extractor, **case.options).factors
     result = {}
-    for periodic in (False, True):
+    for options in itertools.product((False, True), repeat=2):
         a, b = (x.double() for x in fields)
-        value = definition(plain, wide, case.extractor.normalization, factors, a.requires_grad_(), b, periodic)
-        result[periodic] = value.detach(), torch.autograd.grad(value.sum(), a)[0]
+        value = definition(plain, wide, case.extractor.normalization, factors, a.requires_grad_(), b, *options)
+        result[options] = value.detach(), torch.autograd.grad(value.sum(), a)[0]
     return result
 
 
@@ -241,10 +249,14 @@ ROWS += [pytest.param(name, *row, id=name, marks=pytest.mark.slow) for name, row
 
 @pytest.mark.usefixtures("onednn")
 @pytest.mark.parametrize(("name", "dtype", "tolerance", "periodic", "mode"), ROWS)
-def test_error_against_float64(name, dtype, tolerance, periodic, mode, case, fields, exact) -> None:
+@pytest.mark.parametrize("sharp", [False, True], ids=["plain", "sharp"])
+def test_error_against_float64(name, dtype, tolerance, periodic, mode, sharp, case, fields, exact) -> None:
+    if sharp and mode is matrix:
+        pytest.skip("a sharp loss has no matrix, and says so: test_distance.py")
+    case = dataclasses.replace(case, options={**case.options, "sharp": sharp})
     a, b = (x.to(dtype) for x in fields)
     value = mode(case, a.requires_grad_(), b)
-    expected, slope = (x[: len(value)] for x in exact[periodic])
+    expected, slope = (x[: len(value)] for x in exact[periodic, sharp])
     bound = BOUNDS[tolerance]
     error = ((value.double() - expected).abs() / expected).max().item()
     text = f"{name}: value {error:.1e} of {bound.rounding:g}"
