@@ -244,8 +244,9 @@ class _BlockMeans(torch.autograd.Function):
     @staticmethod
     def forward(x: Tensor, y: Tensor, weight: Tensor | None, half: int) -> Tensor:
         weighted_x, weighted_y = (x, y) if weight is None else (x * weight, y * weight)
-        products = (weighted_x, weighted_y, weighted_x * x, weighted_y * y, weighted_x * y)
-        return torch.cat([F.avg_pool2d(p, half) for p in products], 1)
+        means = [F.avg_pool2d(weighted_x, half), F.avg_pool2d(weighted_y, half), F.avg_pool2d(weighted_x * x, half)]
+        means += [F.avg_pool2d(weighted_y * y, half), F.avg_pool2d(weighted_x * y, half)]
+        return torch.cat(means, 1)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

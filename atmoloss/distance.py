@@ -125,7 +125,7 @@ def distance_matrix(
     # it for the products.
     loss = distance_of(weights, fields.device, {**options, "max_memory": max_memory})
     if loss.sharp:
-        raise InputError("sharp: got True, expected False; the products of all pairs make plain squared differences")
+        raise InputError("sharp: got True, expected False; products of features make squared differences only")
     if batch_size is None:
         height, width = fields.shape[-2:]
         needed = working_memory(loss.extractor.encoder, height, width, 4, tuple(loss.factors))

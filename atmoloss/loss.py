@@ -31,7 +31,8 @@ class AtmoDistLoss(nn.Module):
 
     with features f of stage l, layer shares λ, layer scales s (such that each stage equals, on average
     over the upper half of the lags, the mean squared error of normalised fields), and the last term on
-    normalised fields. Symmetric; zero for equal fields. Hoffmann & Lessig (2023), arXiv:2202.01897.
+    normalised fields. Symmetric; zero for equal fields. Hoffmann & Lessig (2023), arXiv:2202.01897. A sharp
+    loss has amplitude-adjusted differences in place of the squared ones (:mod:`~atmoloss.adjusted`).
 
     Args:
         weights: bundled name, weights folder, Hub repository, or an :class:`Extractor`.
@@ -56,6 +57,10 @@ class AtmoDistLoss(nn.Module):
             batch is compared a few pairs at a time, a field that is too large is encoded in bands of rows,
             and what the gradient needs is computed again (two thirds more operations, one third in bands). Values
             and gradients are those of one pass, to rounding. What comes beside it: docs/speed.md.
+        sharp: compare features and fields by the amplitude-adjusted difference, which does not reward blur: detail
+            that cannot be placed rightly costs least when it is locally as strong as in the target. Equal to the
+            plain loss where both are equally strong, never below it. For training; not a distance to measure by.
+            Cached features serve sharp and plain losses alike.
 
     Shape:
         prediction, target: (N, C, H, W), physical units (divergence and vorticity in s⁻¹ for the default

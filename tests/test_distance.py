@@ -104,6 +104,12 @@ def test_symmetric_products_are_halved_and_each_field_is_encoded_once(extractor,
     assert 0 < square.count <= 0.6 * full.count
 
 
+def test_a_sharp_loss_has_no_matrix(extractor, draw, one_sentence) -> None:
+    with pytest.raises(InputError) as error:
+        distance_matrix(draw(), weights=extractor, sharp=True)
+    one_sentence(error.value, "sharp", "True", "expected False")
+
+
 @pytest.mark.parametrize("mse_weight", [0.0, 0.5])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_near_identical_pairs_keep_their_digits(mse_weight, dtype, extractor, draw) -> None:

@@ -143,7 +143,7 @@ def test_fields_without_a_curve_are_told_which_there_are(spacing):
         atmodist_hours(fields, fields, grid_spacing=spacing)
 
 
-@pytest.mark.parametrize("option", ["layers", "scale", "mse_weight", "normalization"])
+@pytest.mark.parametrize("option", ["layers", "scale", "mse_weight", "normalization", "sharp"])
 def test_options_that_change_the_distance_are_refused(option):
     fields = torch.zeros(1, 2, 64, 64)
     with pytest.raises(InputError, match=f"{option}: got 1, expected none"):

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from atmoloss import AtmoDistLoss, functional
+from atmoloss import AtmoDistLoss, adjusted, functional
 from atmoloss.errors import InputError
 from atmoloss.extractor import Extractor
 from atmoloss.networks import fold_batch_norm
@@ -152,8 +152,9 @@ def test_transform(extractor, winds) -> None:
 
 
 @pytest.mark.parametrize("mse_weight", [0.0, 0.05, 1.0])
-def test_cached_targets(mse_weight, extractor, draw) -> None:
-    loss = AtmoDistLoss(extractor, mse_weight=mse_weight, reduction="none")
+@pytest.mark.parametrize("sharp", [False, True])
+def test_cached_targets(mse_weight, sharp, extractor, draw) -> None:
+    loss = AtmoDistLoss(extractor, mse_weight=mse_weight, sharp=sharp, reduction="none")
     a, b = draw(3, seed=1).requires_grad_(), draw(3, seed=2)
     weight = torch.rand(32).round()
     with torch.no_grad():
@@ -165,7 +166,10 @@ def test_cached_targets(mse_weight, extractor, draw) -> None:
     assert not cached["normalised"].requires_grad
 
 
-def test_spatial_mean_is_close_to_the_loss(loss, draw) -> None:
+@pytest.mark.parametrize("periodic", [False, True])
+@pytest.mark.parametrize("sharp", [False, True])
+def test_spatial_mean_is_close_to_the_loss(sharp, periodic, extractor, draw) -> None:
+    loss = AtmoDistLoss(extractor, sharp=sharp, periodic=periodic, reduction="none")
     a, b = draw(3, 64, 96, seed=1), draw(3, 64, 96, seed=2)
     for size in (None, (16, 24)):
         where = loss.spatial(a, b, size)
@@ -176,7 +180,9 @@ def test_spatial_mean_is_close_to_the_loss(loss, draw) -> None:
 
 
 @pytest.mark.parametrize(("row", "column"), [(24, 30), (70, 100)])
-def test_spatial_points_at_what_was_changed(loss, draw, row, column) -> None:
+@pytest.mark.parametrize("sharp", [False, True])
+def test_spatial_points_at_what_was_changed(sharp, extractor, draw, row, column) -> None:
+    loss = AtmoDistLoss(extractor, sharp=sharp)
     a = draw(1, 96, 128, seed=1)
     b = a.clone()
     b[..., row - 2 : row + 3, column - 2 : column + 3] += 2e-4
@@ -326,8 +332,9 @@ def test_periodic_is_of_the_loss_not_of_the_shared_extractor(extractor, draw) ->
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("autocast", [False, True])
 @pytest.mark.parametrize("options", [{}, {"mse_weight": 0.0, "layers": STAGES}, {"mse_weight": 1.0}], ids=str)
-def test_gradient_is_finite_at_equal_zero_and_constant_fields(dtype, autocast, options, extractor, draw) -> None:
-    loss = AtmoDistLoss(extractor, **options)
+@pytest.mark.parametrize("sharp", [False, True])
+def test_gradient_is_finite_at_equal_zero_and_constant_fields(dtype, autocast, options, sharp, extractor, draw) -> None:
+    loss = AtmoDistLoss(extractor, sharp=sharp, **options)
     x, zero = draw(dtype=dtype), torch.zeros(2, 2, 32, 32, dtype=dtype)
     constant = torch.full_like(zero, 4e-5)
     for a, b in [(x, x), (zero, zero), (constant, constant), (zero, x), (x, zero), (constant, zero), (zero, constant)]:
@@ -342,8 +349,9 @@ def test_gradient_is_finite_at_equal_zero_and_constant_fields(dtype, autocast, o
 
 
 @pytest.mark.parametrize("masked", [False, True])
-def test_gradcheck(masked, extractor) -> None:
-    loss = AtmoDistLoss(extractor, layers=STAGES, mse_weight=0.1, validate=False)
+@pytest.mark.parametrize("sharp", [False, True])
+def test_gradcheck(masked, sharp, extractor) -> None:
+    loss = AtmoDistLoss(extractor, layers=STAGES, mse_weight=0.1, sharp=sharp, validate=False)
     # In units of one standard deviation, so that gradcheck's step is small against the field.
     units = torch.tensor(ORIGINAL_NORMALIZATION["std"], dtype=torch.float64).reshape(2, 1, 1)
     a, b = torch.randn(2, 1, 2, 8, 9, dtype=torch.float64)
@@ -415,6 +423,32 @@ def test_functional_arithmetic_is_all_there_is(loss, extractor, draw) -> None:
     assert torch.equal(loss(a, b), 0.95 * content + 0.05 * pixel)
 
 
+def test_sharp_is_the_adjusted_difference_everywhere(loss, extractor, draw) -> None:
+    """Of features as they are and of fields in bands, with area weights; each share can be left out."""
+    a, b, weight = draw(seed=1), 0.5 * draw(seed=2), torch.rand(32)
+    sharp = AtmoDistLoss(extractor, sharp=True, reduction="none")
+    settings, area = adjusted.SETTINGS, weight.reshape(1, 1, 32, 1).expand(1, 1, 32, 32)
+    feature, field = adjusted.AdjustedDifference(8), adjusted.AdjustedDifference(8, bands=settings.bands)
+    content = 0.0
+    for name, factor in loss.factors.items():
+        x, y = (extractor(fields)[name] for fields in (a, b))
+        pooled = functional.pool_weight(area, (x.shape[-2], x.shape[-1]), extractor.encoder.strides[name])
+        content = content + factor * feature(x, y, pooled)
+    fields = field(extractor.normalization(a), extractor.normalization(b), area)
+    value, plain = sharp(a, b, weight), loss(a, b, weight)
+    assert_close(value, 0.95 * content + 0.05 * fields, torch.float32)
+    assert (value > plain).all()
+    sharp.differences = adjusted.differences(loss.factors, False, adjusted.Settings(fields=0.0, features=0.0))
+    assert torch.equal(sharp(a, b, weight), plain)
+
+
+def test_sharp_and_plain_losses_take_the_same_cached_features(loss, extractor, draw) -> None:
+    a, b = draw(seed=1), draw(seed=2)
+    sharp = AtmoDistLoss(extractor, sharp=True, reduction="none")
+    assert torch.equal(sharp(a, loss.features(b)), sharp(a, b))
+    assert torch.equal(loss(a, sharp.features(b)), loss(a, b))
+
+
 # --- options that are refused ---------------------------------------------------------------------------------------
 
 
@@ -473,7 +507,13 @@ def saved_and_loaded(module):
 )
 @pytest.mark.parametrize("compile", [False, True])
 def test_copies(duplicate, compile, every_extractor, pair) -> None:
-    options = {"layers": {"stage1": 0.5, "stage3": 2.0}, "periodic": True, "mse_weight": 0.2, "compile": compile}
+    options = {
+        "layers": {"stage1": 0.5, "stage3": 2.0},
+        "periodic": True,
+        "mse_weight": 0.2,
+        "compile": compile,
+        "sharp": True,
+    }
     model = nn.Sequential(nn.Conv2d(2, 2, 3), AtmoDistLoss(every_extractor, **options))
     if compile:
         model[1]._compiled = torch.compile(model[1]._in_parts, backend="eager")  # what the first call makes
@@ -492,7 +532,7 @@ def test_copies(duplicate, compile, every_extractor, pair) -> None:
 def test_repr_tells_weights_layers_and_precision(folder) -> None:
     loss = AtmoDistLoss(folder, compute_dtype="bfloat16", layers=("stage3",))
     assert loss.extractor.info.id.startswith("tiny@")
-    for word in (loss.extractor.info.id, "stage3: 1.5", "mse_weight=0.05", "'bfloat16'", "'mean'"):
+    for word in (loss.extractor.info.id, "stage3: 1.5", "mse_weight=0.05", "'bfloat16'", "'mean'", "sharp=False"):
         assert word in repr(loss)
 
 
@@ -510,7 +550,9 @@ def test_repeated_calls_keep_nothing(every_extractor, pair) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"compute_dtype": "bfloat16"}, {"periodic": True, "normalization": None}], ids=str
+    "options",
+    [{}, {"compute_dtype": "bfloat16"}, {"periodic": True, "normalization": None}, {"sharp": True, "periodic": True}],
+    ids=str,
 )
 def test_traced_without_a_break(options, every_extractor, pair) -> None:
     loss = AtmoDistLoss(every_extractor, **options)
