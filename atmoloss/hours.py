@@ -175,8 +175,9 @@ def fit_hours(
         **options: of :func:`atmodist_hours`, the same for both.
 
     Raises:
-        InputError: times that do not fit the fields, or too few of them.
+        InputError: times that do not fit the fields, too few of them, or an option that changes the distance.
     """
+    check_options(options)
     t = np.asarray(times)
     if t.shape != fields.shape[:1]:
         raise InputError(f"times: got shape {t.shape}, expected {tuple(fields.shape[:1])}, one per field")

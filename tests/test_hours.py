@@ -148,6 +148,8 @@ def test_options_that_change_the_distance_are_refused(option):
     fields = torch.zeros(1, 2, 64, 64)
     with pytest.raises(InputError, match=f"{option}: got 1, expected none"):
         atmodist_hours(fields, fields, curve=CURVE, **{option: 1})
+    with pytest.raises(InputError, match=f"{option}: got 1, expected none"):
+        fit_hours(fields, [0], **{option: 1})
 
 
 def test_times_must_fit_the_fields():
