@@ -20,6 +20,7 @@ from atmoloss.verification.statistics.cities import wasserstein
 from atmoloss.verification.statistics.distributions import area_shares
 from atmoloss.verification.statistics.grid import Field
 from atmoloss.verification.statistics.grid_artefacts import band_power
+from atmoloss.verification.statistics.local_energy import log_energy_moments
 from atmoloss.verification.statistics.pixel import errors_of_times
 from atmoloss.verification.statistics.spectra import energy_of_derivatives, energy_of_winds, power_of_degrees
 from atmoloss.verification.statistics.variogram import pair_semivariance
@@ -70,6 +71,8 @@ def _sums_of(
     out["histogram"] = area_shares(values, comparison.edges[variable], grid)
     if truth is not None:
         out |= errors_of_times(values, truth, grid)
+        if min(values.shape[1:]) >= 2 * comparison.detail_cells:
+            out["log_energy"] = log_energy_moments(values, truth, grid, comparison.detail_cells)
     if comparison.degree is not None:
         out["spectrum"] = power_of_degrees(values, grid)[1]
     if comparison.lags.size:

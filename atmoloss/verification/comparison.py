@@ -89,6 +89,11 @@ class Comparison:
         """The times that all have, (T,)."""
         return np.asarray(self.data[TRUTH]["time"].values)
 
+    @property
+    def detail_cells(self) -> int:
+        """Rows and columns of the cells of the models' input, in cells of the grid; at least 2."""
+        return max(2, round(180.0 / (self.unresolved_from * self.grid.step[0])))
+
     @functools.cached_property
     def edges(self) -> dict[str, np.ndarray]:
         """Variable → edges of the bins of its histogram, from the smallest to the largest value of all data."""
@@ -117,8 +122,9 @@ def compare(truth: xr.Dataset, models: Mapping[str, xr.Dataset], options: Option
     blocks = BlockBootstrap(first["time"].values, options.block_days, options.n_bootstrap, options.seed)
     degree, why = _degrees(grid)
     unresolved_from = 45.0 / grid.step[0] if options.unresolved_from is None else options.unresolved_from
-    if degree is not None and not 0 < unresolved_from <= degree[-1]:
-        raise InputError(f"unresolved_from: got {unresolved_from:g}, expected a degree between 0 and {degree[-1]:g}")
+    highest = 180.0 / grid.step[0] if degree is None else degree[-1]
+    if not 0 < unresolved_from <= highest:
+        raise InputError(f"unresolved_from: got {unresolved_from:g}, expected a degree between 0 and {highest:g}")
     few = ""
     if blocks.n_blocks == 1:
         few = "All times lie in one block: there are no intervals."

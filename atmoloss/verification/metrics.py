@@ -14,6 +14,7 @@ import numpy as np
 from atmoloss.verification.accumulators import EVERY_TIME, Draws
 from atmoloss.verification.statistics.distributions import TAILS, percentiles_of_histogram
 from atmoloss.verification.statistics.grid_artefacts import artefact_ratios
+from atmoloss.verification.statistics.local_energy import compare_log_energy
 
 # Cells whose maps are resampled at a time: 1000 draws of them, 2 MB, stay in the cache of a core.
 _CELLS = 2**8
@@ -61,6 +62,8 @@ def samples_of(draws: Draws) -> dict[str, np.ndarray]:
         truth, model = (spectra[:, unresolved] for spectra in draws.means("spectrum"))
         out["log_spectral_distance"] = np.sqrt(((10 * np.log10(model / truth)) ** 2).mean(1))
         out["unresolved_power"] = model.sum(1) / truth.sum(1)
+    if "log_energy" in draws.model:
+        out["local_energy"], out["local_energy_correlation"] = compare_log_energy(draws.model_means("log_energy"))
     if "semivariance" in draws.model:
         truth, model = draws.means("semivariance")  # the variance of the truth, which normalises both, cancels
         out["semivariogram"] = np.sqrt((np.log(model / truth) ** 2).mean(-1))
@@ -69,6 +72,8 @@ def samples_of(draws: Draws) -> dict[str, np.ndarray]:
         truth, model = (percentiles_of_histogram(h, edges, percentiles).T for h in draws.means("histogram"))
         errors = 100 * (model - truth) / (truth - truth[1])  # 0 / 0 of the median itself
         out |= {"lower_tail": errors[0], "upper_tail": errors[2]}
+        below = [np.cumsum(h, axis=-1) for h in draws.means("histogram")]
+        out["wasserstein"] = np.abs(below[1] - below[0]).sum(-1) * (edges[1] - edges[0])
     if EVERY_TIME in draws.model:
         out["city_wasserstein"] = draws.city_distances.mean(0)
     if "map" in draws.model:
@@ -115,6 +120,15 @@ METRICS: dict[str, Metric] = {
             "1", 1.0, "ratio",
         ),
         Metric(
+            "local_energy", "Local energy error",
+            "root mean square over places and times of ln of the ratio of the energies of detail in windows, where "
+            "detail is what the models' input does not hold", "1",
+        ),
+        Metric(
+            "local_energy_correlation", "Local energy correlation",
+            "correlation of the logarithms of these energies: is detail where the truth has it?", "1", 1.0,
+        ),
+        Metric(
             "semivariogram", "Semivariogram error",
             "root mean square over distances of ln of the ratio of the semivariograms", "1",
         ),
@@ -127,6 +141,7 @@ METRICS: dict[str, Metric] = {
             "upper_tail", f"{TAILS[1]:g}th percentile error",
             "the same for the upper tail; negative: too weak extremes", "%",
         ),
+        Metric("wasserstein", "Wasserstein-1 of values", "distance of the distributions over area and time together"),
         Metric(
             "city_wasserstein", "Wasserstein-1 at cities",
             "distance of the distributions over time at a city, mean over the cities of a fixed list on the grid",
