@@ -15,8 +15,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
-import multiprocessing
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -26,6 +24,7 @@ import numpy as np
 import torch
 from arms import ARMS, HERE, PRESETS, RESULTS, Arm, config_of, held_out, made_by, name_of, truth_like
 from report import report
+from rows import add_row, quick_scores, read_rows, trained
 from srgan.config import read_config
 from srgan.store import StoredGenerator, load_generator
 from srgan.train import run
@@ -33,8 +32,8 @@ from srgan.train import run
 from atmoloss.data.sources import FieldSource
 from atmoloss.files import write_atomically
 from atmoloss.training.loop import open_sources
-from atmoloss.verification import evaluate_fields
 
+ROWS = RESULTS / "arms.jsonl"
 RMSE_MARGIN = 1.1
 
 
@@ -50,20 +49,17 @@ def pretrained(runs: Path, sources: list[FieldSource]) -> Path:
 
 def scores_of(stored: StoredGenerator, sources: Iterable[FieldSource]) -> dict[str, dict[str, dict[str, float]]]:
     """Return source → variable → metric → value on held-out fields, for choosing: without intervals."""
-    out: dict[str, dict[str, dict[str, float]]] = {}
-    for source in sources:
-        fields = made_by(stored, source)
-        evaluation = evaluate_fields(truth_like(fields, source), {"generator": fields}, n_bootstrap=10, n_samples=500)
-        per_variable = out.setdefault(source.name, {})
-        for score in evaluation.scores:
-            per_variable.setdefault(score.variable, {})[score.metric] = float(f"{score.value:.5g}")
-    return out
+    made = {source.name: (source, made_by(stored, source)) for source in sources}
+    return {name: quick_scores(truth_like(fields, source), fields) for name, (source, fields) in made.items()}
 
 
 def mean_of(scores: Mapping[str, Mapping[str, Mapping[str, float]]], metric: str, relative_to: Any = None) -> float:
-    """Return the mean of a metric over sources, divergence and vorticity; as ratios to ``relative_to`` if given."""
+    """Return the mean of a metric over sources, divergence and vorticity; as ratios to ``relative_to`` if given.
+
+    NaN for a metric that is younger than the row.
+    """
     values = [
-        scores[source][variable][metric] / (relative_to[source][variable][metric] if relative_to else 1.0)
+        scores[source][variable].get(metric, np.nan) / (relative_to[source][variable][metric] if relative_to else 1.0)
         for source in scores
         for variable in ("divergence", "vorticity")
     ]
@@ -87,11 +83,6 @@ def _train(arm: Arm) -> dict[str, Any]:
     return {**row, "scores": scores_of(stored, _shared["validation"])}
 
 
-def read_rows() -> list[dict[str, Any]]:
-    path = RESULTS / "arms.jsonl"
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
-
-
 def arm_of(row: Mapping[str, Any]) -> Arm:
     return row["content"], row["adversarial_weight"], row["steps"], row["seed"]
 
@@ -99,7 +90,7 @@ def arm_of(row: Mapping[str, Any]) -> Arm:
 def train_all(arms: list[Arm], runs: Path, jobs: int) -> None:
     """Train and score the arms that have no row yet; rows are added to results/arms.jsonl as they come."""
     torch.set_num_threads(1)  # more would not survive the fork
-    rows = read_rows()
+    rows = read_rows(ROWS)
     done = {arm_of(row) for row in rows}
     arms = [arm for arm in arms if arm not in done]
     if not arms:
@@ -111,23 +102,11 @@ def train_all(arms: list[Arm], runs: Path, jobs: int) -> None:
     _shared["validation"] = held_out(sources, "validation", every=4)
     if "start" not in {row["content"] for row in rows}:
         row = {"content": "start", "adversarial_weight": 0.0, "steps": 0, "seed": 0, "content_scale": 1.0}
-        add_row(
-            {**row, "mse_weight": 1.0, "scores": scores_of(load_generator(_shared["start"]), _shared["validation"])}
-        )
-    with multiprocessing.get_context("fork").Pool(jobs, maxtasksperchild=1) as pool:
-        for row in pool.imap_unordered(_train, arms):
-            add_row(row)
-            print(
-                name_of(arm_of(row)),
-                f"log-spectral {mean_of(row['scores'], 'log_spectral_distance'):.2f} dB",
-                flush=True,
-            )
-
-
-def add_row(row: Mapping[str, Any]) -> None:
-    RESULTS.mkdir(exist_ok=True)
-    with (RESULTS / "arms.jsonl").open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row) + "\n")
+        scores = scores_of(load_generator(_shared["start"]), _shared["validation"])
+        add_row(ROWS, {**row, "mse_weight": 1.0, "scores": scores})
+    for row in trained(_train, arms, ROWS, jobs):
+        distance = mean_of(row["scores"], "log_spectral_distance")
+        print(name_of(arm_of(row)), f"log-spectral {distance:.2f} dB", flush=True)
 
 
 def chosen_weight(content: str, rows: list[dict[str, Any]]) -> float:
@@ -146,7 +125,7 @@ def chosen_weight(content: str, rows: list[dict[str, Any]]) -> float:
 
 def finals(contents: Sequence[str], seeds: Sequence[int]) -> list[Arm]:
     """Return the arms of the test: finalists with every seed, and what the adversary adds to some; seeds in turn."""
-    rows = read_rows()
+    rows = read_rows(ROWS)
     arms = [
         (c, chosen_weight(c, rows), ARMS["finals_steps"], s) for c in contents if c in ARMS["finalists"] for s in seeds
     ]
@@ -157,6 +136,7 @@ def finals(contents: Sequence[str], seeds: Sequence[int]) -> list[Arm]:
 def table(rows: list[dict[str, Any]]) -> str:
     """Return the Markdown of all arms, on validation dates."""
     columns = {"log_spectral_distance": "log-spectral, dB", "unresolved_power": "unresolved power / truth"}
+    columns |= {"local_energy": "local energy", "local_energy_correlation": "its correlation"}
     columns |= {"semivariogram": "semivariogram", "city_wasserstein": "cities / start", "upper_tail": "upper tail, %"}
     columns |= {"grid_scale_power": "grid-scale power / truth"}
     start = next(row for row in rows if row["content"] == "start")["scores"]
@@ -189,7 +169,7 @@ def main() -> int:
             arms = [(c, w, ARMS["sweep_steps"], 0) for w in weights for c in arguments.only]
             train_all(arms, arguments.runs, arguments.jobs)
     elif arguments.stage == "train":
-        rows = read_rows()
+        rows = read_rows(ROWS)
         arms = [(c, chosen_weight(c, rows), ARMS["steps"], 0) for c in arguments.only]
         arms += [(c, 0.0, ARMS["steps"], 0) for c in arguments.only if c in ARMS["without_adversary"]]
         train_all(list(dict.fromkeys(arms)), arguments.runs, arguments.jobs)
@@ -199,7 +179,7 @@ def main() -> int:
             train_all(arms, arguments.runs, arguments.jobs)
         else:
             report(arms, arguments.runs)
-    text = "On validation dates; means over 1° 10 m and 850 hPa, divergence and vorticity.\n\n" + table(read_rows())
+    text = "On validation dates; means over 1° 10 m and 850 hPa, divergence and vorticity.\n\n" + table(read_rows(ROWS))
     write_atomically(RESULTS / "arms.md", text.encode())
     return 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import numpy as np
 import torch
 import xarray as xr
 from arms import EVALUATED, PRESETS, RESULTS, Arm, held_out, made_by, name_of, truth_like
+from distances import atmodist_scores
+from realism import realism_scores
 from srgan.config import read_config
 from srgan.store import load_generator
 
@@ -19,8 +22,10 @@ from atmoloss.training.loop import open_sources
 from atmoloss.verification import Evaluation, evaluate_fields
 from atmoloss.verification.metrics import METRICS
 from atmoloss.verification.report import figures, maps
+from atmoloss.verification.results import Score
 
 SHOWN = ("mse", "amse, no GAN", "random-encoder", "atmodist", "atmodist-amse, no GAN")
+COMMAND = "python benchmarks/superres/compare.py test"
 VARIABLES = ("divergence", "vorticity", "kinetic_energy")
 
 
@@ -37,7 +42,7 @@ def report(arms: list[Arm], runs: Path) -> None:
                 print(source.name, label(arm), flush=True)
         truth = truth_like(models["start"], source)
         evaluation = evaluate_fields(truth, models)
-        write(evaluation, source)
+        write(evaluation, source, [*atmodist_scores(truth, models, source.level), *realism_scores(truth, models)])
         if source.name == EVALUATED[0]:
             draw(truth, {n: models[n] for n in SHOWN if n in models}, source)
 
@@ -48,12 +53,12 @@ def label(arm: Arm) -> str:
     return f"{content}{', no GAN' * (not adversarial)}{f', seed {seed}' if seed else ''}"
 
 
-def write(evaluation: Evaluation, source: FieldSource) -> None:
-    """Write the scores of one source."""
+def write(evaluation: Evaluation, source: FieldSource, extra: Sequence[Score]) -> None:
+    """Write the scores of one source; ``extra`` are those that are not of the evaluation."""
     record: dict[str, Any] = {"settings": dict(evaluation.settings), "notes": list(evaluation.notes)}
     record["scores"] = [
         [s.variable, s.metric, s.model, *(float(f"{x:.5g}") for x in (s.value, s.low, s.high))]
-        for s in evaluation.scores
+        for s in (*evaluation.scores, *extra)
     ]
     record["differences"] = [
         [d.variable, d.metric, d.model, d.other, *(float(f"{x:.5g}") for x in (d.value, d.low, d.high))]
@@ -62,41 +67,41 @@ def write(evaluation: Evaluation, source: FieldSource) -> None:
     ]
     text = json.dumps(record, ensure_ascii=False).replace("], [", "],\n[") + "\n"
     write_atomically(RESULTS / f"test-{source.name}.json", text.replace("NaN", "null").encode())
-    write_atomically(RESULTS / f"test-{source.name}.md", table(evaluation).encode())
+    write_atomically(RESULTS / f"test-{source.name}.md", table(evaluation, extra, COMMAND).encode())
 
 
-def table(evaluation: Evaluation) -> str:
+def table(evaluation: Evaluation, extra: Sequence[Score], command: str) -> str:
     """Return Markdown: value and 95 % interval per model and score, and means over seeds with their spread."""
     s = evaluation.settings
     lines = [
-        f"`python benchmarks/superres/compare.py test`: {s['n_times']} times from {s['first_time']} to "
+        f"`{command}`: {s['n_times']} times from {s['first_time']} to "
         f"{s['last_time']}, {s['grid']}; 95 % intervals by bootstrap over {s['n_blocks']} blocks of "
         f"{s['block_days']:g} days; unresolved from degree {s['unresolved_from_degree']:g}.",
         "",
     ]
     for variable in VARIABLES:
-        scores = [x for x in evaluation.scores if x.variable == variable]
-        metrics = list(dict.fromkeys(x.metric for x in scores))
-        lines += [f"**{variable}**", "", "| content | " + " | ".join(METRICS[m].label for m in metrics) + " |"]
-        lines += ["|---" * (1 + len(metrics)) + "|"]
-        for model in evaluation.models:
-            cells = []
-            for metric in metrics:
-                x = next(x for x in scores if (x.metric, x.model) == (metric, model))
-                cells.append(f"{x.value:.3g} [{x.low:.3g}, {x.high:.3g}]")
-            lines.append(f"| {model} | " + " | ".join(cells) + " |")
-        lines += [""]
-        for content in [m for m in evaluation.models if ", seed" not in m]:
-            models = [m for m in evaluation.models if m == content or m.startswith(f"{content}, seed")]
-            if len(models) < 2:
-                continue
-            values = np.array(
-                [[next(x.value for x in scores if (x.metric, x.model) == (k, m)) for k in metrics] for m in models]
-            )
-            cells = [f"{a:.3g} ± {b:.2g}" for a, b in zip(values.mean(0), values.std(0, ddof=1), strict=True)]
-            lines.append(f"| {content}: {len(models)} seeds | " + " | ".join(cells) + " |")
-        lines += [""]
-    return "\n".join(lines)
+        lines += section(variable, [x for x in evaluation.scores if x.variable == variable])
+    return "\n".join([*lines, *section("both variables together", extra)])
+
+
+def section(title: str, scores: Sequence[Score]) -> list[str]:
+    """Return the lines of one table."""
+    models, metrics = (list(dict.fromkeys(getattr(x, key) for x in scores)) for key in ("model", "metric"))
+    values = {(x.model, x.metric): x for x in scores}
+    labels = [METRICS[m].label if m in METRICS else m for m in metrics]
+    lines = [f"**{title}**", "", "| content | " + " | ".join(labels) + " |", "|---" * (1 + len(metrics)) + "|"]
+    for model in models:
+        row = [values[model, m] for m in metrics]
+        lines.append(f"| {model} | " + " | ".join(f"{x.value:.3g} [{x.low:.3g}, {x.high:.3g}]" for x in row) + " |")
+    lines += [""]
+    for content in [m for m in models if ", seed" not in m]:
+        seeds = [m for m in models if m == content or m.startswith(f"{content}, seed")]
+        if len(seeds) < 2:
+            continue
+        table = np.array([[values[s, m].value for m in metrics] for s in seeds])
+        cells = [f"{a:.3g} ± {b:.2g}" for a, b in zip(table.mean(0), table.std(0, ddof=1), strict=True)]
+        lines.append(f"| {content}: {len(seeds)} seeds | " + " | ".join(cells) + " |")
+    return [*lines, ""]
 
 
 def draw(truth: xr.Dataset, models: dict[str, xr.Dataset], source: FieldSource) -> None:

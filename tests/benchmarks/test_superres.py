@@ -53,7 +53,7 @@ def test_every_arm_has_a_configuration(compare, tmp_path):
 def test_finals_are_the_finalists_with_every_seed_at_the_length_of_the_small_preset(compare, tmp_path, monkeypatch):
     rows = [row("start", 0.0, 0, 1.0, 9.0), row("mse", 0.01, compare.ARMS["sweep_steps"], 1.0, 8.0)]
     rows.append(row("l1", 0.01, compare.ARMS["sweep_steps"], 1.0, 8.0))  # no finalist
-    monkeypatch.setattr(compare, "read_rows", lambda: rows)
+    monkeypatch.setattr(compare, "read_rows", lambda path: rows)
     steps = compare.ARMS["finals_steps"]
     expected = [("mse", 0.01, steps, 0), ("mse", 0.0, steps, 0), ("mse", 0.01, steps, 1)]
     assert compare.finals(["mse", "l1"], [0, 1]) == expected
