@@ -60,8 +60,8 @@ def super_resolve(
     if is_periodic(longitude):
         halo = reach
         # Before normalising, in which the sign of a vector's component means something else.
-        above = _beyond_pole(x, latitude, reach, stored.variables)
-        below = _beyond_pole(x.flip(-2), -latitude[::-1], reach, stored.variables)
+        above = beyond_pole(x, latitude, reach, stored.variables)
+        below = beyond_pole(x.flip(-2), -latitude[::-1], reach, stored.variables)
         x = torch.cat((above.flip(-2), x, below), -2)
         x = x[..., torch.arange(-halo, x.shape[-1] + halo) % x.shape[-1]]
     first, height = above.shape[-2], coarse.shape[-2]
@@ -77,21 +77,21 @@ def super_resolve(
     return stored.normalization.inverse(torch.cat(parts, -2).cpu())
 
 
-def _pole_sign(variable: str) -> float:
+def pole_sign(variable: str) -> float:
     """Return −1 for components of a vector, which turn round on the way over a pole."""
     known = quantity(variable)
     names = known.standard_names if known else ()
     return -1.0 if any(word in name for name in names for word in ("eastward", "northward")) else 1.0
 
 
-def _beyond_pole(x: Tensor, latitude: np.ndarray, reach: int, variables: Sequence[str]) -> Tensor:
+def beyond_pole(x: Tensor, latitude: np.ndarray, reach: int, variables: Sequence[str]) -> Tensor:
     """Return up to ``reach`` rows beyond the first one, outwards; none where it does not lie at the north pole."""
     # Cells between the pole and the middle of the first row: 0 at the pole, ½ where an edge lies there.
     first = (90.0 - float(latitude[0])) / float(latitude[0] - latitude[1])
     if first > 1:
         return x[..., :0, :]
     rows = np.rint(np.arange(1, reach + 1) - 2 * first).astype(int)
-    signs = torch.tensor([_pole_sign(name) for name in variables]).reshape(-1, 1, 1)
+    signs = torch.tensor([pole_sign(name) for name in variables]).reshape(-1, 1, 1)
     return x[..., rows[(rows >= 0) & (rows < x.shape[-2])], :].roll(x.shape[-1] // 2, -1) * signs
 
 
@@ -132,7 +132,7 @@ def fields_of(stored: StoredGenerator, source: FieldSource, coarsened: bool) -> 
     )
     fine_lat, fine_lon, rows = fine_axes(lat, lon)
     # A pole is one point: scalars have one value there.
-    scalar = torch.tensor([_pole_sign(name) > 0 for name in stored.variables]).reshape(-1, 1, 1)
+    scalar = torch.tensor([pole_sign(name) > 0 for name in stored.variables]).reshape(-1, 1, 1)
     pole = scalar & torch.from_numpy(np.abs(fine_lat) > 90.0 - 1e-4)[:, None]
 
     def each() -> Iterator[np.ndarray]:

@@ -12,7 +12,7 @@ from typing import Any
 from safetensors.torch import load, save
 from torch import nn
 
-from atmoloss.errors import WeightsError
+from atmoloss.errors import ConfigError, WeightsError
 from atmoloss.extractor import load_strictly
 from atmoloss.files import write_atomically
 from atmoloss.normalization import LogNormalization
@@ -85,3 +85,22 @@ def load_generator(folder: Path, kind: Callable[..., nn.Module] = Generator) -> 
         )
     load_strictly(generator, load(data), "", str(folder))
     return StoredGenerator(generator.eval(), normalization, variables, origin, actual[:8])
+
+
+def start_from(folder: Path, generator: Any, normalization: LogNormalization, variables: tuple[str, ...]) -> None:
+    """Load the weights of a stored generator into one of the same sizes that sees the same normalised fields.
+
+    Raises:
+        ConfigError: it is of other sizes, variables or another normalisation.
+        WeightsError: it cannot be read.
+    """
+    stored = load_generator(folder, type(generator))
+    pairs: dict[str, tuple[Any, Any]] = {
+        "sizes": (stored.generator.architecture, generator.architecture),
+        "variables": (stored.variables, variables),
+        "normalization": (stored.normalization.constants(), normalization.constants()),
+    }
+    for key, (value, expected) in pairs.items():
+        if value != expected:
+            raise ConfigError(f"initial_generator: {folder} has {key} {value}, expected {expected}")
+    generator.load_state_dict(stored.generator.state_dict())

@@ -19,7 +19,6 @@ import torch
 from torch import Tensor
 
 from atmoloss.data.sources import FieldSource
-from atmoloss.errors import ConfigError
 from atmoloss.normalization import LogNormalization
 from atmoloss.training.distributed import SINGLE_PROCESS, ProcessGroup
 from atmoloss.training.loop import Run, open_run, train
@@ -30,7 +29,7 @@ from .content import ContentLoss
 from .data import PatchBatch, coarsen
 from .gan import Gan
 from .models import FACTOR
-from .store import load_generator
+from .store import start_from
 from .trainer import ContentTrainer, command, prepare
 
 
@@ -73,7 +72,7 @@ class SrganTrainer(ContentTrainer[SrganConfig]):
         config = run.config
         self.gan = Gan(config, content, run.group)
         if config.initial_generator:
-            _start_from(config, self.gan, normalization)
+            start_from(Path(config.initial_generator), self.gan.generator, normalization, config.variables)
         folders = {config.pretraining: "pretrained"} if config.pretraining else {}
         folders[config.pretraining + config.steps] = "generator"
         super().__init__(run, normalization, content, self.gan.generator, folders)
@@ -104,20 +103,6 @@ class SrganTrainer(ContentTrainer[SrganConfig]):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from what :meth:`state_dict` returned."""
         self.gan.load_state_dict(state["gan"])
-
-
-def _start_from(config: SrganConfig, gan: Gan, normalization: LogNormalization) -> None:
-    """Load the initial generator, which must be of the same sizes and see the same normalised fields."""
-    stored = load_generator(Path(config.initial_generator))
-    pairs: dict[str, tuple[Any, Any]] = {
-        "sizes": (stored.generator.architecture, gan.generator.architecture),
-        "variables": (stored.variables, config.variables),
-        "normalization": (stored.normalization.constants(), normalization.constants()),
-    }
-    for key, (value, expected) in pairs.items():
-        if value != expected:
-            raise ConfigError(f"initial_generator: {config.initial_generator} has {key} {value}, expected {expected}")
-    gan.generator.load_state_dict(stored.generator.state_dict())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
