@@ -1,6 +1,7 @@
 """The forecast comparison: cases, the network on the globe, runs, and the way from arms to tables."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from atmoloss.normalization import LogNormalization
 from atmoloss.training import checkpoint as runs
 from atmoloss.training.config_reading import build_dataclass
 from tests.training.conftest import interrupted_after
-from tests.verification.conftest import axes, xarray
+from tests.verification.conftest import FEW, axes, xarray
 
 from .loading import load
 
@@ -143,6 +144,7 @@ def test_arms_start_from_one_network_and_end_in_a_table(compare, raw, tmp_path, 
     # The weights know no hours of such a grid, and there is nothing to tell apart.
     monkeypatch.setattr(compare, "atmodist_scores", lambda *_: [])
     monkeypatch.setattr(compare, "realism_scores", lambda *_: [])
+    monkeypatch.setattr(compare, "evaluate_fields", functools.partial(compare.evaluate_fields, **FEW))
     lengths = {"steps": 4, "final_steps": 0, "learning_rate": 1e-3}
     monkeypatch.setattr(compare, "ARMS", {**compare.ARMS, "pretraining": lengths, "training": lengths})
     arms = [("mse", 0), ("amse", 0), ("amse", 1)]
