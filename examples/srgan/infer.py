@@ -77,7 +77,7 @@ def super_resolve(
     return stored.normalization.inverse(torch.cat(parts, -2).cpu())
 
 
-def pole_sign(variable: str) -> float:
+def _pole_sign(variable: str) -> float:
     """Return −1 for components of a vector, which turn round on the way over a pole."""
     known = quantity(variable)
     names = known.standard_names if known else ()
@@ -91,7 +91,7 @@ def beyond_pole(x: Tensor, latitude: np.ndarray, reach: int, variables: Sequence
     if first > 1:
         return x[..., :0, :]
     rows = np.rint(np.arange(1, reach + 1) - 2 * first).astype(int)
-    signs = torch.tensor([pole_sign(name) for name in variables]).reshape(-1, 1, 1)
+    signs = torch.tensor([_pole_sign(name) for name in variables]).reshape(-1, 1, 1)
     return x[..., rows[(rows >= 0) & (rows < x.shape[-2])], :].roll(x.shape[-1] // 2, -1) * signs
 
 
@@ -132,7 +132,7 @@ def fields_of(stored: StoredGenerator, source: FieldSource, coarsened: bool) -> 
     )
     fine_lat, fine_lon, rows = fine_axes(lat, lon)
     # A pole is one point: scalars have one value there.
-    scalar = torch.tensor([pole_sign(name) > 0 for name in stored.variables]).reshape(-1, 1, 1)
+    scalar = torch.tensor([_pole_sign(name) > 0 for name in stored.variables]).reshape(-1, 1, 1)
     pole = scalar & torch.from_numpy(np.abs(fine_lat) > 90.0 - 1e-4)[:, None]
 
     def each() -> Iterator[np.ndarray]:
