@@ -48,5 +48,5 @@ def atmodist_scores(
         hours = curve.equivalent_lag(d.flatten()).hours.reshape(d.shape)
         for metric, values, units in (("AtmoDist distance", d, "1"), ("AtmoDist hours", hours, "h")):
             mean = blocks.means(blocks.block_sums(values.mean(1).numpy()))
-            scores.append(Score("fields", metric, name, *map(float, blocks.bounds(mean)), units))
+            scores.append(Score("AtmoDist, both variables", metric, name, *map(float, blocks.bounds(mean)), units))
     return scores

@@ -40,8 +40,9 @@ def realism_scores(truth: xr.Dataset, models: Mapping[str, xr.Dataset]) -> list[
     odd = days(true) % 2 == 1
     pairs = {name: (true, source_from_dataset(data, name)) for name, data in models.items()}
     pairs[CALIBRATION] = true.select(~odd), true.select(odd)
+    title = "two-sample classifier, both variables"
     return [
-        Score("fields", f"classifier, {cells} × {cells} cells", name, *map(float, area_under_curve(*pair, cells)), "1")
+        Score(title, f"{cells} × {cells} cells", name, *map(float, area_under_curve(*pair, cells)), "1")
         for name, pair in pairs.items()
         for cells in DILATIONS
     ]

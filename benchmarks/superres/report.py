@@ -79,9 +79,9 @@ def table(evaluation: Evaluation, extra: Sequence[Score], command: str) -> str:
         f"{s['block_days']:g} days; unresolved from degree {s['unresolved_from_degree']:g}.",
         "",
     ]
-    for variable in VARIABLES:
-        lines += section(variable, [x for x in evaluation.scores if x.variable == variable])
-    return "\n".join([*lines, *section("both variables together", extra)])
+    for title in (*VARIABLES, *dict.fromkeys(x.variable for x in extra)):
+        lines += section(title, [x for x in (*evaluation.scores, *extra) if x.variable == title])
+    return "\n".join(lines)
 
 
 def section(title: str, scores: Sequence[Score]) -> list[str]:

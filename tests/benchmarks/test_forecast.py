@@ -12,6 +12,7 @@ from atmoloss.data.sources import FieldSource
 from atmoloss.normalization import LogNormalization
 from atmoloss.training import checkpoint as runs
 from atmoloss.training.config_reading import build_dataclass
+from atmoloss.verification.results import Score
 from tests.training.conftest import interrupted_after
 from tests.verification.conftest import FEW, axes, xarray
 
@@ -142,8 +143,9 @@ def test_arms_start_from_one_network_and_end_in_a_table(compare, raw, tmp_path, 
     )
     monkeypatch.setattr(compare, "RESULTS", tmp_path / "results")
     # The weights know no hours of such a grid, and there is nothing to tell apart.
-    monkeypatch.setattr(compare, "atmodist_scores", lambda *_: [])
-    monkeypatch.setattr(compare, "realism_scores", lambda *_: [])
+    hours, area = (Score("AtmoDist", "hours", "mse", 9, 8, 10, "h"), Score("classifier", "area", "truth", 5, 4, 6, "1"))
+    monkeypatch.setattr(compare, "atmodist_scores", lambda *_: [hours])
+    monkeypatch.setattr(compare, "realism_scores", lambda *_: [area])
     monkeypatch.setattr(compare, "evaluate_fields", functools.partial(compare.evaluate_fields, **FEW))
     lengths = {"steps": 4, "final_steps": 0, "learning_rate": 1e-3}
     monkeypatch.setattr(compare, "ARMS", {**compare.ARMS, "pretraining": lengths, "training": lengths})
@@ -157,5 +159,7 @@ def test_arms_start_from_one_network_and_end_in_a_table(compare, raw, tmp_path, 
     compare.report(arms, tmp_path / "runs")
     text = (tmp_path / "results" / "test-globe.md").read_text()
     assert compare.COMMAND in text
+    assert "**AtmoDist**\n\n| content | hours |\n|---|---|\n| mse | 9 [8, 10] |" in text
+    assert "**classifier**\n\n| content | area |\n|---|---|\n| truth | 5 [4, 6] |" in text
     for model in ("persistence", "start", "mse", "amse, seed 1", "amse: 2 seeds"):
         assert f"| {model} |" in text
