@@ -1,0 +1,74 @@
+"""Which stages should enter the distance? On the validation dates of finished runs, leaving out one or taking some.
+
+    python benchmarks/pretext/stages.py RUN…      # results/stages.md
+
+The metric head weighs all stages; here each stage is left out in turn, and taken alone, with what the head gave the others.
+Runs of one configuration are averaged over seeds. About a minute a run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from study import RESULTS, SHORT, by_source
+
+from atmoloss.data.splits import split_by_date
+from atmoloss.files import write_atomically
+from atmoloss.lag_2afc.baselines import mixtures
+from atmoloss.lag_2afc.triples import measure_source, patch_size
+from atmoloss.training.checkpoint import read_record
+from atmoloss.training.config import make_config
+from atmoloss.training.layer_scales import fit_layers, source_curves
+from atmoloss.training.loop import open_sources
+from atmoloss.training.weights_folder import build_extractor, load_model
+
+Scores = dict[str, dict[str, float]]
+"""Lag 2AFC by source, per choice of stages."""
+
+
+def scores(run: Path) -> tuple[str, Scores]:
+    """Return the name of the run's configuration, and the scores of each choice of stages."""
+    config = make_config(read_record(run)["config"])
+    model, normalization, _ = load_model(config, run)
+    extractor = build_extractor(config, model, normalization)
+    sources = split_by_date(open_sources(config), config.validation, config.test)["validation"]
+    fitted = fit_layers(model, source_curves(extractor, sources, config), config.low_pass_share)
+    factors = {name: share * fitted["layer_scales"][name] for name, share in fitted["layers"].items()}
+    chosen = {"all": factors}
+    chosen |= {f"without {out}": {n: f for n, f in factors.items() if n != out} for out in factors}
+    chosen |= {f"{name} alone": {name: 1.0} for name in factors}
+    out: Scores = {name: {} for name in chosen}
+    for source in (s for s in sources if s.name in SHORT):
+        for name, tally in measure_source(source, mixtures(extractor, chosen), size=patch_size(source)).items():
+            out[name][source.name] = tally.share
+    return config.name, out
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", type=Path, help="folders of runs")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    found: dict[str, list[Scores]] = {}
+    for run in arguments.runs:
+        name, rows = scores(run)
+        found.setdefault(name, []).append(rows)
+        print(run, flush=True)
+    lines = [f"| run | seeds | stages | {' | '.join(SHORT.values())} | mean |", "|---" * (4 + len(SHORT)) + "|"]
+    for name, runs in found.items():
+        for key in runs[0]:
+            means = {s: float(np.mean([run[key][s] for run in runs])) for s in SHORT if s in runs[0][key]}
+            mean = np.mean(list(means.values()))
+            lines.append(f"| {name} | {len(runs)} | {key} | {by_source(means)} | {mean:.3f} |")
+    print("\n".join(lines))
+    write_atomically(RESULTS / "stages.md", ("\n".join(lines) + "\n").encode())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
