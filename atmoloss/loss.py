@@ -10,7 +10,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from atmoloss import adjusted, cached, checks, functional, tiling
+from atmoloss import cached, checks, functional, tiling
+from atmoloss.adjusted import AdjustedDifference
 from atmoloss.errors import InputError
 from atmoloss.extractor import Extractor, load_extractor
 from atmoloss.frozen import leave_inference_mode
@@ -32,7 +33,7 @@ class AtmoDistLoss(nn.Module):
     with features f of stage l, layer shares λ, layer scales s (such that each stage equals, on average
     over the upper half of the lags, the mean squared error of normalised fields), and the last term on
     normalised fields. Symmetric; zero for equal fields. Hoffmann & Lessig (2023), arXiv:2202.01897. A sharp
-    loss has amplitude-adjusted differences in place of the squared ones (:mod:`~atmoloss.adjusted`).
+    loss has the amplitude-adjusted difference (:mod:`~atmoloss.adjusted`) in place of the last term.
 
     Args:
         weights: bundled name, weights folder, Hub repository, or an :class:`Extractor`.
@@ -57,10 +58,10 @@ class AtmoDistLoss(nn.Module):
             batch is compared a few pairs at a time, a field that is too large is encoded in bands of rows,
             and what the gradient needs is computed again (two thirds more operations, one third in bands). Values
             and gradients are those of one pass, to rounding. What comes beside it: docs/speed.md.
-        sharp: compare features and fields by the amplitude-adjusted difference, which does not reward blur: detail
-            that cannot be placed rightly costs least when it is locally as strong as in the target. Equal to the
-            plain loss where both are equally strong, never below it. For training; not a distance to measure by.
-            Cached features serve sharp and plain losses alike.
+        sharp: compare the fields by the amplitude-adjusted difference in place of the squared one: it does not reward
+            blur, since detail that cannot be placed rightly costs least when it is as strong as in the target, scale by
+            scale and place by place. For training, with an ``mse_weight`` above 0; no distance to measure by, and not
+            symmetric. Cached features serve sharp and plain losses alike.
 
     Shape:
         prediction, target: (N, C, H, W), physical units (divergence and vorticity in s⁻¹ for the default
@@ -121,7 +122,7 @@ class AtmoDistLoss(nn.Module):
         self.factors = self._layer_factors(layers, scale)
         self.mixture = functional.mixture(self.factors, self.mse_weight)
         self.sharp = sharp
-        self.differences = adjusted.differences(self.factors, periodic) if sharp else {}
+        self.differences = {functional.NORMALISED: AdjustedDifference(periodic=periodic)} if sharp else {}
         self.compute_dtype = compute_dtype
         if max_memory is not None and not max_memory > 0:
             raise InputError(f"max_memory: got {max_memory}, expected a positive number of bytes, or None")
@@ -242,6 +243,8 @@ class AtmoDistLoss(nn.Module):
         self, prediction: Tensor, target: Tensor | Mapping[str, Tensor], size: tuple[int, int] | None = None
     ) -> Tensor:
         """Return where the fields differ, (N, 1, H, W) or (N, 1, *size); its mean is close to the loss.
+
+        Of a sharp loss it may be a little below 0, where the prediction is alike and stronger than the target.
 
         Args:
             prediction: (N, C, H, W), physical units.

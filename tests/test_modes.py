@@ -13,7 +13,6 @@ from torch import nn
 
 from atmoloss import AtmoDistLoss, atmodist_distance, distance_matrix, tiling
 from atmoloss import weights as weights_folder
-from atmoloss.adjusted import SETTINGS
 from atmoloss.extractor import Extractor, load_strictly
 from atmoloss.networks import Encoder
 from atmoloss.normalization import ORIGINAL_NORMALIZATION, LogNormalization
@@ -39,14 +38,10 @@ def definition(encoder, gains, normalization, factors, a, b, periodic, sharp) ->
     encoder.set_periodic(False)
     first, second = features
 
-    def difference(name: str) -> torch.Tensor:
-        if sharp:
-            bands = SETTINGS.bands if name == "normalised" else 0
-            return adjusted_definition(first[name], second[name], bands=bands, periodic=periodic)
-        return (first[name] - second[name]).square().mean((1, 2, 3))
-
-    content = sum(f * difference(n) for n, f in factors.items())
-    return (1 - MSE_WEIGHT) * content + MSE_WEIGHT * difference("normalised")
+    content = sum(f * (first[n] - second[n]).square().mean((1, 2, 3)) for n, f in factors.items())
+    x, y = first["normalised"], second["normalised"]
+    fields = adjusted_definition(x, y, periodic=periodic) if sharp else (x - y).square().mean((1, 2, 3))
+    return (1 - MSE_WEIGHT) * content + MSE_WEIGHT * fields
 
 
 @dataclasses.dataclass

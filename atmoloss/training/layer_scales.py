@@ -93,8 +93,7 @@ def source_curves(extractor: Extractor, sources: Sequence[FieldSource], spec: Se
 def fit_layers(model: PretextModel, curves: Curves, low_pass_share: float = 0.0) -> dict[str, Any]:
     """Fit the scale of each stage, and of the distance as a whole, to the MSE over the upper half of lags.
 
-    Every source counts equally, with the upper half of the lags that it has: a scale is the geometric mean of theirs, so
-    that it lies as far above the scale of one source as below that of another.
+    Every source counts equally, with the upper half of the lags that it has.
 
     The recommended layers make scale × weight equal for all stages: their sum is then the distance that
     the metric head was trained on, times the one factor that makes it equal the MSE; the low-pass, if it has a
@@ -111,7 +110,7 @@ def fit_layers(model: PretextModel, curves: Curves, low_pass_share: float = 0.0)
             used = np.isfinite(source["mse"])
             content = np.sum([source[n][used] for n in names], axis=0)
             scales.append(fit_layer_scale(content, source["mse"][used]))
-        return float(np.exp(np.mean(np.log(scales))))
+        return float(np.mean(scales))
 
     fitted = {layer: fit([layer]) for layer in model.encoder.strides}
     layers = {stages[-1]: 1.0}

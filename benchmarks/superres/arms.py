@@ -35,8 +35,8 @@ def config_of(arm: Arm, start: Path) -> SrganConfig:
     overrides = {"content": content, **ARMS["contents"][content]}
     values = {"adversarial_weight": adversarial, "steps": steps, "seed": seed, "threads": 1}
     values |= {"name": name_of(arm), "initial_generator": str(start), "workers": 0, "validate_every": steps}
-    if steps == ARMS["sweep_steps"]:
-        values["final_steps"] = 0
+    if steps in (ARMS["sweep_steps"], ARMS["finals_steps"]):
+        values["final_steps"] = 0 if steps == ARMS["sweep_steps"] else ARMS["finals_last"]
     preset = "small.toml" if steps == ARMS["finals_steps"] else "quick.toml"
     return read_config(PRESETS / preset, {**values, **overrides})
 

@@ -1,14 +1,14 @@
 """Where is AtmoDist the better content loss, and where not? Trains the GAN of examples/srgan with each and compares.
 
-    python benchmarks/superres/compare.py sweep      # every loss x every adversarial weight; validation dates
-    python benchmarks/superres/compare.py train      # every loss with its weight, preset quick
-    python benchmarks/superres/compare.py finals     # the finalists with every seed, preset small
+    python benchmarks/superres/compare.py sweep      # some losses x every adversarial weight; validation dates
+    python benchmarks/superres/compare.py train      # every loss, alone and some with an adversary, preset quick
+    python benchmarks/superres/compare.py finals     # the finalists with every seed, more steps
     python benchmarks/superres/compare.py test       # the finals on test dates: tables, figures
 
 Options: [--jobs 2] [--runs DIR] [--only LOSS ...] [--seeds 0 1 2]. Finished runs are kept, interrupted ones continue.
-The sweep chooses, for each loss, the adversarial weight with the smallest log-spectral distance among those whose RMSE
-is at most 10 % above that of the generator that all start from; the smallest RMSE where there is none. Test dates are
-not opened before `test`.
+The sweep chooses, for losses that are also tried with an adversary, its weight: that with the smallest log-spectral
+distance among those whose RMSE is at most 10 % above that of the generator that all start from; the smallest RMSE where
+there is none. Test dates are not opened before `test`.
 """
 
 from __future__ import annotations
@@ -124,12 +124,10 @@ def chosen_weight(content: str, rows: list[dict[str, Any]]) -> float:
 
 
 def finals(contents: Sequence[str], seeds: Sequence[int]) -> list[Arm]:
-    """Return the arms of the test: finalists with every seed, and what the adversary adds to some; seeds in turn."""
+    """Return the arms of the test: finalists with every seed, and some with an adversary; seeds in turn."""
     rows = read_rows(ROWS)
-    arms = [
-        (c, chosen_weight(c, rows), ARMS["finals_steps"], s) for c in contents if c in ARMS["finalists"] for s in seeds
-    ]
-    arms += [(c, 0.0, ARMS["finals_steps"], 0) for c in contents if c in ARMS["without_adversary"]]
+    arms = [(c, 0.0, ARMS["finals_steps"], s) for c in contents if c in ARMS["finalists"] for s in seeds]
+    arms += [(c, chosen_weight(c, rows), ARMS["finals_steps"], 0) for c in contents if c in ARMS["adversary"]]
     return sorted(dict.fromkeys(arms), key=lambda arm: arm[3])
 
 
@@ -163,15 +161,14 @@ def main() -> int:
     if unknown:
         parser.error(f"--only: got {unknown[0]}, expected some of {', '.join(ARMS['contents'])}")
     if arguments.stage == "sweep":
-        none, first, *others = ARMS["adversarial_weights"]
         # One weight before the rest, so that the scale of each loss is known when its other arms begin.
-        for weights in ([first], [none, *others]):
-            arms = [(c, w, ARMS["sweep_steps"], 0) for w in weights for c in arguments.only]
+        for weight in ARMS["adversarial_weights"]:
+            arms = [(c, weight, ARMS["sweep_steps"], 0) for c in arguments.only if c in ARMS["adversary"]]
             train_all(arms, arguments.runs, arguments.jobs)
     elif arguments.stage == "train":
         rows = read_rows(ROWS)
-        arms = [(c, chosen_weight(c, rows), ARMS["steps"], 0) for c in arguments.only]
-        arms += [(c, 0.0, ARMS["steps"], 0) for c in arguments.only if c in ARMS["without_adversary"]]
+        arms = [(c, 0.0, ARMS["steps"], 0) for c in arguments.only]
+        arms += [(c, chosen_weight(c, rows), ARMS["steps"], 0) for c in arguments.only if c in ARMS["adversary"]]
         train_all(list(dict.fromkeys(arms)), arguments.runs, arguments.jobs)
     else:
         arms = finals(arguments.only, arguments.seeds)

@@ -24,7 +24,7 @@ from atmoloss.verification.metrics import METRICS
 from atmoloss.verification.report import figures, maps
 from atmoloss.verification.results import Score
 
-SHOWN = ("mse", "amse, no GAN", "random-encoder", "atmodist", "atmodist-amse, no GAN")
+SHOWN = ("mse", "amse", "adjusted", "atmodist", "sharp")
 COMMAND = "python benchmarks/superres/compare.py test"
 VARIABLES = ("divergence", "vorticity", "kinetic_energy")
 
@@ -48,9 +48,9 @@ def report(arms: list[Arm], runs: Path) -> None:
 
 
 def label(arm: Arm) -> str:
-    """Name an arm for people: the loss, `no GAN` where there was no adversary, the seed beyond the first."""
+    """Name an arm for people: the loss, whether there was an adversary, the seed beyond the first."""
     content, adversarial, _, seed = arm
-    return f"{content}{', no GAN' * (not adversarial)}{f', seed {seed}' if seed else ''}"
+    return f"{content}{', adversary' * (adversarial > 0)}{f', seed {seed}' if seed else ''}"
 
 
 def write(evaluation: Evaluation, source: FieldSource, extra: Sequence[Score]) -> None:
@@ -63,7 +63,7 @@ def write(evaluation: Evaluation, source: FieldSource, extra: Sequence[Score]) -
     record["differences"] = [
         [d.variable, d.metric, d.model, d.other, *(float(f"{x:.5g}") for x in (d.value, d.low, d.high))]
         for d in evaluation.differences
-        if d.model == "atmodist" or d.other == "atmodist"
+        if "sharp" in (d.model, d.other)
     ]
     text = json.dumps(record, ensure_ascii=False).replace("], [", "],\n[") + "\n"
     write_atomically(RESULTS / f"test-{source.name}.json", text.replace("NaN", "null").encode())

@@ -20,6 +20,7 @@ CONTENTS: dict[str, float] = {
     "gradient": 0.5,
     "log-spectral": 0.5,
     "amse": 0.0,
+    "adjusted": 0.0,
     "facl": 0.0,
     "vgg-random": 0.15,
     "random-encoder": 0.15,
@@ -43,8 +44,9 @@ class ContentConfig(PatchSpec, RunConfig):
         layers: stages of the encoder (or blocks of ``vgg-random``), equally weighted; empty: what the weights
             recommend (all five blocks).
         mse_weight: m, of (1 − m) · content + m · companion; −1: that of the content loss, see ``CONTENTS``.
-        companion: ``"mse"``, or ``"amse"``: what stands in the place of the MSE there, so that a loss on features
-            leaves the amplitudes of scales that its features do not see to one that does.
+        companion: ``"mse"``, ``"amse"`` or ``"adjusted"``: what stands in the place of the MSE there, so that a loss on
+            features leaves the amplitudes of scales that its features do not see to one that does. ``atmodist`` with
+            ``"adjusted"`` is ``AtmoDistLoss(sharp=True)``.
         content_scale: factor of the content loss; 0: fitted on training data, see :func:`srgan.content.calibrate`.
         normalization: ``"weights"``: that of ``weights``; ``"fit"``: fitted on training data. All losses see the
             same normalised fields.
@@ -65,7 +67,7 @@ class ContentConfig(PatchSpec, RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_choice(self, content=CONTENTS, companion=("mse", "amse"), normalization=("weights", "fit"))
+        check_choice(self, content=CONTENTS, companion=("mse", "amse", "adjusted"), normalization=("weights", "fit"))
         check_lowest(self, final_steps=0, validation_batches=1, content_scale=0, patch_size=8)
         if self.mse_weight > 1 or (self.mse_weight < 0 and self.mse_weight != -1):
             raise ConfigError(f"mse_weight: got {self.mse_weight}, expected a number between 0 and 1, or -1")

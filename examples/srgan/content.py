@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from atmoloss import AtmoDistLoss
+from atmoloss.adjusted import AdjustedDifference
 from atmoloss.data.sequence_spec import SequenceSpec
 from atmoloss.data.sequences import PartnerIndex, SequenceDataset
 from atmoloss.data.sources import FieldSource
@@ -35,6 +36,7 @@ _PLAIN: dict[str, Measure] = {
     "gradient": measures.gradient,
     "log-spectral": measures.log_spectral,
     "amse": measures.amse,
+    "adjusted": AdjustedDifference(),
 }
 _LAST_FAL = 0.1  # share of the steps at the end that only see amplitudes (the value of the FACL code)
 
