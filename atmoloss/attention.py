@@ -1,0 +1,170 @@
+"""Neighbourhood attention: each position of a map reads those within a radius of it, in one or in several frames.
+
+A finite window makes the receptive field finite, so that fields of any size are treated alike and bands of rows are
+exact, and it centres every attention map on its query.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from atmoloss.errors import InputError
+from atmoloss.functional import full_precision
+from atmoloss.layers import Conv
+
+
+def neighbourhood_attention(
+    query: Tensor, key: Tensor, value: Tensor, bias: Tensor, periodic: bool = False
+) -> tuple[Tensor, Tensor]:
+    r"""Average values over the window around each position, weighted by softmax(q·k + bias) over all of its offsets.
+
+    Offsets (Δrow, Δcolumn) count row by row from (−r, −r) to (r, r). Those that leave the map take no weight. With
+    ``periodic`` columns wrap; in a map narrower than the window a position then stands at several offsets.
+
+    Computed offset by offset: time and memory grow with the size of the map, and there are derivatives of every order.
+    (torch's fused attention has no second one, pytorch#116350, and returns no weights.)
+
+    Args:
+        query: (N, heads, d, h, w).
+        key, value: (N, F, heads, d, h, w), the frames that are read.
+        bias: (heads, F, (2r + 1)²).
+        periodic: wrap columns.
+
+    Returns:
+        (N, heads, d, h, w), and the weights that made it, (N, heads, h, w, F, (2r + 1)²), whose sum over the last two
+        axes is 1.
+    """
+    height, width = query.shape[-2:]
+    side, frames = math.isqrt(bias.shape[-1]), bias.shape[1]
+    cuts = [(slice(i, i + height), slice(j, j + width)) for i in range(side) for j in range(side)]
+
+    def windows(x: Tensor) -> list[Tensor]:
+        extended = _extended(x, side // 2, periodic)
+        return [extended[:, f, :, :, rows, columns] for f in range(frames) for rows, columns in cuts]
+
+    products = torch.stack([(query * window).sum(2) for window in windows(key)], 2)
+    logits = products.reshape(*query.shape[:2], frames, len(cuts), height, width) + bias[..., None, None].to(products)
+    inside = _extended(torch.ones(1, 1, height, width, device=query.device), side // 2, periodic)
+    outside = torch.stack([inside[0, 0, rows, columns] == 0 for rows, columns in cuts])
+    weights = logits.masked_fill(outside, -math.inf).flatten(2, 3).softmax(2)
+    output: Tensor | None = None
+    for part, window in zip(weights.to(value).unbind(2), windows(value), strict=True):
+        term = part[:, :, None] * window
+        output = term if output is None else output + term
+    assert output is not None
+    by_query = weights.movedim(2, -1)
+    return output, by_query.reshape(*by_query.shape[:-1], frames, len(cuts))
+
+
+def _extended(x: Tensor, radius: int, periodic: bool) -> Tensor:
+    """Add ``radius`` rows and columns of zeros on each side, or columns that wrap."""
+    columns = radius
+    if periodic:
+        width = x.shape[-1]
+        x, columns = x[..., torch.arange(-radius, width + radius, device=x.device) % width], 0
+    return F.pad(x, (columns, columns, radius, radius))
+
+
+def channel_norm(x: Tensor) -> Tensor:
+    """Bring each position of (N, C, h, w) to mean 0 and variance 1 over its channels.
+
+    Nothing is learned: the convolution behind it has scale and shift.
+    """
+    return F.layer_norm(x.movedim(1, -1), x.shape[1:2]).movedim(-1, 1)
+
+
+class NeighbourhoodAttention(nn.Module):
+    """Multi-head attention of each position to those within a radius of it.
+
+    Queries and keys have unit length, and each head learns a temperature (Liu et al. 2022, arXiv:2111.09883), so that
+    logits stay bounded, and a bias for each offset in each frame.
+
+    Args:
+        channels: of the map, a multiple of ``heads``.
+        heads: their number.
+        radius: in positions; the window has (2 radius + 1)² of them.
+        frames: maps that are read together.
+
+    Shape:
+        (N, C, h, w), and what is read, (N, F, C, h, w) (default: the map itself) → (N, C, h, w).
+    """
+
+    periodic = False
+
+    def __init__(self, channels: int, heads: int = 4, radius: int = 3, frames: int = 1) -> None:
+        super().__init__()
+        if min(heads, radius, frames) < 1 or channels % heads:
+            raise InputError(
+                f"attention: got {channels} channels, {heads} heads, radius {radius} and {frames} frames, expected "
+                "positive numbers and channels that are a multiple of heads"
+            )
+        self.heads, self.radius = heads, radius
+        self.query = Conv(channels, channels, 1, bias=True)
+        self.key_value = Conv(channels, 2 * channels, 1, bias=True)
+        self.output = Conv(channels, channels, 1, bias=True)
+        self.log_temperature = nn.Parameter(torch.full((heads,), math.log(10.0)))
+        self.position_bias = nn.Parameter(torch.zeros(heads, frames, (2 * radius + 1) ** 2))
+
+    def forward(self, x: Tensor, read: Tensor | None = None) -> Tensor:
+        """Return what each position of ``x`` makes of those that it reads."""
+        return self.with_map(x, read)[0]
+
+    def with_map(self, x: Tensor, read: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return the output and the weights that made it, (N, heads, h, w, F, (2 radius + 1)²)."""
+        read = x[:, None] if read is None else read
+        query = self.query(x).unflatten(1, (self.heads, -1))
+        key, value = self.key_value(read.flatten(0, 1)).chunk(2, 1)
+        key, value = (t.unflatten(0, read.shape[:2]).unflatten(2, (self.heads, -1)) for t in (key, value))
+        temperature = full_precision(self.log_temperature).clamp(max=math.log(100.0)).exp()
+        query, key = _unit(query) * temperature[:, None, None, None], _unit(key)
+        output, weights = neighbourhood_attention(query, key, value, self.position_bias, self.periodic)
+        return self.output(output.flatten(1, 2)), weights
+
+
+def _unit(x: Tensor) -> Tensor:
+    """Bring (…, d, h, w) to unit length in float32, with derivatives of every order where it is zero."""
+    x = full_precision(x)
+    return x * torch.rsqrt(x.square().sum(-3, keepdim=True) + 1e-6)
+
+
+class AttentionBlock(nn.Module):
+    """A block of a transformer: attention to the neighbourhood, then two layers on each position.
+
+    Both normalise what they read and add what they find (Xiong et al. 2020, arXiv:2002.04745).
+    """
+
+    def __init__(self, channels: int, heads: int = 4, radius: int = 3) -> None:
+        super().__init__()
+        self.attention = NeighbourhoodAttention(channels, heads, radius)
+        self.expand = Conv(channels, 2 * channels, 1, bias=True)
+        self.contract = Conv(2 * channels, channels, 1, bias=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, h, w) to the same shape."""
+        return self.with_map(x)[0]
+
+    def with_map(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the output and the attention map, (N, heads, h, w, (2 radius + 1)²)."""
+        found, weights = self.attention.with_map(channel_norm(x))
+        x = x + found
+        return x + self.contract(F.gelu(self.expand(channel_norm(x)))), weights[..., 0, :]
+
+
+class Readout(nn.Module):
+    """What the blocks of a stage hand on: normalised, through a 1×1 convolution and a ReLU, as every other stage.
+
+    Behind the convolution activations may be scaled by channel, as :func:`atmoloss.networks.fold_gains` does. Between
+    the normalised layers they may not.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = Conv(channels, channels, 1, bias=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, h, w) to the same shape."""
+        return F.relu(self.conv(channel_norm(x)))
