@@ -46,11 +46,11 @@ def neighbourhood_attention(
         extended = _extended(x, side // 2, periodic)
         return [extended[:, f, :, :, rows, columns] for f in range(frames) for rows, columns in cuts]
 
-    products = torch.stack([(query * window).sum(2) for window in windows(key)], 2)
-    logits = products.reshape(*query.shape[:2], frames, len(cuts), height, width) + bias[..., None, None].to(products)
     inside = _extended(torch.ones(1, 1, height, width, device=query.device), side // 2, periodic)
     outside = torch.stack([inside[0, 0, rows, columns] == 0 for rows, columns in cuts])
-    weights = logits.masked_fill(outside, -math.inf).flatten(2, 3).softmax(2)
+    added = bias[..., None, None].masked_fill(outside, -math.inf).flatten(1, 2)
+    logits = torch.stack([(query * window).sum(2) for window in windows(key)], 2)
+    weights = (logits + added.to(logits)).softmax(2)
     output: Tensor | None = None
     for part, window in zip(weights.to(value).unbind(2), windows(value), strict=True):
         term = part[:, :, None] * window
@@ -69,19 +69,23 @@ def _extended(x: Tensor, radius: int, periodic: bool) -> Tensor:
     return F.pad(x, (columns, columns, radius, radius))
 
 
+SMALLEST_VARIANCE = 0.1
+"""What both norms add under the root: where nothing happens they must not raise noise, in a gradient least of all."""
+
+
 def channel_norm(x: Tensor) -> Tensor:
-    """Bring each position of (N, C, h, w) to mean 0 and variance 1 over its channels.
+    """Bring each position of (N, C, h, w) to mean 0 and, where it is not small, variance 1 over its channels.
 
     Nothing is learned: the convolution behind it has scale and shift.
     """
-    return F.layer_norm(x.movedim(1, -1), x.shape[1:2]).movedim(-1, 1)
+    return F.layer_norm(x.movedim(1, -1), x.shape[1:2], eps=SMALLEST_VARIANCE).movedim(-1, 1)
 
 
 class NeighbourhoodAttention(nn.Module):
     """Multi-head attention of each position to those within a radius of it.
 
-    Queries and keys have unit length, and each head learns a temperature (Liu et al. 2022, arXiv:2111.09883), so that
-    logits stay bounded, and a bias for each offset in each frame.
+    Queries and keys have a length of at most 1, and each head learns a temperature (Liu et al. 2022,
+    arXiv:2111.09883), so that logits stay bounded, and a bias for each offset in each frame.
 
     Args:
         channels: of the map, a multiple of ``heads``.
@@ -126,9 +130,9 @@ class NeighbourhoodAttention(nn.Module):
 
 
 def _unit(x: Tensor) -> Tensor:
-    """Bring (…, d, h, w) to unit length in float32, with derivatives of every order where it is zero."""
+    """Bring (…, d, h, w) to unit length, where it is not small, in float32."""
     x = full_precision(x)
-    return x * torch.rsqrt(x.square().sum(-3, keepdim=True) + 1e-6)
+    return x * torch.rsqrt(x.square().sum(-3, keepdim=True) + SMALLEST_VARIANCE)
 
 
 class AttentionBlock(nn.Module):
@@ -142,6 +146,17 @@ class AttentionBlock(nn.Module):
         self.attention = NeighbourhoodAttention(channels, heads, radius)
         self.expand = Conv(channels, 2 * channels, 1, bias=True)
         self.contract = Conv(2 * channels, channels, 1, bias=True)
+
+    def products(self) -> list[tuple[int, int, int]]:
+        """List (kernel, inputs per output, outputs) of convolutions and sums over the window, in their order."""
+        attention, channels = self.attention, self.expand.in_channels
+        side = 2 * attention.radius + 1
+        n_weights = attention.heads * side**2
+        # The softmax, whose operations do not count, keeps as many numbers as the logits before it.
+        window = [(1, channels // attention.heads, n_weights), (1, 0, n_weights), (side, 1, channels)]
+        parts = [attention.query, attention.key_value, attention.output, self.expand, self.contract]
+        one = [(1, part.in_channels, part.out_channels) for part in parts]
+        return [*one[:2], *window, *one[2:]]
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, h, w) to the same shape."""
@@ -157,7 +172,7 @@ class AttentionBlock(nn.Module):
 class Readout(nn.Module):
     """What the blocks of a stage hand on: normalised, through a 1×1 convolution and a ReLU, as every other stage.
 
-    Behind the convolution activations may be scaled by channel, as :func:`atmoloss.networks.fold_gains` does. Between
+    Behind the convolution activations may be scaled by channel, as :func:`atmoloss.folding.fold_gains` does. Between
     the normalised layers they may not.
     """
 
@@ -165,6 +180,17 @@ class Readout(nn.Module):
         super().__init__()
         self.conv = Conv(channels, channels, 1, bias=True)
 
+    def products(self) -> list[tuple[int, int, int]]:
+        """List the one convolution as :meth:`AttentionBlock.products` does."""
+        return [(1, self.conv.in_channels, self.conv.out_channels)]
+
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, h, w) to the same shape."""
         return F.relu(self.conv(channel_norm(x)))
+
+
+def attention_layers(channels: int, blocks: int = 1, heads: int = 4, radius: int = 3) -> list[nn.Module]:
+    """Build what follows the residual blocks of a stage; ``InputError`` for numbers that do not fit."""
+    if blocks < 1:
+        raise InputError(f"attention: got {blocks} blocks, expected at least one")
+    return [*(AttentionBlock(channels, heads, radius) for _ in range(blocks)), Readout(channels)]

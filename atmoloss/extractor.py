@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from atmoloss import tiling
 from atmoloss import weights as weights_folder
 from atmoloss.errors import InputError, WeightsError
+from atmoloss.folding import fold_batch_norm, fold_gains
 from atmoloss.frozen import Frozen, factory_device, leave_inference_mode
 from atmoloss.functional import full_precision
 from atmoloss.layers import Conv, FixedFilters
-from atmoloss.networks import Encoder, fold_batch_norm, fold_gains
+from atmoloss.networks import Encoder
 from atmoloss.normalization import LogNormalization
 from atmoloss.weights import WeightsInfo
 
@@ -111,6 +112,17 @@ class Extractor(Frozen):
                 return tiling.encode(self.encoder, normalised.to(compute_dtype), layers, max_memory)
         return tiling.encode(self.encoder, full_precision(normalised), layers, max_memory)
 
+    def attention(self, fields: Tensor) -> dict[str, Tensor]:
+        """Return the map of each attention block, ``"stage2.0"`` for the first of its stage; none: an empty mapping.
+
+        From (N, C, H, W) in physical units to (N, heads, h, w, (2r + 1)²): for each position of the stage the weights,
+        whose sum is 1, of those around it, row by row from (−r, −r) to (r, r), in rows southward and columns eastward.
+        """
+        leave_inference_mode(self)
+        self.check_shape("fields", fields)
+        self.check_device(fields)
+        return self.encoder.attention(self.normalization(full_precision(fields)))
+
     def check_shape(self, argument: str, fields: Tensor, layers: Sequence[str] | None = None) -> None:
         """Raise ``InputError`` for a wrong type, rank, number of channels, or a field that is too small."""
         if not isinstance(fields, Tensor):
@@ -145,11 +157,18 @@ class Extractor(Frozen):
 
 
 def _freeze(encoder: Encoder) -> None:
-    """Replace every convolution of an encoder, its batch norm folded, by its :class:`FixedFilters`, in place."""
+    """Replace every convolution of an encoder, its batch norm folded, by its :class:`FixedFilters`, in place.
+
+    Other parameters, those of attention, become buffers.
+    """
     for module in list(encoder.modules()):
         for name, child in module.named_children():
             if isinstance(child, Conv):
                 setattr(module, name, FixedFilters(child))
+    for module in encoder.modules():
+        for name, parameter in list(module._parameters.items()):
+            del module._parameters[name]
+            module.register_buffer(name, parameter if parameter is None else parameter.detach(), False)
 
 
 def load_extractor(name_or_path: str | os.PathLike[str] = "default", revision: str | None = None) -> Extractor:

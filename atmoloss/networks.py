@@ -1,20 +1,20 @@
 """Encoders: modules on normalised fields that know nothing of files or units.
 
 The published architecture follows the Keras code of Hoffmann & Lessig (2023) to the rounding error;
-``resnet_aa`` is its anti-aliased relative. Presets are built by :func:`build_encoder`.
+``resnet_aa`` is its anti-aliased relative, and ``resnet_attn`` one that ends in attention. Presets are built by
+:func:`build_encoder`.
 """
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from atmoloss.attention import AttentionBlock, Readout, attention_layers
 from atmoloss.errors import InputError
 from atmoloss.layers import (
     Block,
@@ -39,6 +39,15 @@ ENCODERS: dict[str, dict[str, Any]] = {
         "stem_pool": False,
         "downsample": "blur",
     },
+    # A stem and not bare patches: a lattice of patches could be exploited by a generator, and shows as seams.
+    "resnet_attn": {
+        "stage_channels": (16, 64),
+        "blocks_per_stage": 1,
+        "stem_kernel": 5,
+        "stem_pool": False,
+        "downsample": "blur",
+        "attention": {"stage2": {"blocks": 2, "heads": 4, "radius": 3}},
+    },
 }
 """Keyword arguments of :class:`Encoder` per preset."""
 
@@ -62,6 +71,8 @@ class Encoder(nn.Module):
             is small taken out (:class:`~atmoloss.layers.LowPass`) and not trained; 0 for none.
         derivatives: the fields are winds, and the first convolution is learned on them and on their divergence and
             vorticity (:class:`~atmoloss.layers.WindConv`); for ``"blur"`` and a stem of stride 2.
+        attention: stage name to the ``blocks``, ``heads`` and ``radius`` of what follows its residual blocks
+            (:class:`~atmoloss.attention.AttentionBlock`).
 
     Shape:
         (N, in_channels, H, W) → {"stage1": (N, C₁, ⌈H/s₁⌉, ⌈W/s₁⌉), …}, after the ReLU.
@@ -79,6 +90,7 @@ class Encoder(nn.Module):
         downsample: Literal["stride", "blur"] = "stride",
         low_pass: int = 0,
         derivatives: bool = False,
+        attention: Mapping[str, Mapping[str, int]] | None = None,
     ) -> None:
         super().__init__()
         n = len(stage_channels)
@@ -115,7 +127,11 @@ class Encoder(nn.Module):
                 stride = 2 if b == 0 and i > 0 and not blur else 1
                 layers.append(Block(width, channels, stride))
                 width = channels
+            if options := (attention or {}).get(f"stage{i + 1}"):
+                layers += attention_layers(width, **options)
             self.stages[f"stage{i + 1}"] = nn.Sequential(*layers)
+        if unknown := set(attention or {}) - set(self.stages):
+            raise InputError(f"attention: got {', '.join(sorted(unknown))}, expected some of {', '.join(self.stages)}")
         self.low_pass: nn.Module = LowPass(in_channels, low_pass) if low_pass else nn.Identity()
         self.channels: dict[str, int] = {LOW_PASS: in_channels} if low_pass else {}
         self.channels |= {f"stage{i + 1}": c for i, c in enumerate(stage_channels)}
@@ -131,6 +147,8 @@ class Encoder(nn.Module):
             "low_pass": low_pass,
             "derivatives": derivatives,
         }
+        if attention:  # said only where it is: earlier versions read weights without it
+            self.architecture["attention"] = {stage: dict(options) for stage, options in attention.items()}
         self.strides, self.receptive_fields = self._geometry()
         self.apply(he_normal)
 
@@ -157,6 +175,22 @@ class Encoder(nn.Module):
         # The largest of a window and the ReLU may change places: the ReLU then has a quarter to do.
         return F.relu_(self.pool(self.stem_bn(self.stem(x))))
 
+    def attention(self, x: Tensor) -> dict[str, Tensor]:
+        """Return the map of each attention block of normalised fields, ``"stage2.0"`` for the first of its stage.
+
+        They are (N, heads, h, w, (2r + 1)²), as of :func:`~atmoloss.attention.neighbourhood_attention`.
+        """
+        maps: dict[str, Tensor] = {}
+        x = self.before_stages(x)
+        for name, stage in self.stages.items():
+            for layer in stage.children():
+                if isinstance(layer, AttentionBlock):
+                    place = sum(key.startswith(f"{name}.") for key in maps)
+                    x, maps[f"{name}.{place}"] = layer.with_map(x)
+                else:
+                    x = layer(x)
+        return maps
+
     def set_periodic(self, periodic: bool) -> None:
         """Wrap columns instead of padding them with zeros, for grids that close in longitude."""
         for module in self.modules():
@@ -168,7 +202,7 @@ class Encoder(nn.Module):
         return max(self.strides[stage] // 2, 1)
 
     def flops(self, height: int, width: int) -> dict[str, int]:
-        """Floating-point operations (2 per multiply-add, convolutions only) up to each stage, one field."""
+        """Floating-point operations (2 per multiply-add, convolutions and attention) up to each stage, one field."""
         total, stride = 0, self.strides.get(LOW_PASS, 1)
         out = {LOW_PASS: 2 * 4 * 4 * self.in_channels * math.ceil(height / stride) * math.ceil(width / stride)}
         for name, kernel, stride, inputs, outputs, branch in self._convolutions():
@@ -189,6 +223,9 @@ class Encoder(nn.Module):
                 if isinstance(layer, Blur):
                     rows.append((name, 4, 2, 1, layer.kernel.shape[0], False))
                     continue
+                if isinstance(layer, (AttentionBlock, Readout)):
+                    rows += [(name, kernel, 1, inputs, outputs, False) for kernel, inputs, outputs in layer.products()]
+                    continue
                 for part in (layer.conv1, layer.conv2, layer.shortcut):
                     if isinstance(part, (Conv, FixedFilters)):  # a union of types stops the tracing of torch 2.6
                         k, s = part.kernel_weight().shape[-1], part.stride[0]
@@ -208,82 +245,6 @@ class Encoder(nn.Module):
             stride = 2 * self.low_pass.block
             strides[LOW_PASS], fields[LOW_PASS] = stride, 2 * stride
         return {n: strides[n] for n in self.channels}, {n: fields[n] for n in self.channels}
-
-
-def fold_batch_norm(encoder: Encoder) -> Encoder:
-    """Return a copy with every batch norm, at its running statistics, folded into the convolution before it.
-
-    The same function in evaluation mode, to rounding, at a third of the memory traffic. Folded in
-    float64: in half precision it would cost a digit.
-    """
-    folded = copy.deepcopy(encoder)
-    assert isinstance(folded.stem, Conv)
-    folded.stem, folded.stem_bn = _fold(folded.stem, folded.stem_bn), nn.Identity()
-    for block in folded.modules():
-        if isinstance(block, Block):
-            block.conv1, block.bn1 = _fold(block.conv1, block.bn1), nn.Identity()
-            block.conv2, block.bn2 = _fold(block.conv2, block.bn2), nn.Identity()
-    return folded
-
-
-def fold_gains(encoder: Encoder, gains: Mapping[str, Tensor]) -> None:
-    """Scale the activations of each stage by its ``gains``, (C,) per stage name, inside the convolutions around them.
-
-    For positive g, relu(g x) = g relu(x): what makes a stage is multiplied, what reads it is divided, and only the
-    activations in between change. In place, after :func:`fold_batch_norm`. A gain of zero becomes 1e-6 of the
-    largest, which a squared difference does not see.
-    """
-    scales = {name: torch.ones(channels, dtype=torch.float64) for name, channels in encoder.channels.items()}
-    for name, gain in gains.items():
-        gain = gain.detach().double().flatten().cpu()
-        scales[name] = gain.clamp_min(max(1e-6 * float(gain.max()), 1e-12))
-    if isinstance(encoder.low_pass, LowPass):
-        kernel = encoder.low_pass.blur.kernel
-        kernel *= scales[LOW_PASS].to(kernel)[:, None, None, None]
-    before = scales[next(iter(encoder.stages))]
-    assert isinstance(encoder.stem, Conv)
-    _scale(encoder.stem, None, before)
-    for name, stage in encoder.stages.items():
-        after = scales[name]
-        for layer in stage.children():
-            if isinstance(layer, Block):
-                _scale(layer.conv1, before, None)
-                _scale(layer.conv2, None, after)
-                if isinstance(layer.shortcut, Conv):
-                    _scale(layer.shortcut, before, after)
-                before = after
-            elif isinstance(layer, Blur) and before.shape == after.shape:  # the shortcut may be bare: scale here
-                layer.kernel *= (after / before).to(layer.kernel)[:, None, None, None]
-                before = after
-
-
-def _scale(conv: Conv, before: Tensor | None, after: Tensor | None) -> None:
-    """Let ``conv`` read activations that are multiplied by ``before`` and return its own multiplied by ``after``."""
-    with torch.no_grad():
-        weight = conv.weight.double().cpu()
-        if before is not None:
-            weight = weight / before[:, None, None]
-        if after is not None:
-            weight = weight * after[:, None, None, None]
-            if conv.bias is not None:
-                conv.bias.copy_(conv.bias.double().cpu() * after)
-        conv.weight.copy_(weight)
-
-
-def _fold(conv: Conv, norm: nn.Module) -> Conv:
-    if not isinstance(norm, (nn.BatchNorm2d, nn.SyncBatchNorm)):  # folded before
-        return conv
-    assert norm.running_var is not None
-    assert norm.running_mean is not None
-    factor = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
-    weight = conv.kernel_weight()
-    out = Conv(conv.in_channels, conv.out_channels, weight.shape[-1], conv.stride[0], bias=True).to(weight)
-    out.periodic = conv.periodic
-    bias = torch.zeros(()) if conv.bias is None else conv.bias
-    with torch.no_grad():
-        out.weight.copy_(weight.double() * factor[:, None, None, None])
-        out.bias.copy_((bias.double() - norm.running_mean.double()) * factor + norm.bias.double())  # type: ignore[union-attr]
-    return out
 
 
 def build_encoder(name: str = "resnet_small", **overrides: Any) -> Encoder:

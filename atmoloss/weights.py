@@ -22,7 +22,8 @@ from atmoloss.files import json_text, write_atomically
 from atmoloss.hub import CONFIG_NAME, TENSORS_NAME
 from atmoloss.removed import describe_removed
 
-FORMAT_VERSION = 1
+FORMAT_VERSIONS = (1, 2)
+"""The second is that of weights with attention: versions that have none refuse them by this number."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +49,7 @@ class WeightsInfo:
         license: of the weights.
         package_version: of atmoloss that wrote them.
         sha256: of ``model.safetensors``; filled in by :func:`save`.
-        format_version: of this file.
+        format_version: of this file, the lowest that can say what it says; :func:`save` fills it in.
     """
 
     name: str
@@ -69,7 +70,7 @@ class WeightsInfo:
     license: str = ""
     package_version: str = ""
     sha256: str = ""
-    format_version: int = FORMAT_VERSION
+    format_version: int = FORMAT_VERSIONS[0]
 
     @property
     def id(self) -> str:
@@ -127,10 +128,10 @@ def read_info(folder: Path) -> WeightsInfo:
     except (OSError, ValueError) as error:
         raise WeightsError(f"weights: {folder / CONFIG_NAME} cannot be read: {error}") from error
     version = raw.get("format_version") if isinstance(raw, dict) else None
-    if version != FORMAT_VERSION:
+    if version not in FORMAT_VERSIONS:
+        expected = " or ".join(map(str, FORMAT_VERSIONS))
         raise WeightsError(
-            f"weights: {folder} has format version {version}, expected {FORMAT_VERSION}; another version of "
-            "atmoloss wrote it"
+            f"weights: {folder} has format version {version}, expected {expected}; another version of atmoloss wrote it"
         )
     raw = {key: tuple(value) if isinstance(value, list) else value for key, value in raw.items()}
     for entry in ("encoder", "head"):
@@ -164,13 +165,14 @@ def save(folder: Path, info: WeightsInfo, tensors: Mapping[str, Tensor]) -> Weig
     """Write ``model.safetensors`` and ``config.json``, each under a temporary name first.
 
     Returns:
-        ``info`` with the sha256 of the tensors.
+        ``info`` with the sha256 of the tensors and the format version.
     """
     from safetensors.torch import save as save_tensors
 
     folder.mkdir(parents=True, exist_ok=True)
     data = save_tensors({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, {"format": "pt"})
-    info = dataclasses.replace(info, sha256=hashlib.sha256(data).hexdigest())
+    version = FORMAT_VERSIONS["attention" in info.encoder]
+    info = dataclasses.replace(info, sha256=hashlib.sha256(data).hexdigest(), format_version=version)
     write_atomically(folder / TENSORS_NAME, data)
     write_atomically(folder / CONFIG_NAME, f"{json_text(dataclasses.asdict(info))}\n".encode())
     return info

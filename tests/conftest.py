@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from atmoloss import weights as weights_folder
+from atmoloss.attention import NeighbourhoodAttention
 from atmoloss.extractor import Extractor, load_extractor
 from atmoloss.networks import Encoder
 from atmoloss.normalization import ORIGINAL_NORMALIZATION, LogNormalization
@@ -27,8 +28,14 @@ TINY = {
     "downsample": "blur",
 }
 
-TINY_WEIGHTS = "tiny"
-EVERY_WEIGHTS = (TINY_WEIGHTS, *sorted(weights_folder.bundled()))
+TINY_ATTENTION = {
+    **TINY,
+    "stage_channels": (8, 16, 8, 8),  # of fewer channels, some positions have none that is not zero
+    "attention": {"stage2": {"blocks": 2, "heads": 2, "radius": 1}},
+}
+
+TINY_WEIGHTS, ATTENTION_WEIGHTS = "tiny", "attention"
+EVERY_WEIGHTS = (TINY_WEIGHTS, ATTENTION_WEIGHTS, *sorted(weights_folder.bundled()))
 
 torch.set_num_threads(1)
 hypothesis.settings.register_profile(
@@ -117,6 +124,22 @@ def folder(encoder, info, gains, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def attention_folder(randomise, info, gains, tmp_path_factory):
+    """A weights folder of an encoder with attention, whose biases of position look trained."""
+    torch.manual_seed(SEED + 2)  # with the fields of test_modes, no ReLU so near zero that float32 opens it
+    encoder = randomise(Encoder(**TINY_ATTENTION))
+    for block in encoder.modules():
+        if isinstance(block, NeighbourhoodAttention):
+            torch.nn.init.normal_(block.position_bias, std=0.5)
+    path = tmp_path_factory.mktemp("weights") / "attention"
+    tensors = {f"encoder.{n}": t for n, t in encoder.state_dict().items()} | {"gain.stage2": gains["stage4"].repeat(2)}
+    described = {"encoder": encoder.architecture}
+    layers = {"stage1": 0.2, "stage2": 0.5, "stage4": 0.3}
+    weights_folder.save(path, dataclasses.replace(info, name="attention", layers=layers, **described), tensors)
+    return path
+
+
+@pytest.fixture(scope="session")
 def draw():
     """Draw fields with the spread of divergence and vorticity near the surface, s⁻¹."""
 
@@ -142,9 +165,9 @@ def one_sentence():
 
 
 @pytest.fixture(scope="session", params=EVERY_WEIGHTS)
-def every_weights(request, folder) -> str:
-    """The tiny weights folder, and each of those that ship: for tests of modes, which must hold for all of them."""
-    return str(folder) if request.param == TINY_WEIGHTS else request.param
+def every_weights(request, folder, attention_folder) -> str:
+    """Tiny weights folders, and each of those that ship: for tests of modes, which must hold for all of them."""
+    return str({TINY_WEIGHTS: folder, ATTENTION_WEIGHTS: attention_folder}.get(request.param, request.param))
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,8 @@ import torch
 from atmoloss import load_extractor
 from atmoloss import weights as weights_folder
 from atmoloss.errors import InputError, WeightsError
-from atmoloss.extractor import Extractor
+from atmoloss.extractor import Extractor, load_strictly
+from atmoloss.networks import Encoder
 from tests.tolerances import assert_close
 
 
@@ -78,3 +79,34 @@ def test_a_configuration_that_does_not_fit_its_tensors_is_refused(change, folder
 def test_an_encoder_without_numbers_is_refused(encoder, extractor, info) -> None:
     with pytest.raises(WeightsError, match="meta device"):
         Extractor(type(encoder)(**encoder.architecture).to("meta"), extractor.normalization, info)
+
+
+def test_attention_maps_of_fields_in_physical_units(attention_folder, draw) -> None:
+    extractor, (info, tensors) = load_extractor(attention_folder), weights_folder.load(attention_folder)
+    assert info.format_version == 2
+    encoder = Encoder(**info.encoder).eval()
+    load_strictly(encoder, tensors, "encoder.", info.id)
+    fields = draw(2, 40, 36)
+    maps, expected = extractor.attention(fields), encoder.attention(extractor.normalization(fields))
+    assert list(maps) == ["stage2.0", "stage2.1"]
+    for name, weights in maps.items():
+        assert weights.shape == (2, 2, 10, 9, 9)
+        assert_close(weights, expected[name], 1e-4)
+        assert_close(weights.sum(-1), torch.ones(2, 2, 10, 9), torch.float32)
+
+
+def test_attention_maps_wrap_at_the_date_line(attention_folder, draw) -> None:
+    extractor = load_extractor(attention_folder)
+    fields = draw(1, 32, 48)
+    for periodic in (True, False):
+        closed = extractor.with_periodic(periodic)
+        plain, rolled = closed.attention(fields)["stage2.1"], closed.attention(fields.roll(16, -1))["stage2.1"]
+        assert torch.allclose(rolled, plain.roll(4, 3), atol=1e-5) == periodic
+        assert (plain[:, :, 2:-2, 0].unflatten(-1, (3, 3))[..., 0].abs().max() > 0) == periodic
+
+
+def test_weights_without_attention_have_no_maps(extractor, draw, one_sentence) -> None:
+    assert extractor.attention(draw(1)) == {}
+    with pytest.raises(InputError) as error:
+        extractor.attention(draw(1)[:, :1])
+    one_sentence(error.value, "fields", "expected (N, 2, H, W)")

@@ -20,7 +20,7 @@ from atmoloss import AtmoDistLoss, functional
 from atmoloss.adjusted import AdjustedDifference
 from atmoloss.errors import InputError
 from atmoloss.extractor import Extractor
-from atmoloss.networks import fold_batch_norm
+from atmoloss.folding import fold_batch_norm
 from atmoloss.normalization import ORIGINAL_NORMALIZATION, LogNormalization
 from atmoloss.winds import WindToVorticityDivergence
 from tests.test_functional import window_means

@@ -1,5 +1,6 @@
 """Bands of rows and parts of batches: the features and gradients of one pass, within the memory asked for."""
 
+import dataclasses
 import weakref
 
 import pytest
@@ -10,7 +11,8 @@ from torch.utils._pytree import tree_iter
 from atmoloss import AtmoDistLoss, load_extractor, tiling
 from atmoloss.errors import InputError
 from atmoloss.extractor import Extractor
-from atmoloss.networks import Encoder, build_encoder, fold_batch_norm
+from atmoloss.folding import fold_batch_norm
+from atmoloss.networks import Encoder, build_encoder
 from atmoloss.normalization import ORIGINAL_NORMALIZATION, LogNormalization
 from tests.tolerances import TOLERANCES, assert_close
 
@@ -19,6 +21,7 @@ ENCODERS = {
     "resnet_aa": {"blocks_per_stage": 1},
     "resnet_aa, no stride in an even stem": {"blocks_per_stage": 1, "stem_stride": 1, "stem_kernel": 4},
     "resnet_small, low-pass": {"blocks_per_stage": 1, "low_pass": 16},
+    "resnet_attn": {"stage_channels": (4, 6, 8), "attention": {"stage2": {"blocks": 2, "heads": 2, "radius": 2}}},
 }
 
 
@@ -175,6 +178,20 @@ def test_memory_of_a_batch_stays_under_the_bound(draw) -> None:
         bounded = peak(AtmoDistLoss(extractor, max_memory=1.01 * pairs * pair), a, b)
         assert bounded < pairs * pair
         assert bounded < 1.7 * pairs / 12 * plain
+
+
+def test_memory_of_attention_stays_under_the_bound(randomise, info, draw) -> None:
+    encoder = randomise(build_encoder("resnet_attn"))
+    layers = {"layers": {"stage2": 1.0}, "layer_scales": {"stage1": 1.0, "stage2": 1.0}}
+    described = dataclasses.replace(info, encoder=encoder.architecture, **layers)
+    extractor = Extractor(encoder, LogNormalization(**ORIGINAL_NORMALIZATION), described)
+    a, b = draw(6, 64, 64, seed=1), draw(6, 64, 64, seed=2)
+    pair = 2 * tiling.working_memory(extractor.encoder, 64, 64, 4, ("stage2",))
+    bounded = peak(AtmoDistLoss(extractor, max_memory=1.01 * pair), a, b)
+    assert bounded < pair
+    assert bounded < 0.3 * peak(AtmoDistLoss(extractor), a, b)
+    a, b = draw(1, 600, 64, seed=1), draw(1, 600, 64, seed=2)
+    assert_bounded(extractor, a, b, 15e6, 0.75)
 
 
 def assert_bounded(extractor, a, b, max_memory, share) -> None:

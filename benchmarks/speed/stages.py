@@ -18,7 +18,8 @@ from timing import described, interleave, machine, report, roof
 from torch import Tensor
 
 from atmoloss import load_extractor
-from atmoloss.networks import Encoder, fold_batch_norm
+from atmoloss.folding import fold_batch_norm
+from atmoloss.networks import Encoder
 
 
 def parts(encoder: Encoder) -> dict[str, Callable[[Tensor], Tensor]]:
