@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from atmoloss.hours import atmodist_hours, fit_hours
     from atmoloss.loss import AtmoDistLoss
     from atmoloss.metric import AtmoDistMetric
+    from atmoloss.predictor import load_predictor
 
 __all__ = [
     "AtmoDistLoss",
@@ -22,6 +23,7 @@ __all__ = [
     "distance_matrix",
     "fit_hours",
     "load_extractor",
+    "load_predictor",
 ]
 
 # Loaded at first use: `atmoloss --help` answers without importing torch.
@@ -33,6 +35,7 @@ _MODULES = {
     "distance_matrix": "distance",
     "fit_hours": "hours",
     "load_extractor": "extractor",
+    "load_predictor": "predictor",
 }
 
 

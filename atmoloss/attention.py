@@ -138,12 +138,13 @@ def _unit(x: Tensor) -> Tensor:
 class AttentionBlock(nn.Module):
     """A block of a transformer: attention to the neighbourhood, then two layers on each position.
 
-    Both normalise what they read and add what they find (Xiong et al. 2020, arXiv:2002.04745).
+    Both normalise what they read and add what they find (Xiong et al. 2020, arXiv:2002.04745). The arguments are those
+    of :class:`NeighbourhoodAttention`.
     """
 
-    def __init__(self, channels: int, heads: int = 4, radius: int = 3) -> None:
+    def __init__(self, channels: int, heads: int = 4, radius: int = 3, frames: int = 1) -> None:
         super().__init__()
-        self.attention = NeighbourhoodAttention(channels, heads, radius)
+        self.attention = NeighbourhoodAttention(channels, heads, radius, frames)
         self.expand = Conv(channels, 2 * channels, 1, bias=True)
         self.contract = Conv(2 * channels, channels, 1, bias=True)
 
@@ -162,11 +163,11 @@ class AttentionBlock(nn.Module):
         """Map (N, C, h, w) to the same shape."""
         return self.with_map(x)[0]
 
-    def with_map(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the output and the attention map, (N, heads, h, w, (2 radius + 1)²)."""
-        found, weights = self.attention.with_map(channel_norm(x))
+    def with_map(self, x: Tensor, read: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return the output and the map, both as of :meth:`NeighbourhoodAttention.with_map`."""
+        found, weights = self.attention.with_map(channel_norm(x), read)
         x = x + found
-        return x + self.contract(F.gelu(self.expand(channel_norm(x)))), weights[..., 0, :]
+        return x + self.contract(F.gelu(self.expand(channel_norm(x)))), weights
 
 
 class Readout(nn.Module):

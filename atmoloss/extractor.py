@@ -12,10 +12,9 @@ from torch import Tensor, nn
 from atmoloss import tiling
 from atmoloss import weights as weights_folder
 from atmoloss.errors import InputError, WeightsError
-from atmoloss.folding import fold_batch_norm, fold_gains
+from atmoloss.folding import fold_batch_norm, fold_gains, freeze
 from atmoloss.frozen import Frozen, factory_device, leave_inference_mode
 from atmoloss.functional import full_precision
-from atmoloss.layers import Conv, FixedFilters
 from atmoloss.networks import Encoder
 from atmoloss.normalization import LogNormalization
 from atmoloss.weights import WeightsInfo
@@ -59,7 +58,7 @@ class Extractor(Frozen):
             # Weights in channels_last make every activation so, whatever the layout of the fields.
             self.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             fold_gains(self.encoder, gains or {})
-            _freeze(self.encoder)
+            freeze(self.encoder)
         self.info = info
         self.train()
 
@@ -154,21 +153,6 @@ class Extractor(Frozen):
         device = self.encoder.stem.kernel_weight().device
         if fields.device != device:
             raise InputError(f"fields: got them on {fields.device}, expected {device}, where the weights are")
-
-
-def _freeze(encoder: Encoder) -> None:
-    """Replace every convolution of an encoder, its batch norm folded, by its :class:`FixedFilters`, in place.
-
-    Other parameters, those of attention, become buffers.
-    """
-    for module in list(encoder.modules()):
-        for name, child in module.named_children():
-            if isinstance(child, Conv):
-                setattr(module, name, FixedFilters(child))
-    for module in encoder.modules():
-        for name, parameter in list(module._parameters.items()):
-            del module._parameters[name]
-            module.register_buffer(name, parameter if parameter is None else parameter.detach(), False)
 
 
 def load_extractor(name_or_path: str | os.PathLike[str] = "default", revision: str | None = None) -> Extractor:

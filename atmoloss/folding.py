@@ -1,4 +1,4 @@
-"""Encoders as they ship: batch norm and gains folded into the convolutions around them."""
+"""Networks as they ship: batch norm and gains folded into the convolutions around them, nothing left to train."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from atmoloss.attention import Readout
-from atmoloss.layers import Block, Blur, Conv, LowPass
+from atmoloss.layers import Block, Blur, Conv, FixedFilters, LowPass
 from atmoloss.networks import LOW_PASS, Encoder
 
 
@@ -63,6 +63,21 @@ def fold_gains(encoder: Encoder, gains: Mapping[str, Tensor]) -> None:
             elif isinstance(layer, Readout):
                 _scale(layer.conv, None, scales[name])
                 before = scales[name]
+
+
+def freeze(network: nn.Module) -> None:
+    """Replace every convolution, batch norm folded, by its :class:`~atmoloss.layers.FixedFilters`, in place.
+
+    Other parameters, those of attention, become buffers.
+    """
+    for module in list(network.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, Conv):
+                setattr(module, name, FixedFilters(child))
+    for module in network.modules():
+        for name, parameter in list(module._parameters.items()):
+            del module._parameters[name]
+            module.register_buffer(name, parameter if parameter is None else parameter.detach(), False)
 
 
 def _inside(stage: nn.Module, scale: Tensor) -> Tensor:

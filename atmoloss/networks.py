@@ -186,7 +186,8 @@ class Encoder(nn.Module):
             for layer in stage.children():
                 if isinstance(layer, AttentionBlock):
                     place = sum(key.startswith(f"{name}.") for key in maps)
-                    x, maps[f"{name}.{place}"] = layer.with_map(x)
+                    x, weights = layer.with_map(x)
+                    maps[f"{name}.{place}"] = weights[..., 0, :]  # of the one frame there is
                 else:
                     x = layer(x)
         return maps

@@ -171,7 +171,8 @@ def save(folder: Path, info: WeightsInfo, tensors: Mapping[str, Tensor]) -> Weig
 
     folder.mkdir(parents=True, exist_ok=True)
     data = save_tensors({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, {"format": "pt"})
-    version = FORMAT_VERSIONS["attention" in info.encoder]
+    attends = "attention" in info.encoder or (info.head or {}).get("kind") == "space_time"
+    version = FORMAT_VERSIONS[attends]
     info = dataclasses.replace(info, sha256=hashlib.sha256(data).hexdigest(), format_version=version)
     write_atomically(folder / TENSORS_NAME, data)
     write_atomically(folder / CONFIG_NAME, f"{json_text(dataclasses.asdict(info))}\n".encode())

@@ -49,9 +49,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Train, continue or publish a run; push the weights where that is asked for."""
     from atmoloss import hub
     from atmoloss.cli.push import push
+    from atmoloss.training import lag, predict
+    from atmoloss.training import publish as lag_publish
     from atmoloss.training.distributed import init_process_group
-    from atmoloss.training.lag import train
-    from atmoloss.training.publish import publish
 
     is_main = os.environ.get("RANK", "0") == "0"
     logging.basicConfig(level=logging.INFO if is_main else logging.WARNING, format="%(message)s")
@@ -66,6 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
         config = _recorded(output, given, resume=arguments.resume, publish=arguments.publish is not None)
         only_publish = not arguments.resume
     output = output or Path("runs") / config.name
+    train, publish = (lag.train, lag_publish.publish) if config.pretext == "lag" else (predict.train, predict.publish)
     if not only_publish:
         with init_process_group(_device(given.get("device", "auto")), config.timeout_minutes) as group:
             train(config, output, resume=arguments.resume, group=group)

@@ -108,12 +108,18 @@ class TrainConfig(SequenceSpec, RunConfig):
     """What AtmoDist's training has: how a network learns to tell the lag between two fields.
 
     Attributes:
+        pretext: what is learned: ``"lag"``, the lag between two fields; ``"next"``, the field one step after the others
+            of a sequence; or ``"masked"``, what was taken out of a sequence. The last two have sequences of consecutive
+            times: ``n_classes`` is ``n_times`` − 1, and ``head`` is ``"space_time"``.
+        mask: what ``"masked"`` takes out: ``"tokens"``, ``"box"``, ``"middle"`` or ``"channel"``.
         recipe: which defaults to start from: ``"fast"``, or ``"paper"`` (Hoffmann & Lessig 2023).
         encoder: preset of ``atmoloss.networks``.
         encoder_options: arguments that override those of the preset.
         initial_weights: weights (bundled name, folder or Hub repository) whose encoder, head and normalisation the run
-            starts from; they must have this configuration's architecture and channels. Empty: random ones.
-        head: ``"metric"`` or ``"published"``.
+            starts from; they must have this configuration's architecture and channels. Where only one of both pretexts
+            is ``"lag"``, or the weights have no head, encoder and normalisation are taken. Empty: random ones.
+        head: ``"metric"`` or ``"published"``; ``"space_time"`` for the pretexts that are not ``"lag"``.
+        head_options: arguments of :class:`atmoloss.prediction.SpaceTimeHead`.
         optimizer: ``"adamw"`` (one-cycle schedule) or ``"sgd"`` (Hoffmann & Lessig: momentum 0.9, each
             tensor's gradient clipped on its own, rate divided by ten when the loss stalls).
         weight_decay: of convolution and dense kernels, in the optimizer's own convention.
@@ -130,7 +136,7 @@ class TrainConfig(SequenceSpec, RunConfig):
         freeze_batch_norm_after: step after which batch norm keeps its running statistics and uses them, so that
             the network trains as it will ship and does not depend on who else is in the batch; −1: never.
         precision: ``"float32"`` or ``"bfloat16"`` (autocast of the encoder).
-        validation_patches: patches per source in a validation.
+        validation_patches: patches per source in a validation; batches, where the pretext is not ``"lag"``.
         mse_weight: what the weights folder recommends; may differ when a run is continued.
         low_pass_share: of the layer ``"low_pass"`` in the distance that the weights folder recommends, at the upper
             half of lags; it needs ``encoder_options`` with ``low_pass``; may differ when a run is continued.
@@ -148,11 +154,14 @@ class TrainConfig(SequenceSpec, RunConfig):
     CAN_BE_LENGTHENED: ClassVar[bool] = True
 
     name: str = "atmodist"
+    pretext: str = "lag"
+    mask: str = ""
     recipe: str = "fast"
     encoder: str = "resnet_aa"
     encoder_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     initial_weights: str = ""
     head: str = "metric"
+    head_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     optimizer: str = "adamw"
     steps: int = 2000
     learning_rate: float = 2e-3
@@ -174,7 +183,8 @@ class TrainConfig(SequenceSpec, RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_choice(self, recipe=RECIPES, head=("metric", "published"))
+        check_choice(self, recipe=RECIPES, head=("metric", "published", "space_time"))
+        _check_pretext(self)
         check_choice(self, optimizer=("adamw", "sgd"), precision=("float32", "bfloat16"))
         check_lowest(self, n_times=2, n_classes=2, base_step=1, freeze_batch_norm_after=-1)
         for key in ("detail_coherence", "low_pass_share"):
@@ -186,6 +196,24 @@ class TrainConfig(SequenceSpec, RunConfig):
                 raise ConfigError(f"{key}: got {value}, which would do nothing; expected {default}, or {needs}")
         if self.head == "published" and len(self.patch_sizes) != 1:
             raise ConfigError(f"patch_sizes: got {self.patch_sizes}, expected one size for the published head")
+
+
+def _check_pretext(config: TrainConfig) -> None:
+    """Raise ``ConfigError`` where the pretext does not fit to what it is learned from."""
+    check_choice(config, pretext=("lag", "next", "masked"))
+    if config.pretext == "masked":
+        check_choice(config, mask=("tokens", "box", "middle", "channel"))
+        if config.mask == "channel" and len(config.variables) < 2:
+            raise ConfigError(f"mask: got 'channel' with variables {list(config.variables)}, expected two or more")
+    elif config.mask:
+        raise ConfigError(f"mask: got {config.mask!r}, which would do nothing; expected none, or pretext = 'masked'")
+    predicts = config.pretext != "lag"
+    if (config.head == "space_time") != predicts or (config.head_options and not predicts):
+        expected = "'space_time'" if predicts else "'metric' or 'published', and no head_options"
+        raise ConfigError(f"head: got {config.head!r} for pretext {config.pretext!r}, expected {expected}")
+    if predicts and config.n_classes != config.n_times - 1:
+        expected = f"{config.n_times - 1}, n_times - 1: its sequences have no gaps"
+        raise ConfigError(f"n_classes: got {config.n_classes} for pretext {config.pretext!r}, expected {expected}")
 
 
 _METRIC = (lambda c: c.head == "metric", "head = 'metric'")
@@ -234,7 +262,11 @@ def make_config(values: Mapping[str, Any]) -> TrainConfig:
     Raises:
         ConfigError: an unknown key or a value of the wrong kind.
     """
-    return build_dataclass(TrainConfig, {**RECIPES.get(str(values.get("recipe")), {}), **values})
+    defaults = dict(RECIPES.get(str(values.get("recipe")), {}))
+    if values.get("pretext", "lag") != "lag":
+        n_times = values.get("n_times", TrainConfig.n_times)
+        defaults |= {"head": "space_time", "n_classes": n_times - 1 if isinstance(n_times, int) else 0}
+    return build_dataclass(TrainConfig, {**defaults, **values})
 
 
 def read_config(path: Path, overrides: Mapping[str, Any] | None = None) -> TrainConfig:

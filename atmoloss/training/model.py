@@ -16,6 +16,7 @@ from atmoloss.extractor import load_strictly
 from atmoloss.heads import PretextModel, build_head
 from atmoloss.networks import Encoder, build_encoder
 from atmoloss.normalization import LogNormalization
+from atmoloss.prediction import PredictionModel, build_prediction_head
 from atmoloss.training.config import TrainConfig
 
 _NORMALISATION_BATCHES = 64
@@ -31,25 +32,40 @@ def build_model(config: TrainConfig) -> PretextModel:
     return PretextModel(encoder, build_head(head, encoder))
 
 
-def load_initial(config: TrainConfig, model: PretextModel) -> LogNormalization | None:
+def build_prediction(config: TrainConfig) -> PredictionModel:
+    """Build the encoder and head of a configuration that predicts, with weights drawn from its seed."""
+    torch.manual_seed(config.seed)
+    encoder = build_encoder(config.encoder, in_channels=len(config.variables), **config.encoder_options)
+    frames = config.n_times - 1 if config.pretext == "next" else config.n_times
+    head = {"kind": "space_time", "frames": frames, **config.head_options}
+    return PredictionModel(encoder, build_prediction_head(head, encoder))
+
+
+def load_initial(config: TrainConfig, model: PretextModel | PredictionModel) -> LogNormalization | None:
     """Load the configuration's ``initial_weights`` into ``model`` and return their normalisation.
+
+    Of weights that predict only the encoder is taken to tell lags, and the other way round; so, too, where no head is.
 
     ``ConfigError`` for another architecture or other channels, ``WeightsError`` for weights that cannot be read.
     """
     if not config.initial_weights:
         return None
     info, tensors = weights_folder.load(weights_folder.resolve(config.initial_weights))
-    pairs = {
+    pairs: dict[str, tuple[Any, Any]] = {
         "variables": (list(info.channel_names), list(config.variables)),
         # Through the constructor: what older weights do not say has its default.
         "encoder": (Encoder(**info.encoder).architecture, model.encoder.architecture),
-        "head": (info.head, model.head.architecture),
     }
+    predicts = isinstance(model, PredictionModel)
+    only_encoder = info.head is None or (info.head["kind"] == "space_time") != predicts
+    if not only_encoder:
+        pairs["head"] = (info.head, model.head.architecture)
     for key, (stored, expected) in pairs.items():
         if stored != expected:
             raise ConfigError(f"initial_weights: {info.id} have {key} {stored}, expected {expected}")
     load_strictly(model.encoder, tensors, "encoder.", info.id)
-    load_strictly(model.head, tensors, "head.", info.id)
+    if not only_encoder:
+        load_strictly(model.head, tensors, "head.", info.id)
     return LogNormalization(**info.normalization)
 
 

@@ -64,13 +64,13 @@ def build_extractor(
 
 
 def load_pretext(folder: Path) -> PretextModel | None:
-    """Read encoder and head of a weights folder; ``None`` where it has no head.
+    """Read encoder and head of a weights folder; ``None`` where it has no head that tells lags.
 
     Raises:
         WeightsError: as :func:`atmoloss.load_extractor`.
     """
     info, tensors = weights_folder.load(folder)
-    if info.head is None:
+    if info.head is None or info.head["kind"] == "space_time":
         return None
     encoder = Encoder(**info.encoder)
     model = PretextModel(encoder, build_head(info.head, encoder))

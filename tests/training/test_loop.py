@@ -127,7 +127,7 @@ def test_a_run_that_failed_before_its_first_step_blocks_nothing(raw_config, tmp_
             train(other, tmp_path / "run", resume=resume)
     assert make_config(runs.read_record(tmp_path / "run")["config"]) == other
     monkeypatch.undo()
-    monkeypatch.setattr("atmoloss.training.lag.clip_gradients", fail)  # in the first step
+    monkeypatch.setattr("atmoloss.training.sequence_trainer.clip_gradients", fail)  # in the first step
     with pytest.raises(MemoryError):
         train(config, tmp_path / "run")
     monkeypatch.undo()
