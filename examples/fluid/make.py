@@ -1,0 +1,116 @@
+"""Make runs of elliptic vortices in a hidden mean flow, one a day, as a file that ``atmoloss train`` reads.
+
+    cd examples
+    python -m fluid.make fluid/fluid.nc
+    atmoloss train fluid/next.toml
+
+Each run has one to four ellipses of vorticity, of axis ratio 1 to 3, in a periodic domain of 128² cells, and a mean
+flow of up to 4 cells a step in each direction that a single field does not tell. A window of 64² is kept: what is
+outside of it matters and is not seen. The winds are in the file for tests of what was learned; training leaves them.
+A cell counts as 0.1° and a step as an hour, so that vorticity and winds have units.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from atmoloss.sphere import EARTH_RADIUS
+
+from .solver import shift, solve, velocity
+
+DOMAIN, PATCH, FRAMES = 128, 64, 10
+SPACING = 0.1  # degrees
+HOUR = 3600.0
+MAX_FLOW = 4.0  # cells a step
+_AT_ONCE = 16
+
+
+def ellipses(generator: torch.Generator, flow: Tensor) -> Tensor:
+    """Draw the vorticity of one run at its first step, (128, 128), 1/step; halfway its vortices lie in the window."""
+
+    def uniform(low: float, high: float) -> float:
+        return low + (high - low) * float(torch.rand((), generator=generator, dtype=torch.float64))
+
+    cells = torch.arange(DOMAIN, dtype=torch.float64)
+    total = torch.zeros(DOMAIN, DOMAIN, dtype=torch.float64)
+    for _ in range(int(torch.randint(1, 5, (), generator=generator))):
+        x = DOMAIN / 2 + uniform(-0.4, 0.4) * PATCH - float(flow[0]) * FRAMES / 2
+        row = DOMAIN / 2 + uniform(-0.4, 0.4) * PATCH + float(flow[1]) * FRAMES / 2
+        ratio, area, angle = math.sqrt(uniform(1.0, 3.0)), uniform(4.0, 9.0), uniform(0.0, math.pi)
+        strength = uniform(0.3, 1.0) * (1.0 if uniform(0.0, 1.0) < 0.5 else -1.0)
+        dx, dy = ((d + DOMAIN / 2) % DOMAIN - DOMAIN / 2 for d in (cells - x, row - cells))
+        dx, dy = dx[None, :], dy[:, None]
+        along, across = dx * math.cos(angle) + dy * math.sin(angle), dy * math.cos(angle) - dx * math.sin(angle)
+        distance = torch.hypot(along / (area * ratio), across / (area / ratio))  # 1 on the edge
+        total += strength * torch.sigmoid((1 - distance) * area / 1.5)  # an edge of some cells, which the grid resolves
+    return total
+
+
+def make(runs: int, seed: int) -> dict[str, np.ndarray]:
+    """Make runs: ``vorticity``, ``u``, ``v`` (runs, 10, 64, 64) and ``flow`` (runs, 2); cells and steps are units."""
+    generator = torch.Generator().manual_seed(seed)
+    flow = MAX_FLOW * (2 * torch.rand(runs, 2, generator=generator, dtype=torch.float64) - 1)
+    start = torch.stack([ellipses(generator, f) for f in flow])
+    steps = torch.arange(FRAMES, dtype=torch.float64)
+    middle = slice((DOMAIN - PATCH) // 2, (DOMAIN + PATCH) // 2)
+    kept: dict[str, list[Tensor]] = {"vorticity": [], "u": [], "v": []}
+    for chunk in range(0, runs, _AT_ONCE):
+        part = slice(chunk, chunk + _AT_ONCE)
+        still = solve(start[part], FRAMES, viscosity=0.02)
+        moved = shift(still, *(flow[part, None, axis] * steps for axis in (0, 1)))
+        u, v = velocity(torch.fft.rfft2(moved), DOMAIN)
+        winds = (u + flow[part, 0, None, None, None], v + flow[part, 1, None, None, None])
+        for name, field in zip(kept, (moved, *winds), strict=True):
+            kept[name].append(field[..., middle, middle].float())
+    return {**{name: torch.cat(fields).numpy() for name, fields in kept.items()}, "flow": flow.numpy()}
+
+
+def write(path: str, runs: int, seed: int) -> None:
+    """Write :func:`make` as netCDF: one run a day, from its first hour, so that no sequence spans two."""
+    import xarray as xr
+
+    data = make(runs, seed)
+    days = np.datetime64("2001-01-01", "ns") + np.arange(runs) * np.timedelta64(1, "D")
+    times = (days[:, None] + np.arange(FRAMES) * np.timedelta64(1, "h")).reshape(-1)
+    speed = math.radians(SPACING) * EARTH_RADIUS / HOUR
+    cells = SPACING * (np.arange(PATCH) - (PATCH - 1) / 2)
+    described = {
+        "vorticity": (1 / HOUR, "atmosphere_relative_vorticity", "s-1"),
+        "u": (speed, "eastward_wind", "m s-1"),
+        "v": (speed, "northward_wind", "m s-1"),
+    }
+    fields = {
+        name: (
+            ("time", "latitude", "longitude"),
+            factor * data[name].reshape(-1, PATCH, PATCH),
+            {"standard_name": standard, "units": units},
+        )
+        for name, (factor, standard, units) in described.items()
+    }
+    coordinates = {"time": times, "latitude": -cells, "longitude": cells + 10.0}
+    history = f"atmoloss examples/fluid, {runs} runs, seed {seed}"
+    xr.Dataset(fields, coordinates, {"history": history}).to_netcdf(path, engine="h5netcdf")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("output", help="The netCDF file to write.")
+    parser.add_argument("--runs", type=int, default=992, help="Runs (default: 992, 768 of them to train on).")
+    parser.add_argument("--seed", type=int, default=0, help="Of positions, shapes, strengths and mean flows.")
+    given = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    write(given.output, given.runs, given.seed)
+    print(f"{given.runs} runs written to {given.output}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
