@@ -1,0 +1,131 @@
+"""The advection score: does attention look where the air came from?
+
+For each position that asks, the centroid of its map over a past field says where it looks, relative to itself. The wind
+says how the air moved since. Attention that follows the flow looks upstream: the correlation of both displacements is
+negative, and −1 at best. Tokens of one day resemble each other, so that the interval is over blocks of days.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from atmoloss.errors import InputError
+from atmoloss.sphere import EARTH_RADIUS
+from atmoloss.verification.statistics.bootstrap import DEFAULT_BLOCK_DAYS, BlockBootstrap
+
+
+class AdvectionScore(NamedTuple):
+    """Correlation of where attention looks with how the air moved since: −1 where it follows the flow, 0 by chance.
+
+    Attributes:
+        value: both components pooled.
+        low, high: bounds of the 95 % interval over blocks of days; NaN for a single block.
+        south, east: of each component alone; NaN where it never differs.
+    """
+
+    value: float
+    low: float
+    high: float
+    south: float
+    east: float
+
+
+def displacement(maps: np.ndarray) -> np.ndarray:
+    """Return where maps look relative to their query, (…, 2): positions southward and eastward.
+
+    Args:
+        maps: (…, S, S), weights around each query, rows southward and columns eastward, as
+            :meth:`atmoloss.predictor.Predictor.attention` returns them; their sum need not be 1.
+
+    Returns:
+        The centroids; NaN where a map has no weight.
+    """
+    side = maps.shape[-1]
+    if maps.ndim < 2 or maps.shape[-2] != side or side % 2 == 0:
+        raise InputError(f"maps: got shape {maps.shape}, expected (…, S, S) with an odd S")
+    offset = np.arange(side) - side // 2
+    south, east = (maps.sum(axis) @ offset for axis in (-1, -2))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        centroids: np.ndarray = np.stack((south, east), -1) / maps.sum((-2, -1))[..., None]
+    return centroids
+
+
+def motion(u: np.ndarray, v: np.ndarray, latitude: np.ndarray, spacing: float, hours: float) -> np.ndarray:
+    """Return how far the air moves in some hours, (…, h, w, 2): positions southward and eastward.
+
+    Args:
+        u, v: eastward and northward wind at the positions, (…, h, w), m/s.
+        latitude: of the rows, (h,), degrees.
+        spacing: from one position to the next, degrees; the stride of the features times the spacing of the grid.
+        hours: between the past field and the present.
+    """
+    metres = math.radians(spacing) * EARTH_RADIUS
+    seconds = 3600.0 * hours
+    shrinks = np.cos(np.radians(latitude))[:, None]
+    return np.stack((-v * seconds / metres, u * seconds / (metres * shrinks)), -1)
+
+
+def interior(height: int, width: int, side: int, periodic: bool = False) -> np.ndarray:
+    """Return the positions, (h, w) bool, whose whole window of ``side`` lies inside the field.
+
+    Near an edge even a uniform map looks inwards. With ``periodic`` columns have no edge.
+    """
+    radius = side // 2
+    rows, columns = (np.minimum(np.arange(n), np.arange(n)[::-1]) >= radius for n in (height, width))
+    return np.asarray(rows[:, None] & (columns | periodic)[None, :])
+
+
+def advection_score(
+    maps: np.ndarray,
+    moved: np.ndarray,
+    times: Any,
+    *,
+    periodic: bool = False,
+    remove_latitude_means: bool = False,
+    block_days: float = DEFAULT_BLOCK_DAYS,
+    n: int = 1000,
+) -> AdvectionScore:
+    """Correlate where maps look in a past field with how the air moved since then.
+
+    Args:
+        maps: of one head and one past field, (T, h, w, S, S).
+        moved: of the air at the queries, (T, h, w, 2), from :func:`motion`.
+        times: of the present, (T,) datetime64.
+        periodic: columns wrap, and no column is near an edge.
+        remove_latitude_means: take the mean of each row of both displacements out first: that westerlies are westerly
+            then counts for nothing.
+        block_days: of the bootstrap (:class:`BlockBootstrap`); a day, where each day is a run of its own.
+        n: draws.
+
+    Raises:
+        InputError: shapes that do not fit, or no position whose window lies inside.
+    """
+    count, height, width = maps.shape[:3]
+    if maps.ndim != 5 or moved.shape != (count, height, width, 2):
+        raise InputError(
+            f"moved: got shape {moved.shape} for maps {maps.shape}, expected (T, h, w, 2) for (T, h, w, S, S)"
+        )
+    inside = interior(height, width, maps.shape[-1], periodic)
+    if not inside.any():
+        raise InputError(
+            f"maps: got windows of {maps.shape[-1]} in {height}x{width} positions, expected smaller windows"
+        )
+    looks, moves = displacement(maps), moved.astype(np.float64)
+    inside = np.where(inside[None, ..., None] & np.isfinite(looks) & np.isfinite(moves), 1.0, 0.0)
+    looks, moves = (np.where(inside > 0, x, 0.0) for x in (looks, moves))
+    if remove_latitude_means:
+        total = np.maximum(inside.sum((0, 2), keepdims=True), 1.0)
+        looks, moves = (inside * (x - x.sum((0, 2), keepdims=True) / total) for x in (looks, moves))
+    bootstrap = BlockBootstrap(times, block_days, n)
+    moments = np.stack((inside, looks, moves, looks * moves, looks**2, moves**2)).sum((2, 3))  # (6, T, 2)
+    drawn = np.einsum("kb,bmc->mkc", bootstrap.counts, bootstrap.block_sums(moments.swapaxes(0, 1)))
+    total, a, b, ab, aa, bb = drawn
+    covariance, first, second = ab - a * b / total, aa - a**2 / total, bb - b**2 / total
+    pooled = covariance.sum(1) / np.sqrt(first.sum(1) * second.sum(1))
+    value, low, high = bootstrap.bounds(pooled)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        south, east = covariance[0] / np.sqrt(first[0] * second[0])
+    return AdvectionScore(float(value), float(low), float(high), float(south), float(east))
