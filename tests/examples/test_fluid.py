@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from fluid import make
+from fluid import make, score
 from fluid.solver import shift, solve, velocity
 
+from atmoloss import weights
+from atmoloss.networks import build_encoder
+from atmoloss.normalization import LogNormalization
+from atmoloss.prediction import PredictionModel, build_prediction_head
 from atmoloss.training import predict
 from atmoloss.training.config import read_config
+from atmoloss.weights import WeightsInfo
 from tests.tolerances import assert_close
 from tests.training.conftest import log_of
 
@@ -132,3 +138,38 @@ def test_training_reads_it_by_the_committed_configuration(tmp_path) -> None:
     predict.train(config, tmp_path / "run")
     line = log_of(tmp_path / "run")[-1]
     assert line["validation_error"]["fluid"] > 0
+
+
+def test_scores_of_weights_that_were_never_trained(data, tmp_path, monkeypatch, capsys) -> None:
+    encoder = {"stage_channels": [4, 8], "attention": {"stage2": {"heads": 2, "radius": 1}}}
+    make.write(str(tmp_path / "fluid.nc"), 4, 1)
+    head = {"kind": "space_time", "width": 8, "heads": 2, "radius": 2}
+    network = build_encoder("resnet_attn", in_channels=1, **encoder)
+    normalization = LogNormalization.fit(torch.from_numpy(data["vorticity"][:, :1]) / make.HOUR)
+    info = WeightsInfo(
+        name="next",
+        channels=({"name": "vorticity", "standard_name": "atmosphere_relative_vorticity", "units": "s-1"},),
+        encoder=network.architecture,
+        head=head,
+        normalization=normalization.constants(),
+        base_step_hours=1,
+    )
+    model = PredictionModel(network, build_prediction_head(head, network))
+    weights.save(tmp_path / "weights", info, model.state_dict())
+    monkeypatch.setattr(score, "SPLITS", {"test": slice(0, 4)})
+    arguments = [str(tmp_path / "weights"), str(tmp_path / "fluid.nc")]
+    score.main(arguments)
+    out = json.loads(capsys.readouterr().out)["test"]
+    assert abs(out["errors"]["prediction"] - 1) < 1e-4  # before training, it is persistence
+    present, truth = (torch.from_numpy(data["vorticity"][:, t]) for t in (5, 6))
+    inner = (slice(None), slice(6, -6), slice(6, -6))
+    shifts = [present.roll((i, j), (1, 2)) for i in range(-6, 7) for j in range(-6, 7)]
+    best = torch.stack([(s - truth)[inner].square().mean((1, 2)) for s in shifts]).amin(0).mean()
+    assert abs(out["errors"]["shift"] / float(best / (present - truth)[inner].square().mean()) - 1) < 1e-4
+    assert out["errors"]["shift"] < 1
+    methods = [(row["method"], row["field"], row["head"]) for row in out["advection"]]
+    assert methods == [("head", f, h) for f in (-2, -1) for h in (0, 1)] + [("rollout", f, 0) for f in (-2, -1)]
+    assert all(low <= value <= high for row in out["advection"] for value, low, high in [row["positions"]])
+    assert all(-1 <= row["runs"][0] <= 1 for row in out["advection"])
+    score.main([*arguments, "--random", "--methods", "head"])
+    assert abs(json.loads(capsys.readouterr().out)["test"]["errors"]["prediction"] - 1) > 1e-4

@@ -22,7 +22,7 @@ class AdvectionScore(NamedTuple):
 
     Attributes:
         value: both components pooled.
-        low, high: bounds of the 95 % interval over blocks of days; NaN for a single block.
+        low, high: bounds of the 95 % interval over blocks of days; NaN for too few blocks.
         south, east: of each component alone; NaN where it never differs.
     """
 
@@ -83,8 +83,10 @@ def advection_score(
     moved: np.ndarray,
     times: Any,
     *,
+    radius: int | None = None,
     periodic: bool = False,
     remove_latitude_means: bool = False,
+    field_means: bool = False,
     block_days: float = DEFAULT_BLOCK_DAYS,
     n: int = 1000,
 ) -> AdvectionScore:
@@ -94,9 +96,11 @@ def advection_score(
         maps: of one head and one past field, (T, h, w, S, S).
         moved: of the air at the queries, (T, h, w, 2), from :func:`motion`.
         times: of the present, (T,) datetime64.
+        radius: positions around a query that count, where the windows of the maps are wider (those of a rollout).
         periodic: columns wrap, and no column is near an edge.
         remove_latitude_means: take the mean of each row of both displacements out first: that westerlies are westerly
             then counts for nothing.
+        field_means: correlate the means over the positions of each time: how it follows a flow that carries all of it.
         block_days: of the bootstrap (:class:`BlockBootstrap`); a day, where each day is a run of its own.
         n: draws.
 
@@ -108,10 +112,13 @@ def advection_score(
         raise InputError(
             f"moved: got shape {moved.shape} for maps {maps.shape}, expected (T, h, w, 2) for (T, h, w, S, S)"
         )
+    if radius is not None and 0 < radius < maps.shape[-1] // 2:
+        cut = slice(maps.shape[-1] // 2 - radius, maps.shape[-1] // 2 + radius + 1)
+        maps = maps[..., cut, cut]
     inside = interior(height, width, maps.shape[-1], periodic)
     if not inside.any():
         raise InputError(
-            f"maps: got windows of {maps.shape[-1]} in {height}x{width} positions, expected smaller windows"
+            f"maps: got windows of {maps.shape[-1]} in {height}x{width} positions, expected a smaller radius"
         )
     looks, moves = displacement(maps), moved.astype(np.float64)
     inside = np.where(inside[None, ..., None] & np.isfinite(looks) & np.isfinite(moves), 1.0, 0.0)
@@ -119,13 +126,17 @@ def advection_score(
     if remove_latitude_means:
         total = np.maximum(inside.sum((0, 2), keepdims=True), 1.0)
         looks, moves = (inside * (x - x.sum((0, 2), keepdims=True) / total) for x in (looks, moves))
+    if field_means:
+        total = np.maximum(inside.sum((1, 2), keepdims=True), 1.0)
+        looks, moves = (x.sum((1, 2), keepdims=True) / total for x in (looks, moves))
+        inside = np.minimum(inside.sum((1, 2), keepdims=True), 1.0)
     bootstrap = BlockBootstrap(times, block_days, n)
     moments = np.stack((inside, looks, moves, looks * moves, looks**2, moves**2)).sum((2, 3))  # (6, T, 2)
     drawn = np.einsum("kb,bmc->mkc", bootstrap.counts, bootstrap.block_sums(moments.swapaxes(0, 1)))
     total, a, b, ab, aa, bb = drawn
     covariance, first, second = ab - a * b / total, aa - a**2 / total, bb - b**2 / total
-    pooled = covariance.sum(1) / np.sqrt(first.sum(1) * second.sum(1))
-    value, low, high = bootstrap.bounds(pooled)
     with np.errstate(invalid="ignore", divide="ignore"):
+        pooled = covariance.sum(1) / np.sqrt(first.sum(1) * second.sum(1))
+        value, low, high = bootstrap.bounds(pooled)
         south, east = covariance[0] / np.sqrt(first[0] * second[0])
     return AdvectionScore(float(value), float(low), float(high), float(south), float(east))

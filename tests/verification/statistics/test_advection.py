@@ -70,6 +70,17 @@ def test_it_is_the_correlation_of_both_components_pooled(air):
         assert abs(value - np.corrcoef(a[:, axis], b[:, axis])[0, 1]) < 1e-12
 
 
+def test_means_of_fields_leave_what_carries_all_of_it(air):
+    """Within a day the maps look anywhere, but on the mean they look upstream."""
+    common = air.mean((1, 2), keepdims=True)
+    maps = looking(-0.6 * common + 0.5 * np.random.default_rng(4).standard_normal(air.shape))
+    a, b = displacement(maps)[:, 2:-2, 2:-2].mean((1, 2)), air[:, 2:-2, 2:-2].mean((1, 2))
+    a, b = a - a.mean(0), b - b.mean(0)
+    score = advection_score(maps, air, TIMES, field_means=True)
+    assert abs(score.value - (a * b).sum() / np.sqrt((a**2).sum() * (b**2).sum())) < 1e-12
+    assert score.value < -0.9 < advection_score(maps, air, TIMES).value
+
+
 def test_attention_that_ignores_the_flow_has_an_interval_around_zero(air):
     rng = np.random.default_rng(2)
     score = advection_score(looking(rng.standard_normal((40, 1, 1, 2)) + 0 * air), air, TIMES, block_days=1)
@@ -105,12 +116,22 @@ def test_only_queries_with_whole_windows_count(air):
     assert np.isfinite(advection_score(maps, moved, TIMES).value)
 
 
+def test_wide_windows_are_cut_to_a_radius(air):
+    maps = looking(-0.6 * air)
+    wide = np.zeros((*maps.shape[:3], 11, 11))
+    wide[..., 3:8, 3:8] = maps
+    wide[..., 0, :] = 0.3  # far away
+    assert advection_score(wide, air, TIMES, radius=2) == advection_score(maps, air, TIMES)
+    with pytest.raises(InputError, match="smaller radius"):
+        advection_score(wide, air, TIMES)
+
+
 def test_wrong_input(air, one_sentence):
     maps = looking(air)
     for call, words in (
         (lambda: displacement(np.zeros((4, 4))), ("maps", "odd")),
         (lambda: advection_score(maps, air[:, :-1], TIMES), ("moved", "(T, h, w, 2)")),
-        (lambda: advection_score(maps[:, :4], air[:, :4], TIMES), ("maps", "4x12", "smaller")),
+        (lambda: advection_score(maps[:, :4], air[:, :4], TIMES), ("maps", "4x12", "smaller radius")),
     ):
         with pytest.raises(InputError) as error:
             call()
