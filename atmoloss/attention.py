@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from atmoloss.errors import InputError
 from atmoloss.functional import full_precision
 from atmoloss.layers import Conv
+from atmoloss.windows import window_products, window_sums
 
 
 def neighbourhood_attention(
@@ -41,21 +42,13 @@ def neighbourhood_attention(
     height, width = query.shape[-2:]
     side, frames = math.isqrt(bias.shape[-1]), bias.shape[1]
     cuts = [(slice(i, i + height), slice(j, j + width)) for i in range(side) for j in range(side)]
-
-    def windows(x: Tensor) -> list[Tensor]:
-        extended = _extended(x, side // 2, periodic)
-        return [extended[:, f, :, :, rows, columns] for f in range(frames) for rows, columns in cuts]
-
+    key, value = (_extended(x, side // 2, periodic) for x in (key, value))
     inside = _extended(torch.ones(1, 1, height, width, device=query.device), side // 2, periodic)
     outside = torch.stack([inside[0, 0, rows, columns] == 0 for rows, columns in cuts])
     added = bias[..., None, None].masked_fill(outside, -math.inf).flatten(1, 2)
-    logits = torch.stack([(query * window).sum(2) for window in windows(key)], 2)
+    logits = window_products(query, key, side)
     weights = (logits + added.to(logits)).softmax(2)
-    output: Tensor | None = None
-    for part, window in zip(weights.to(value).unbind(2), windows(value), strict=True):
-        term = part[:, :, None] * window
-        output = term if output is None else output + term
-    assert output is not None
+    output = window_sums(weights.to(value), value, side)
     by_query = weights.movedim(2, -1)
     return output, by_query.reshape(*by_query.shape[:-1], frames, len(cuts))
 

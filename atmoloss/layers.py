@@ -17,7 +17,7 @@ from torch.nn.grad import conv2d_input
 BATCH_NORM_EPSILON = 1.001e-5
 BATCH_NORM_MOMENTUM = 0.01
 
-_is_exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)  # torch 2.6 has the second only
+is_exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)  # torch 2.6 has the second only
 
 
 def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
@@ -47,7 +47,7 @@ def padding_or_padded(x: Tensor, kernel: int, stride: int, periodic: bool) -> tu
     """
     rows, columns = (same_padding(size, kernel, stride) for size in x.shape[-2:])
     odd_kernel = stride == 1 and kernel % 2 == 1  # asked first: an export to any size cannot look at the rest
-    symmetric = odd_kernel or (not _is_exporting() and rows[0] == rows[1] and columns[0] == columns[1])
+    symmetric = odd_kernel or (not is_exporting() and rows[0] == rows[1] and columns[0] == columns[1])
     if symmetric and not periodic:
         return x, ((kernel // 2,) * 2 if odd_kernel else (rows[0], columns[0]))
     return pad_same(x, kernel, stride, periodic=periodic), (0, 0)
@@ -106,7 +106,7 @@ def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, perio
         x, stride = x[:, :, ::stride, ::stride], 1
     few = stride == 2 and kernel % 2 == 0 and x.shape[1] <= _FEW_CHANNELS
     x, padding = padding_or_padded(x, kernel, stride, periodic)
-    if few and x.requires_grad and not weight.requires_grad and not _is_exporting():
+    if few and x.requires_grad and not weight.requires_grad and not is_exporting():
         return _StridedFromFew.apply(x, weight, bias, padding)  # type: ignore[no-any-return,no-untyped-call]
     return F.conv2d(x, weight, bias, stride, padding)
 
