@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -147,7 +148,7 @@ def _taper(window: int, like: Tensor) -> Tensor:
 
 def _basis(window: int, like: Tensor) -> Tensor:
     """Return tapered Fourier functions, (window, window): mean, cosine and sine of each wavenumber, shortest wave."""
-    exact = {"dtype": torch.float64, "device": like.device}
+    exact: dict[str, Any] = {"dtype": torch.float64, "device": like.device}
     cells = torch.arange(window, **exact) + 0.5
     angle = 2 * math.pi / window * torch.arange(1, window // 2, **exact)[:, None] * cells
     waves = torch.stack((angle.cos(), angle.sin()), 1).flatten(0, 1) * math.sqrt(2 / window)

@@ -2,7 +2,8 @@
 
     python benchmarks/pretext/stages.py RUN…      # results/stages.md
 
-The metric head weighs all stages; here each stage is left out in turn, and taken alone, with what the head gave the others.
+The metric head weighs all stages; here each stage is left out in turn, and taken alone. The others keep what the head
+gave them.
 Runs of one configuration are averaged over seeds. About a minute a run.
 """
 

@@ -50,11 +50,17 @@ SHORT = {
 }
 
 
+def own_keys(arm: str) -> dict[str, Any]:
+    """Return what an arm overrides, with what the arm that it is ``like`` does."""
+    own = {key: value for key, value in STUDY["arms"][arm].items() if key not in ("about", "like")}
+    like = STUDY["arms"][arm].get("like")
+    return {**own_keys(like), **own} if like else own
+
+
 def config_of(arm: str, seed: int) -> TrainConfig:
     """Return the configuration of an arm."""
-    base, own = STUDY["base"], STUDY["arms"][arm]
+    base, own = STUDY["base"], own_keys(arm)
     values = {**base, **own}
-    values.pop("about")
     values["encoder_options"] = {**base["encoder_options"], **own.get("encoder_options", {})}
     del values["shares"]
     shares = {**base["shares"], **own.get("shares", {})}
@@ -89,7 +95,7 @@ def run_arm(arm: str, seed: int, runs: Path, sources: Sequence[FieldSource]) -> 
         "mflop_per_cell": round(list(encoder.flops(64, 64).values())[-1] / 64**2 / 1e6, 4),
         "break_even": round(break_even(measure(of_weights(str(folder / "weights")))), 2),
         "receptive_field": list(encoder.receptive_fields.values()),
-        "config": {**STUDY["base"], **STUDY["arms"][arm]},
+        "config": {**STUDY["base"], **own_keys(arm)},
         "torch": torch.__version__,
     }
 

@@ -2,8 +2,8 @@
 
     python benchmarks/superres/sharp_settings.py [NAME ...] [--jobs 2] [--runs DIR]     # results/sharp_settings.md
 
-All start from the generator of `compare.py`, without an adversary, and take the steps of the preset quick. Finished rows
-are kept in results/sharp_settings.jsonl. About a minute and a half a setting and core.
+All start from the generator of `compare.py`, without an adversary, and take the steps of the preset quick. Rows of
+results/sharp_settings.jsonl are kept. About a minute and a half a setting and core.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from arms import HERE, PRESETS, RESULTS, held_out
 from compare import mean_of, pretrained, scores_of
-from rows import add_row, read_rows, trained
+from rows import read_rows, trained
 from srgan.config import read_config
 from srgan.content import _PLAIN
 from srgan.store import load_generator
