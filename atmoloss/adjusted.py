@@ -100,7 +100,8 @@ class AdjustedDifference:
         area = taper[:, None] * taper / taper.sum() ** 2
         spread = F.conv_transpose2d(of_windows, area[None, None], stride=self._step)[..., before : before + height, :]
         if self.periodic:  # the last windows begin again at the first columns
-            spread = F.pad(spread, (0, -spread.shape[-1] % width)).unflatten(-1, (-1, width)).sum(-2)
+            spread = F.pad(spread, (0, -spread.shape[-1] % width))
+            spread = spread.reshape(*spread.shape[:-1], -1, width).sum(-2)
         else:
             spread = spread[..., before : before + width]
         return squared_difference_map(a, b) + self.share * spread
