@@ -11,7 +11,7 @@ from torch import Tensor
 mpl.use("Agg")
 import matplotlib.pyplot as plt
 
-COLOURS = {"AtmoDist": "C3", "AtmoDistLoss": "C3", "MSE": "C0", "MAE": "C2"}
+COLOURS = {"AtmoDist": "C3", "AtmoDistLoss(sharp=True)": "C3", "MSE": "C0", "MAE": "C2"}
 plt.rcParams.update({"font.size": 11, "axes.spines.top": False, "axes.spines.right": False, "savefig.dpi": 140})
 
 

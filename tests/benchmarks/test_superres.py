@@ -50,16 +50,14 @@ def test_every_arm_has_a_configuration(compare, tmp_path):
     assert set(compare.ARMS["finalists"]) <= set(compare.ARMS["contents"])
 
 
-def test_finals_are_the_finalists_with_every_seed_at_the_length_of_the_small_preset(compare, tmp_path, monkeypatch):
+def test_finals_are_the_finalists_with_every_seed_and_some_with_an_adversary(compare, tmp_path, monkeypatch):
     rows = [row("start", 0.0, 0, 1.0, 9.0), row("mse", 0.01, compare.ARMS["sweep_steps"], 1.0, 8.0)]
-    rows.append(row("l1", 0.01, compare.ARMS["sweep_steps"], 1.0, 8.0))  # no finalist
     monkeypatch.setattr(compare, "read_rows", lambda path: rows)
     steps = compare.ARMS["finals_steps"]
-    expected = [("mse", 0.01, steps, 0), ("mse", 0.0, steps, 0), ("mse", 0.01, steps, 1)]
-    assert compare.finals(["mse", "l1"], [0, 1]) == expected
+    expected = [("mse", 0.0, steps, 0), ("mse", 0.01, steps, 0), ("mse", 0.0, steps, 1)]
+    assert compare.finals(["mse", "facl"], [0, 1]) == expected  # facl is no finalist
     config = compare.config_of(expected[0], tmp_path)
-    small = compare.read_config(compare.PRESETS / "small.toml")
-    assert (config.steps, config.final_steps) == (small.steps, small.final_steps)
+    assert (config.steps, config.final_steps) == (steps, compare.ARMS["finals_last"])
 
 
 def test_truth_is_the_source_where_fields_were_made(arms):

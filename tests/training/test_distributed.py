@@ -21,9 +21,10 @@ from atmoloss.normalization import LogNormalization
 from atmoloss.training import checkpoint as runs
 from atmoloss.training.config import make_config
 from atmoloss.training.distributed import ProcessGroup, init_process_group
-from atmoloss.training.lag import BatchStream, train
+from atmoloss.training.lag import train
 from atmoloss.training.loop import open_sources
 from atmoloss.training.model import freeze_batch_norm
+from atmoloss.training.sequence_trainer import BatchStream
 from tests.training.conftest import log_of
 
 ROOT = Path(__file__).resolve().parents[2]
