@@ -2,7 +2,8 @@
 
 1. On the bundled sample (GFS 10 m winds every 6 hours, dates that the weights never saw): how AtmoDist,
    MSE and MAE grow with the hours between two fields, and how often each orders two lags rightly.
-2. A small network that makes four times finer fields is trained with MSE, which blurs, and with AtmoDistLoss(sharp=True).
+2. A small network that makes four times finer fields is trained with MSE, which blurs, and with
+   AtmoDistLoss(sharp=True).
 
 Pictures go to demo-output/. About a minute on two cores; where others have the cores the trainings stop early.
 """
