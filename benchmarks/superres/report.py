@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import xarray as xr
 from arms import EVALUATED, PRESETS, RESULTS, Arm, held_out, made_by, name_of, truth_like
 from distances import atmodist_scores
 from realism import realism_scores
@@ -22,9 +21,11 @@ from atmoloss.training.loop import open_sources
 from atmoloss.verification import Evaluation, evaluate_fields
 from atmoloss.verification.metrics import METRICS
 from atmoloss.verification.report import figures, maps
+from atmoloss.verification.report.drawing import Plot
 from atmoloss.verification.results import Score
 
-SHOWN = ("mse", "amse", "adjusted", "atmodist", "sharp")
+SHOWN = ("mse", "amse", "adjusted", "atmodist", "sharp")  # in curves
+PICTURED = ("coarse", "mse", "amse", "atmodist", "sharp")  # beside the truth
 COMMAND = "python benchmarks/superres/compare.py test"
 VARIABLES = ("divergence", "vorticity", "kinetic_energy")
 
@@ -44,7 +45,11 @@ def report(arms: list[Arm], runs: Path) -> None:
         evaluation = evaluate_fields(truth, models)
         write(evaluation, source, [*atmodist_scores(truth, models, source.level), *realism_scores(truth, models)])
         if source.name == EVALUATED[0]:
-            draw(truth, {n: models[n] for n in SHOWN if n in models}, source)
+            coarse = truth.coarsen(latitude=4, longitude=4, boundary="trim").mean()
+            models["coarse"] = coarse.reindex_like(truth, method="nearest")
+            drawn = (figures.spectrum, figures.distances_and_tails, maps.cities)
+            draw(evaluate_fields(truth, {n: models[n] for n in SHOWN if n in models}), drawn)
+            draw(evaluate_fields(truth, {n: models[n] for n in PICTURED if n in models}), (maps.example,))
 
 
 def label(arm: Arm) -> str:
@@ -104,13 +109,11 @@ def section(title: str, scores: Sequence[Score]) -> list[str]:
     return [*lines, ""]
 
 
-def draw(truth: xr.Dataset, models: dict[str, xr.Dataset], source: FieldSource) -> None:
-    """Write the figures of docs/figures that begin with `superres`."""
-    evaluation = evaluate_fields(truth, models)
-    folder = RESULTS.parents[2] / "docs" / "figures"
-    for draw_one in (figures.spectrum, figures.distances_and_tails, maps.cities, maps.example):
+def draw(evaluation: Evaluation, plots: Sequence[Callable[[Evaluation, str], Plot | None]]) -> None:
+    """Write figures of docs/figures that begin with `superres`."""
+    for draw_one in plots:
         plot = draw_one(evaluation, "vorticity")
         if plot is not None:
-            name = draw_one.__name__.replace("_", "-")
-            write_atomically(folder / f"superres-{name}.{plot.file.rpartition('.')[2]}", plot.data)
-    print(f"figures of {source.name} in {folder}")
+            name = f"superres-{draw_one.__name__.replace('_', '-')}.{plot.file.rpartition('.')[2]}"
+            write_atomically(RESULTS.parents[2] / "docs" / "figures" / name, plot.data)
+            print(name, flush=True)
