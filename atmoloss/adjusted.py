@@ -41,7 +41,7 @@ _TINY = 1e-20  # the power that fields share where both are zero; its root and t
 class AdjustedDifference:
     r"""The amplitude-adjusted difference of a field from its target, channel by channel.
 
-    .. math:: \overline{(a - b)^2} + s \sum_r 2 (σ_b - σ_a) (σ_b - cov / σ_a)
+    .. math:: \overline{(a - b)^2} + \sum_r 2 (σ_b - σ_a) (σ_b - cov / σ_a)
 
     The sum is over rings of wavenumber in windows that overlap by a quarter, where they rise and fall as a sine: the
     squares of the tapers sum to 1 in every cell and the Fourier basis is orthonormal, so that powers of all windows and
@@ -55,7 +55,6 @@ class AdjustedDifference:
         window: cells on a side, a multiple of 4, at least 8. Rings are those of wavelengths window, window / 2,
             window / 3, … cells.
         periodic: columns close in longitude.
-        share: s; with less than 1, what is uncertain is asked to be weaker, down to the squared difference at 0.
 
     Raises:
         InputError: a window that is none of these.
@@ -63,7 +62,6 @@ class AdjustedDifference:
 
     window: int = 32
     periodic: bool = False
-    share: float = 1.0
 
     def __post_init__(self) -> None:
         if self.window < 8 or self.window % 4:
@@ -90,7 +88,7 @@ class AdjustedDifference:
         if weight is not None:  # the weight of a product is the product of the roots
             root = weight.to(a.dtype).sqrt()
             a, b, cells = a * root, b * root, weight.to(a.dtype).sum((1, 2, 3)).clamp_min(torch.finfo(a.dtype).tiny)
-        return plain + self.share * self._adjustment(a, b).sum((1, 2, 3)) / (cells * a.shape[1])
+        return plain + self._adjustment(a, b).sum((1, 2, 3)) / (cells * a.shape[1])
 
     def map(self, a: Tensor, b: Tensor) -> Tensor:
         """Return where the difference lies, (N, 1, h, w); its mean is that of the difference, but for the border."""
@@ -104,7 +102,7 @@ class AdjustedDifference:
             spread = spread.reshape(*spread.shape[:-1], -1, width).sum(-2)
         else:
             spread = spread[..., before : before + width]
-        return squared_difference_map(a, b) + self.share * spread
+        return squared_difference_map(a, b) + spread
 
     def _adjustment(self, a: Tensor, b: Tensor) -> Tensor:
         """Return what is added to the squared difference in each window, summed over rings, (N, C, rows, columns)."""

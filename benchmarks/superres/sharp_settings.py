@@ -9,6 +9,7 @@ results/sharp_settings.jsonl are kept. About a minute and a half a setting and c
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 import tomllib
 from pathlib import Path
@@ -47,10 +48,20 @@ class Larger(adjusted.AdjustedDifference):
         return (2 * (high - low) * (high - (cross + shared) / low)).sum(-1)
 
 
+@dataclasses.dataclass(frozen=True)
+class Part(adjusted.AdjustedDifference):
+    """With a part of what is added to the squared difference: what is uncertain is then asked to be weaker."""
+
+    share: float = 1.0
+
+    def _adjustment(self, a: Tensor, b: Tensor) -> Tensor:
+        return self.share * super()._adjustment(a, b)
+
+
 def _train(name: str) -> dict[str, Any]:
     torch.set_num_threads(1)
     values = dict(SETTINGS[name])
-    kind = Larger if values.pop("larger", False) else adjusted.AdjustedDifference
+    kind = Larger if values.pop("larger", False) else Part
     _PLAIN["adjusted"] = kind(**values.pop("adjusted", {}))
     values |= {"adversarial_weight": 0.0, "initial_generator": str(_shared["start"]), "threads": 1, "workers": 0}
     config = read_config(PRESETS / "quick.toml", {**values, "name": name, "validate_every": 1000})
