@@ -63,7 +63,7 @@ def test_table_of_content_losses_is_that_of_the_comparison():
     scores = {(v, m, c): x for v, m, c, *x in json.loads(path.read_text(encoding="utf-8"))["scores"]}
     columns = {"rmse": (1e5, 2), "log_spectral_distance": (1, 1), "unresolved_power": (1, 2), "local_energy": (1, 2)}
     columns |= {"upper_tail": (1, 0), "wasserstein": (1e5, 2)}
-    rows = rows_of("As a content loss")
+    rows = rows_of("As a loss")
     assert {"mse", "amse", "atmodist", "sharp"} <= rows.keys()
     for model, cells in rows.items():
         for cell, (metric, (factor, digits)) in zip(cells, columns.items(), strict=True):
