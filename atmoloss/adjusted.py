@@ -108,14 +108,13 @@ class AdjustedDifference:
         """Return what is added to the squared difference in each window, summed over rings, (N, C, rows, columns)."""
         rings = _rings(self.window, a)
         with torch.autocast(a.device.type, enabled=False):
-            # By the difference, which is exactly 0 where the fields are equal, and then so is all that follows from it.
-            own, apart = self._coefficients(a), self._coefficients(b - a)
-            power, cross, rest = own.square() @ rings, (own * apart) @ rings, apart.square() @ rings
-        more = 2 * cross + rest  # power of the target minus the field's own
-        shared = _SHARED_POWER * (2 * power + more) + _TINY
+            own, of_target = self._coefficients(a), self._coefficients(b)
+            power, target, cross = own.square() @ rings, of_target.square() @ rings, (own * of_target) @ rings
+        # All by differences, which are exactly 0 where the fields are equal.
+        more, shared = target - power, _SHARED_POWER * (power + target) + _TINY
         amplitude = (power + shared).sqrt()
-        missing = more / (amplitude + (power + more + shared).clamp_min(_TINY).sqrt())  # amplitude, to the target's
-        return (2 * missing * (missing - cross / amplitude)).sum(-1)
+        missing = more / (amplitude + (target + shared).sqrt())  # amplitude, to the target's
+        return (2 * missing * (missing - (cross - power) / amplitude)).sum(-1)
 
     def _coefficients(self, x: Tensor) -> Tensor:
         """Return Fourier coefficients (N, C, rows, columns, window²) of all windows of (N, C, h, w)."""
