@@ -607,6 +607,8 @@ def run_rank(rank: int, weights: str, half: torch.dtype | None, store: str, x: t
             value = model(x[part], y[part])
         value.backward()
     torch.save([p.grad for p in model.parameters()], f"{store}/{rank}.pt")
+    torch.distributed.barrier()  # a rank that leaves while the other still works can abort
+    del model, value
     torch.distributed.destroy_process_group()
 
 
