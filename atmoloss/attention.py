@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from atmoloss.errors import InputError
 from atmoloss.functional import full_precision
 from atmoloss.layers import Conv
-from atmoloss.windows import window_products, window_sums
+from atmoloss.windows import extend, window_products, window_sums
 
 
 def neighbourhood_attention(
@@ -42,8 +42,8 @@ def neighbourhood_attention(
     height, width = query.shape[-2:]
     side, frames = math.isqrt(bias.shape[-1]), bias.shape[1]
     cuts = [(slice(i, i + height), slice(j, j + width)) for i in range(side) for j in range(side)]
-    key, value = (_extended(x, side // 2, periodic) for x in (key, value))
-    inside = _extended(torch.ones(1, 1, height, width, device=query.device), side // 2, periodic)
+    key, value = (extend(x, side // 2, periodic) for x in (key, value))
+    inside = extend(torch.ones(1, 1, height, width, device=query.device), side // 2, periodic)
     outside = torch.stack([inside[0, 0, rows, columns] == 0 for rows, columns in cuts])
     added = bias[..., None, None].masked_fill(outside, -math.inf).flatten(1, 2)
     logits = window_products(query, key, side)
@@ -51,15 +51,6 @@ def neighbourhood_attention(
     output = window_sums(weights.to(value), value, side)
     by_query = weights.movedim(2, -1)
     return output, by_query.reshape(*by_query.shape[:-1], frames, len(cuts))
-
-
-def _extended(x: Tensor, radius: int, periodic: bool) -> Tensor:
-    """Add ``radius`` rows and columns of zeros on each side, or columns that wrap."""
-    columns = radius
-    if periodic:
-        width = x.shape[-1]
-        x, columns = x[..., torch.arange(-radius, width + radius, device=x.device) % width], 0
-    return F.pad(x, (columns, columns, radius, radius))
 
 
 SMALLEST_VARIANCE = 0.1

@@ -294,3 +294,10 @@ def he_normal(module: nn.Module) -> None:
         nn.init.trunc_normal_(module.weight, std=std, a=-2 * std, b=2 * std)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
+
+
+def set_periodic(module: nn.Module, periodic: bool) -> None:
+    """Let every layer of a module wrap columns, or pad them with zeros."""
+    for layer in module.modules():
+        if hasattr(layer, "periodic"):
+            layer.periodic = periodic  # type: ignore[assignment]

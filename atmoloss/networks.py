@@ -27,6 +27,7 @@ from atmoloss.layers import (
     WindConv,
     batch_norm,
     he_normal,
+    set_periodic,
 )
 
 ENCODERS: dict[str, dict[str, Any]] = {
@@ -194,9 +195,7 @@ class Encoder(nn.Module):
 
     def set_periodic(self, periodic: bool) -> None:
         """Wrap columns instead of padding them with zeros, for grids that close in longitude."""
-        for module in self.modules():
-            if hasattr(module, "periodic"):
-                module.periodic = periodic  # type: ignore[assignment]
+        set_periodic(self, periodic)
 
     def smallest_input(self, stage: str) -> int:
         """Rows and columns below which one cell of ``stage`` would see more padding than field."""

@@ -17,10 +17,12 @@ from atmoloss.extractor import load_strictly
 from atmoloss.folding import fold_batch_norm, freeze
 from atmoloss.frozen import Frozen
 from atmoloss.functional import full_precision
+from atmoloss.layers import set_periodic
 from atmoloss.networks import Encoder
 from atmoloss.normalization import LogNormalization
 from atmoloss.prediction import PredictionModel, build_prediction_head, deepest
 from atmoloss.weights import WeightsInfo
+from atmoloss.windows import extend
 
 
 class Predictor(Frozen):
@@ -45,9 +47,7 @@ class Predictor(Frozen):
         freeze(self.model)
         self.normalization = normalization
         self.info = info
-        for module in self.model.modules():
-            if hasattr(module, "periodic"):
-                module.periodic = periodic  # type: ignore[assignment]
+        set_periodic(self.model, periodic)
         self.train()
 
     @property
@@ -105,7 +105,8 @@ class Predictor(Frozen):
 
     def _gradient_maps(self, x: Tensor) -> Tensor:
         stride = self.model.encoder.strides[deepest(self.model.encoder)]
-        side = 2 * self.model.head.radius + 1
+        radius = self.model.head.radius
+        side = 2 * radius + 1
         out: list[Tensor] = []
         with torch.enable_grad():
             x = x.detach().requires_grad_()
@@ -115,7 +116,8 @@ class Predictor(Frozen):
                 row, column = divmod(place, width)
                 (slope,) = torch.autograd.grad(means[:, row, column].sum(), x, retain_graph=True)
                 moved = F.avg_pool2d(slope.abs().sum(2), stride, ceil_mode=True)
-                out.append(_window(moved, row, column, side, self._wraps))
+                around = extend(moved, radius, self._wraps)
+                out.append(around[..., row : row + side, column : column + side])
         maps = torch.stack(out, 1).reshape(len(x), 1, height, width, *out[0].shape[1:])
         total: Tensor = maps.sum((-3, -2, -1), keepdim=True)
         return maps / total.clamp_min(torch.finfo(maps.dtype).tiny)
@@ -200,12 +202,3 @@ def _square(weights: Tensor) -> Tensor:
     """Lay out the offsets of a window, the last axis, in rows and columns."""
     side = math.isqrt(weights.shape[-1])
     return weights.reshape(*weights.shape[:-1], side, side)
-
-
-def _window(fields: Tensor, row: int, column: int, side: int, periodic: bool) -> Tensor:
-    """Cut (…, S, S) around a position out of (…, h, w); zeros outside."""
-    radius = side // 2
-    if periodic:
-        columns = torch.arange(column - radius, column + radius + 1, device=fields.device) % fields.shape[-1]
-        return F.pad(fields[..., columns], (0, 0, radius, radius))[..., row : row + side, :]
-    return F.pad(fields, (radius,) * 4)[..., row : row + side, column : column + side]

@@ -13,9 +13,19 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from atmoloss.layers import is_exporting
+
+
+def extend(x: Tensor, radius: int, periodic: bool) -> Tensor:
+    """Add ``radius`` rows and columns of zeros on each side, or columns that wrap."""
+    columns = radius
+    if periodic:
+        width = x.shape[-1]
+        x, columns = x[..., torch.arange(-radius, width + radius, device=x.device) % width], 0
+    return F.pad(x, (columns, columns, radius, radius))
 
 
 def window_products(x: Tensor, extended: Tensor, side: int) -> Tensor:

@@ -12,11 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from atmoloss import weights as weights_folder
-from atmoloss._version import __version__
 from atmoloss.data.sequences import SequenceDataset
-from atmoloss.data.sources import FieldSource, describe_channels
+from atmoloss.data.sources import FieldSource
 from atmoloss.data.splits import split_by_date
-from atmoloss.errors import ConfigError, DataError
+from atmoloss.errors import DataError
 from atmoloss.files import json_text, write_atomically
 from atmoloss.normalization import LogNormalization
 from atmoloss.prediction import PredictionModel
@@ -28,7 +27,7 @@ from atmoloss.training.loop import Run, open_run, open_sources
 from atmoloss.training.model import build_prediction
 from atmoloss.training.pretexts import pretext_of
 from atmoloss.training.sequence_trainer import SequenceTrainer
-from atmoloss.weights import WeightsInfo
+from atmoloss.training.weights_folder import describe, load_run
 
 log = logging.getLogger("atmoloss")
 
@@ -133,30 +132,14 @@ def publish(config: TrainConfig, run: Path, folder: Path) -> None:
     The head is written where it predicts; one that filled masks is of no use without them. ``ConfigError`` without a
     checkpoint, or where data changed since the run.
     """
-    record, state = runs.read_record(run), runs.load_checkpoint(run)
-    if state is None:
-        raise ConfigError(f"output: {run} has no checkpoint yet")
-    model = build_prediction(config)
-    model.load_state_dict(state["model"])
-    normalization = LogNormalization(**state["normalization"])
+    record = runs.read_record(run)
+    model, normalization, step = load_run(config, run, build_prediction)
     sources = open_sources(config)
     runs.check_same(record, runs.describe(config, sources), TrainConfig)
     splits = split_by_date(sources, config.validation, config.test)
     predicts = config.pretext == "next"
-    info = WeightsInfo(
-        name=config.name,
-        channels=describe_channels(config.variables, sources),
-        encoder=model.encoder.architecture,
-        head=model.head.architecture if predicts else None,
-        normalization=normalization.constants(),
-        base_step_hours=config.base_step,
-        grid_spacings=tuple(sorted({round(s.grid_spacing, 4) for s in sources})),
-        levels=tuple(dict.fromkeys(s.level for s in sources if s.level)),
-        data=tuple(s.name for s in sources),
-        patch_sizes=config.patch_sizes,
-        license=config.license,
-        package_version=__version__,
-    )
+    head = model.head.architecture if predicts else None
+    info = describe(config, model.encoder, normalization, sources, head=head)
     kept = ("encoder.", "head.") if predicts else ("encoder.",)
     state_dict = model.state_dict().items()
     tensors = {name: t for name, t in state_dict if t.is_floating_point() and name.startswith(kept)}
@@ -167,5 +150,5 @@ def publish(config: TrainConfig, run: Path, folder: Path) -> None:
         for split in ("validation", "test")
         for s in splits[split]
     ]
-    metrics = {"weights": info.id, "step": state["step"], "sources": entries, "config": record["config"]}
+    metrics = {"weights": info.id, "step": step, "sources": entries, "config": record["config"]}
     write_atomically(folder / "metrics.json", f"{json_text(metrics)}\n".encode())

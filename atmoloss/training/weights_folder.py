@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from atmoloss import weights as weights_folder
 from atmoloss._version import __version__
@@ -26,6 +27,8 @@ from atmoloss.weights import WeightsInfo
 
 log = logging.getLogger("atmoloss")
 
+ModelT = TypeVar("ModelT", bound=nn.Module)
+
 
 def head_gains(model: PretextModel) -> dict[str, Tensor]:
     """Return the factors that make plain mean squared differences the metric head's distance.
@@ -38,26 +41,33 @@ def head_gains(model: PretextModel) -> dict[str, Tensor]:
     return {name: (w.detach() * len(w)).sqrt() for name, w in model.head.weights().items()}
 
 
-def build_extractor(
-    config: TrainConfig, model: PretextModel, normalization: LogNormalization, sources: Sequence[FieldSource] = ()
-) -> Extractor:
-    """Return the model as it would ship, without scales; evaluation mode, on the model's device."""
-    info = WeightsInfo(
+def describe(
+    config: TrainConfig, encoder: Encoder, normalization: LogNormalization, sources: Sequence[FieldSource], **own: Any
+) -> WeightsInfo:
+    """Return what a weights folder says of any training on sequences; ``own`` is what it says of this one besides."""
+    return WeightsInfo(
         name=config.name,
         channels=describe_channels(config.variables, sources),
-        encoder=model.encoder.architecture,
-        head=model.head.architecture,
+        encoder=encoder.architecture,
         normalization=normalization.constants(),
         base_step_hours=config.base_step,
-        n_lag_classes=config.n_classes,
-        mse_weight=config.mse_weight,
         grid_spacings=tuple(sorted({round(s.grid_spacing, 4) for s in sources})),
         levels=tuple(dict.fromkeys(s.level for s in sources if s.level)),
         data=tuple(s.name for s in sources),
         patch_sizes=config.patch_sizes,
         license=config.license,
         package_version=__version__,
+        **own,
     )
+
+
+def build_extractor(
+    config: TrainConfig, model: PretextModel, normalization: LogNormalization, sources: Sequence[FieldSource] = ()
+) -> Extractor:
+    """Return the model as it would ship, without scales; evaluation mode, on the model's device."""
+    head = model.head.architecture
+    own = {"n_lag_classes": config.n_classes, "mse_weight": config.mse_weight}
+    info = describe(config, model.encoder, normalization, sources, head=head, **own)
     device = next(model.parameters()).device
     # A copy of the constants: the extractor freezes what it is given.
     return Extractor(model.encoder, LogNormalization(**info.normalization), info, head_gains(model)).to(device)
@@ -80,7 +90,14 @@ def load_pretext(folder: Path) -> PretextModel | None:
 
 
 def load_model(config: TrainConfig, run: Path) -> tuple[PretextModel, LogNormalization, int]:
-    """Return the model of a run's last checkpoint, its normalisation, and its step.
+    """Return the model of a run's last checkpoint that tells lags: :func:`load_run` with :func:`build_model`."""
+    return load_run(config, run, build_model)
+
+
+def load_run(
+    config: TrainConfig, run: Path, build: Callable[[TrainConfig], ModelT]
+) -> tuple[ModelT, LogNormalization, int]:
+    """Return the model of a run's last checkpoint, which ``build`` makes, its normalisation, and its step.
 
     Raises:
         ConfigError: the run has no checkpoint yet.
@@ -88,7 +105,7 @@ def load_model(config: TrainConfig, run: Path) -> tuple[PretextModel, LogNormali
     state = runs.load_checkpoint(run)
     if state is None:
         raise ConfigError(f"output: {run} has no checkpoint yet")
-    model = build_model(config)
+    model = build(config)
     model.load_state_dict(state["model"])
     return model.eval(), LogNormalization(**state["normalization"]), state["step"]
 

@@ -79,12 +79,13 @@ class Evaluation:
             "differences": [dataclasses.asdict(d) for d in self.differences],
             "curves": curves,
         }
-        return {key: _finite(value) for key, value in out.items()}
+        return {key: finite(value) for key, value in out.items()}
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """Return what JSON can hold: ``None`` for numbers that are not finite, at any depth."""
     if isinstance(value, dict):
-        return {k: _finite(v) for k, v in value.items()}
+        return {k: finite(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]
+        return [finite(v) for v in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -9,14 +9,13 @@ one configuration are averaged over seeds. A minute or two a run.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
 import numpy as np
 import torch
 from lags import BASELINE
-from study import RESULTS, SHORT, by_source
+from study import RESULTS, SHORT, Scores, compare_runs
 
 from atmoloss.data.sequences import read_patch
 from atmoloss.data.sources import FieldSource
@@ -36,8 +35,6 @@ from atmoloss.training.weights_folder import build_extractor, load_model
 
 SHARES = (0.0, 0.1, 0.2, 0.33, 0.5, 0.7, 1.0)
 STRIDE = 16
-Scores = dict[str, dict[str, float]]
-"""Lag 2AFC by source, per "distance | share"."""
 
 
 def with_low_pass(model: PretextModel) -> PretextModel:
@@ -84,24 +81,11 @@ def scores(run: Path) -> tuple[str, Scores]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", nargs="+", type=Path, help="folders of runs")
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    torch.set_flush_denormal(True)
-    found: dict[str, list[Scores]] = {}
-    for run in arguments.runs:
-        name, rows = scores(run)
-        found.setdefault(name, []).append(rows)
-        print(run, flush=True)
     lines = [
         f"| run | distance | share of low-pass | {' | '.join(SHORT.values())} | mean |",
         "|---" * (4 + len(SHORT)) + "|",
     ]
-    for name, runs in found.items():
-        for key in runs[0]:
-            means = {s: float(np.mean([run[key][s] for run in runs])) for s in SHORT if s in runs[0][key]}
-            lines.append(f"| {name} | {key} | {by_source(means)} | {np.mean(list(means.values())):.3f} |")
+    lines += [f"| {name} | {key} | {cells} |" for name, _, key, cells in compare_runs(__doc__, scores)]
     print("\n".join(lines))
     write_atomically(RESULTS / "low_pass.md", ("\n".join(lines) + "\n").encode())
     return 0

@@ -9,13 +9,10 @@ Runs of one configuration are averaged over seeds. About a minute a run.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
-import numpy as np
-import torch
-from study import RESULTS, SHORT, by_source
+from study import RESULTS, SHORT, Scores, compare_runs
 
 from atmoloss.data.splits import split_by_date
 from atmoloss.files import write_atomically
@@ -26,9 +23,6 @@ from atmoloss.training.config import make_config
 from atmoloss.training.layer_scales import fit_layers, source_curves
 from atmoloss.training.loop import open_sources
 from atmoloss.training.weights_folder import build_extractor, load_model
-
-Scores = dict[str, dict[str, float]]
-"""Lag 2AFC by source, per choice of stages."""
 
 
 def scores(run: Path) -> tuple[str, Scores]:
@@ -50,22 +44,8 @@ def scores(run: Path) -> tuple[str, Scores]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", nargs="+", type=Path, help="folders of runs")
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    torch.set_flush_denormal(True)
-    found: dict[str, list[Scores]] = {}
-    for run in arguments.runs:
-        name, rows = scores(run)
-        found.setdefault(name, []).append(rows)
-        print(run, flush=True)
     lines = [f"| run | seeds | stages | {' | '.join(SHORT.values())} | mean |", "|---" * (4 + len(SHORT)) + "|"]
-    for name, runs in found.items():
-        for key in runs[0]:
-            means = {s: float(np.mean([run[key][s] for run in runs])) for s in SHORT if s in runs[0][key]}
-            mean = np.mean(list(means.values()))
-            lines.append(f"| {name} | {len(runs)} | {key} | {by_source(means)} | {mean:.3f} |")
+    lines += [f"| {name} | {n} | {key} | {cells} |" for name, n, key, cells in compare_runs(__doc__, scores)]
     print("\n".join(lines))
     write_atomically(RESULTS / "stages.md", ("\n".join(lines) + "\n").encode())
     return 0

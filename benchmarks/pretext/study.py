@@ -11,12 +11,10 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
-import multiprocessing
 import sys
 import time
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "superres"))
+from rows import read_rows, trained
 from sharpness import break_even, measure, of_weights
 
 from atmoloss import load_extractor
@@ -39,6 +38,7 @@ from atmoloss.training.weights_folder import load_model, write_weights
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
+ROWS = RESULTS / "study.jsonl"
 STUDY = tomllib.loads((HERE / "study.toml").read_text(encoding="utf-8"))
 SOURCES = {s.name: s for s in read_config(HERE.parents[1] / "configs" / "default.toml").sources}
 SHORT = {
@@ -119,13 +119,38 @@ def _work(task: tuple[str, int, Path]) -> dict[str, Any]:
 
 
 def read_results() -> list[dict[str, Any]]:
-    path = RESULTS / "study.jsonl"
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+    return read_rows(ROWS)
 
 
 def by_source(row: Mapping[str, float]) -> str:
     """Return the cells of a Markdown row, a value per source, in the order of ``SHORT``."""
     return " | ".join(f"{row[s]:.3f}" if s in row else "–" for s in SHORT)
+
+
+Scores = dict[str, dict[str, float]]
+"""Lag 2AFC by source, per distance."""
+
+
+def compare_runs(doc: str | None, scores: Callable[[Path], tuple[str, Scores]]) -> Iterator[tuple[str, int, str, str]]:
+    """Score the finished runs of the command line; yield name, seeds, distance, and cells of means over the seeds.
+
+    Args:
+        doc: of the script, its help.
+        scores: from a run folder to what its seeds have in common, and the scores of its distances.
+    """
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", type=Path, help="folders of runs")
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    found: dict[str, list[Scores]] = {}
+    for run in parser.parse_args().runs:
+        name, rows = scores(run)
+        found.setdefault(name, []).append(rows)
+        print(run, flush=True)
+    for name, runs in found.items():
+        for key in runs[0]:
+            means = {s: float(np.mean([run[key][s] for run in runs])) for s in SHORT if s in runs[0][key]}
+            yield name, len(runs), key, f"{by_source(means)} | {np.mean(list(means.values())):.3f}"
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
@@ -172,13 +197,9 @@ def main() -> int:
         config = config_of(arm, 0)
         if config.variables not in _sources:
             _sources[config.variables] = open_sources(config)
-    RESULTS.mkdir(exist_ok=True)
-    with multiprocessing.get_context("fork").Pool(arguments.jobs, maxtasksperchild=1) as pool:
-        for row in pool.imap_unordered(_work, tasks):
-            with (RESULTS / "study.jsonl").open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
-            mean, ratio = np.mean(values_of(row)), row["break_even"]
-            print(row["arm"], row["seed"], values_of(row), f"mean {mean:.3f}, break-even {ratio}", flush=True)
+    for row in trained(_work, tasks, ROWS, arguments.jobs):
+        mean, ratio = np.mean(values_of(row)), row["break_even"]
+        print(row["arm"], row["seed"], values_of(row), f"mean {mean:.3f}, break-even {ratio}", flush=True)
     write_atomically(RESULTS / "study.md", table(read_results()).encode())
     print(table(read_results()))
     return 0

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -27,6 +26,7 @@ from torch import Tensor
 from atmoloss.networks import Encoder
 from atmoloss.prediction import PredictionModel, build_prediction_head, deepest
 from atmoloss.predictor import Predictor, load_predictor
+from atmoloss.verification.results import finite
 from atmoloss.verification.statistics.advection import advection_score, motion
 
 from .make import FRAMES, PATCH, SPACING
@@ -111,17 +111,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             }
             rows_of_methods = [s for method in given.methods.split(",") for s in advection(predictor, fields, method)]
             out[split] = {"errors": errors(predictor, fields["vorticity"]), "advection": rows_of_methods}
-    print(json.dumps(_without_nan(out), indent=1))
+    print(json.dumps(finite(out), indent=1))
     return 0
-
-
-def _without_nan(value: Any) -> Any:
-    """Replace what is no number, the bounds of a single run, by null."""
-    if isinstance(value, dict):
-        return {key: _without_nan(v) for key, v in value.items()}
-    if isinstance(value, list):
-        return [_without_nan(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 if __name__ == "__main__":
