@@ -121,6 +121,10 @@ class AtmoDistLoss(nn.Module):
             raise InputError(f"mse_weight: got {mse_weight}, expected a number between 0 and 1")
         self.factors = self._layer_factors(layers, scale)
         self.mixture = functional.mixture(self.factors, self.mse_weight)
+        if sharp and not self.mse_weight:
+            raise InputError(
+                "sharp: got True where mse_weight is 0, expected an mse_weight above 0: the term of the fields is sharp"
+            )
         self.sharp = sharp
         self.differences = {functional.NORMALISED: AdjustedDifference(periodic=periodic)} if sharp else {}
         self.compute_dtype = compute_dtype

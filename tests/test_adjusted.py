@@ -4,6 +4,7 @@ import itertools
 import math
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -49,22 +50,28 @@ def by_windows(x: Tensor, window: int, periodic: bool) -> Iterator[Tensor]:
         yield torch.fft.fft2(patch, norm="ortho")
 
 
-def ring_sums(window: int, product: Tensor) -> Tensor:
-    """Sums over rings of wavenumber 0, 1, … of (N, C, window, window)."""
-    k = torch.fft.fftfreq(window) * window
-    ring = torch.hypot(k[:, None], k).round().long()
-    return torch.stack([product[..., ring == r].sum(-1) for r in range(int(ring.max()) + 1)], -1)
+def group_sums(window: int, product: Tensor) -> Tensor:
+    """Sums of (N, C, window, window) over wavenumbers 0 to 5 and, of each later one, six directions: (N, C, groups)."""
+    k = np.abs(np.fft.fftfreq(window) * window)
+    ring = np.rint(np.hypot(k[:, None], k))
+    degrees = np.rad2deg(np.arctan2(*np.broadcast_arrays(k[:, None], k)))
+    nearest = np.abs(degrees[..., None] - 1e-6 - [0, 18, 36, 54, 72, 90]).argmin(-1)  # 45° to 36°
+    groups: dict[tuple[int, int], list[int]] = {}
+    for cell, (r, direction) in enumerate(zip(ring.flat, nearest.flat, strict=True)):
+        groups.setdefault((int(r), int(direction) if r > 5 else 0), []).append(cell)
+    return torch.stack([product.flatten(-2)[..., groups[key]].sum(-1) for key in sorted(groups)], -1)
 
 
 def moments(x: Tensor, y: Tensor, window: int, periodic: bool) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """The powers of both and their cross-power in each window and ring, (N, C, rings)."""
+    """The powers of both and their cross-power in each window and group, (N, C, groups)."""
     pairs = zip(by_windows(x, window, periodic), by_windows(y, window, periodic), strict=True)
     for p, q in pairs:
-        yield tuple(ring_sums(window, product) for product in (p.abs().square(), q.abs().square(), (p * q.conj()).real))
+        products = p.abs().square(), q.abs().square(), (p * q.conj()).real
+        yield tuple(group_sums(window, product) for product in products)
 
 
 def definition(a: Tensor, b: Tensor, *, window: int = 32, periodic: bool = False, weight=None) -> Tensor:
-    """The mean squared difference and, of each window and ring, what the adjusted formula has more, (N,)."""
+    """The mean squared difference and, of each window and group, what the adjusted formula has more, (N,)."""
     area = torch.ones_like(a[:, :1]) if weight is None else weight.expand(len(a), 1, *a.shape[-2:])
     cells = (area.sum((1, 2, 3)) * a.shape[1]).clamp_min(1e-300)
     value = (area * (a - b).square()).sum((1, 2, 3)) / cells
@@ -89,10 +96,11 @@ SHAPES = [(24, 32), (21, 19), (3, 5), (1, 1), (8, 2)]
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("periodic", [False, True])
-def test_against_the_definition(shape, periodic) -> None:
+@pytest.mark.parametrize("window", [8, 16])
+def test_against_the_definition(shape, periodic, window) -> None:
     a, b = noise(2, 3, *shape, seed=1).requires_grad_(), 0.3 + 2 * noise(2, 3, *shape, seed=2)
-    got = AdjustedDifference(8, periodic)(a, b)
-    expected = definition(a, b, window=8, periodic=periodic)
+    got = AdjustedDifference(window, periodic)(a, b)
+    expected = definition(a, b, window=window, periodic=periodic)
     assert_close(got, expected, torch.float64)
     slopes = [torch.autograd.grad(value.sum(), a)[0] for value in (got, expected)]
     assert_close(*slopes, TOLERANCES[torch.float64].gradient)
@@ -248,6 +256,24 @@ def test_the_best_guess_of_an_uncertain_strength_is_its_mean() -> None:
         g: float(AdjustedDifference()(g * guess.expand_as(targets), targets).mean()) for g in (0.6, 0.8, 1.0, 1.2)
     }
     assert min(values, key=values.get) == 1.0
+
+
+def test_streaks_cost_more_than_detail_in_all_directions() -> None:
+    """Of equal power in each ring of wavenumber, and as little coherent with the target."""
+    target, detail = noise(8, 1, 64, 64, seed=1), torch.fft.fft2(noise(8, 1, 64, 64, seed=2))
+    k = torch.fft.fftfreq(64, dtype=torch.float64)
+    ring = torch.hypot(k[:, None], k).mul(64).round()
+    along = k.abs()[:, None] < 0.3 * k.abs()
+    streaks = torch.zeros_like(detail)
+    for r in ring.unique():
+        inside, of_all = (ring == r) & along, ring == r
+        if inside.any():
+            share = detail[..., of_all].abs().square().sum(-1) / detail[..., inside].abs().square().sum(-1)
+            streaks[..., inside] = detail[..., inside] * share.sqrt()[..., None]
+        else:
+            streaks[..., of_all] = detail[..., of_all]
+    isotropic, streaky = (AdjustedDifference()(torch.fft.ifft2(x).real, target).mean() for x in (detail, streaks))
+    assert streaky > 1.2 * isotropic
 
 
 def test_blur_costs_more_than_detail_at_the_wrong_place() -> None:

@@ -152,10 +152,12 @@ def test_transform(extractor, winds) -> None:
     assert torch.autograd.grad(got, a)[0].abs().max() > 0
 
 
-@pytest.mark.parametrize("mse_weight", [0.0, 0.05, 1.0])
-@pytest.mark.parametrize("sharp", [False, True])
-def test_cached_targets(mse_weight, sharp, extractor, draw) -> None:
-    loss = AtmoDistLoss(extractor, mse_weight=mse_weight, sharp=sharp, reduction="none")
+SHARES = [{"mse_weight": share} for share in (0.0, 0.05, 1.0)] + [{"mse_weight": s, "sharp": True} for s in (0.05, 1.0)]
+
+
+@pytest.mark.parametrize("options", SHARES, ids=str)
+def test_cached_targets(options, extractor, draw) -> None:
+    loss = AtmoDistLoss(extractor, reduction="none", **options)
     a, b = draw(3, seed=1).requires_grad_(), draw(3, seed=2)
     weight = torch.rand(32).round()
     with torch.no_grad():
@@ -332,10 +334,9 @@ def test_periodic_is_of_the_loss_not_of_the_shared_extractor(extractor, draw) ->
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("autocast", [False, True])
-@pytest.mark.parametrize("options", [{}, {"mse_weight": 0.0, "layers": STAGES}, {"mse_weight": 1.0}], ids=str)
-@pytest.mark.parametrize("sharp", [False, True])
-def test_gradient_is_finite_at_equal_zero_and_constant_fields(dtype, autocast, options, sharp, extractor, draw) -> None:
-    loss = AtmoDistLoss(extractor, sharp=sharp, **options)
+@pytest.mark.parametrize("options", [{}, {"layers": STAGES}, *SHARES], ids=str)
+def test_gradient_is_finite_at_equal_zero_and_constant_fields(dtype, autocast, options, extractor, draw) -> None:
+    loss = AtmoDistLoss(extractor, **options)
     x, zero = draw(dtype=dtype), torch.zeros(2, 2, 32, 32, dtype=dtype)
     constant = torch.full_like(zero, 4e-5)
     for a, b in [(x, x), (zero, zero), (constant, constant), (zero, x), (x, zero), (constant, zero), (zero, constant)]:
@@ -425,7 +426,7 @@ def test_functional_arithmetic_is_all_there_is(loss, extractor, draw) -> None:
 
 
 def test_sharp_is_the_adjusted_difference_of_the_fields(loss, extractor, draw) -> None:
-    """Beside the features' squared difference, with area weights; and nothing where the fields have no share."""
+    """Beside the features' squared difference, with area weights."""
     a, b, weight = draw(seed=1), 0.5 * draw(seed=2), torch.rand(32)
     area = weight.reshape(1, 1, 32, 1).expand(1, 1, 32, 32)
     fields = AdjustedDifference()(extractor.normalization(a), extractor.normalization(b), area)
@@ -443,6 +444,12 @@ def test_sharp_and_plain_losses_take_the_same_cached_features(loss, extractor, d
 
 
 # --- options that are refused ---------------------------------------------------------------------------------------
+
+
+def test_sharp_without_a_share_of_the_fields(extractor, one_sentence) -> None:
+    with pytest.raises(InputError) as error:
+        AtmoDistLoss(extractor, mse_weight=0.0, sharp=True)
+    one_sentence(error.value, "sharp", "mse_weight is 0", "expected")
 
 
 OPTIONS = [

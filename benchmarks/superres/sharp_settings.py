@@ -39,9 +39,9 @@ class Larger(adjusted.AdjustedDifference):
     """With the larger of both powers, as AMSE has it, in place of the target's."""
 
     def _adjustment(self, a: Tensor, b: Tensor) -> Tensor:
-        rings = adjusted._rings(self.window, a)
+        groups = adjusted._groups(self.window, a)
         x, y = self._coefficients(a), self._coefficients(b)
-        power, other, cross = x.square() @ rings, y.square() @ rings, (x * y) @ rings
+        power, other, cross = x.square() @ groups, y.square() @ groups, (x * y) @ groups
         shared = 1e-3 * (power + other) + 1e-20
         first, second = (power + shared).sqrt(), (other + shared).sqrt()
         high, low = torch.maximum(first, second), torch.minimum(first, second)
@@ -61,6 +61,7 @@ class Part(adjusted.AdjustedDifference):
 def _train(name: str) -> dict[str, Any]:
     torch.set_num_threads(1)
     values = dict(SETTINGS[name])
+    adjusted._DIRECTIONS = values.pop("directions", 6)
     kind = Larger if values.pop("larger", False) else Part
     _PLAIN["adjusted"] = kind(**values.pop("adjusted", {}))
     values |= {"adversarial_weight": 0.0, "initial_generator": str(_shared["start"]), "threads": 1, "workers": 0}
@@ -75,7 +76,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     columns = {"log_spectral_distance": "log-spectral, dB", "unresolved_power": "unresolved power / truth"}
     columns |= {"local_energy": "error of local energy", "local_energy_correlation": "its correlation"}
     columns |= {"upper_tail": "99.9th percentile, %", "city_wasserstein": "cities / amse"}
-    columns |= {"grid_scale_power": "grid-scale power / truth"}
+    columns |= {"peak_2": "artefact at 2 grid steps"}
     amse = next((row["scores"] for row in rows if row["name"] == "amse"), rows[0]["scores"])
     lines = ["| setting | RMSE / amse | " + " | ".join(columns.values()) + " |", "|---" * (2 + len(columns)) + "|"]
     order = list(SETTINGS)
