@@ -71,8 +71,7 @@ def _draw_map(ax: Any, look: Look, read: Read) -> None:
     weights = np.pad(read.map, 2)  # beyond the window there is none
     edges = np.arange(weights.shape[0] + 1) - weights.shape[0] / 2
     latitude, longitude = look.position.places(edges, edges)
-    white = require("matplotlib.colors", "eval").to_rgba_array(["white", "white"])
-    white[0, 3], white[1, 3] = _VEILED, 0.0
+    white = [(1.0, 1.0, 1.0, _VEILED), (1.0, 1.0, 1.0, 0.0)]
     veil = require("matplotlib.colors", "eval").LinearSegmentedColormap.from_list("veil", white)
     ax.pcolormesh(longitude, latitude, weights, cmap=veil, vmin=0, zorder=1.5)  # below the coastlines
     ax.add_artist(_frame(_half(weights), latitude, longitude))
@@ -131,7 +130,7 @@ def _draw_key(ax: Any, look: Look, channel: str) -> None:
         "half of what its prediction\nreads of a field; the paler,\nthe less it reads": line(
             [], [], color=_MAP, markersize=11, **hollow
         ),
-        "centroid of all that it reads": line([], [], marker="x", color=_MAP, linestyle="none"),
+        "centroid of what it reads there": line([], [], marker="x", color=_MAP, linestyle="none"),
     }
     if look.winds is not None:
         signs |= {
