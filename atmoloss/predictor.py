@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 import os
 from typing import Literal
@@ -55,11 +56,21 @@ class Predictor(Frozen):
         """F, the number of fields that a prediction reads."""
         return self.model.head.frames
 
+    @property
+    def stride(self) -> int:
+        """Cells from one position of the features to the next: position i is of the cells from i · stride on."""
+        return self.model.encoder.strides[deepest(self.model.encoder)]
+
     def forward(self, sequence: Tensor) -> Tensor:
         """Return the next field, in physical units."""
         return self.normalization.inverse(self.model(self._normalised(sequence)))
 
-    def attention(self, sequence: Tensor, method: Literal["head", "rollout", "gradient"] = "head") -> Tensor:
+    def attention(
+        self,
+        sequence: Tensor,
+        method: Literal["head", "rollout", "gradient"] = "head",
+        at: tuple[int, int] | None = None,
+    ) -> Tensor:
         """Return where each position of the present looks: a map over the fields, centred on it, whose sum is 1.
 
         Args:
@@ -69,20 +80,24 @@ class Predictor(Frozen):
                 2020, arXiv:2005.00928), the mean over heads. ``"gradient"``: which cells move the prediction there: the
                 absolute derivative of its mean over the cells of the position, in units of the normalisation; one
                 backward pass a position, and no attention weight is read.
+            at: row and column of the one position whose map is asked for; ``None``: all of them.
 
         Returns:
             (N, heads or 1, h, w, F, S, S): for the position (h, w) of the features the weights in each field of
-            positions (−S//2, …, S//2) rows southward and columns eastward of it; nothing outside of the field.
+            positions (−S//2, …, S//2) rows southward and columns eastward of it; nothing outside of the field. With
+            ``at``, h and w are 1.
         """
         if method not in ("head", "rollout", "gradient"):
             raise InputError(f"method: got {method!r}, expected 'head', 'rollout' or 'gradient'")
         x = self._normalised(sequence)
+        height, width = (math.ceil(size / self.stride) for size in x.shape[-2:])
+        if at is not None and not (0 <= at[0] < height and 0 <= at[1] < width):
+            raise InputError(f"at: got {at}, expected a row and a column of the {height}x{width} positions")
         if method == "gradient":
-            return self._gradient_maps(x)
+            return self._gradient_maps(x, at)
         with torch.no_grad():
-            if method == "rollout":
-                return self._rollout(x)
-            return _square(self.model.with_maps(x)[1][-1])
+            maps = self._rollout(x) if method == "rollout" else _square(self.model.with_maps(x)[1][-1])
+        return maps if at is None else maps[:, :, at[0] : at[0] + 1, at[1] : at[1] + 1]
 
     def _rollout(self, x: Tensor) -> Tensor:
         blocks = [_square(weights).mean(1) for weights in self.model.with_maps(x)[1]]  # (N, h, w, F, S, S)
@@ -103,22 +118,20 @@ class Predictor(Frozen):
     def _wraps(self) -> bool:
         return self.model.head.periodic
 
-    def _gradient_maps(self, x: Tensor) -> Tensor:
-        stride = self.model.encoder.strides[deepest(self.model.encoder)]
-        radius = self.model.head.radius
+    def _gradient_maps(self, x: Tensor, at: tuple[int, int] | None = None) -> Tensor:
+        stride, radius = self.stride, self.model.head.radius
         side = 2 * radius + 1
         out: list[Tensor] = []
         with torch.enable_grad():
             x = x.detach().requires_grad_()
             means = F.avg_pool2d(self.model(x).sum(1, keepdim=True), stride, ceil_mode=True)[:, 0]
-            height, width = means.shape[-2:]
-            for place in range(height * width):
-                row, column = divmod(place, width)
+            rows, columns = (range(n) if at is None else (at[i],) for i, n in enumerate(means.shape[-2:]))
+            for row, column in itertools.product(rows, columns):
                 (slope,) = torch.autograd.grad(means[:, row, column].sum(), x, retain_graph=True)
                 moved = F.avg_pool2d(slope.abs().sum(2), stride, ceil_mode=True)
                 around = extend(moved, radius, self._wraps)
                 out.append(around[..., row : row + side, column : column + side])
-        maps = torch.stack(out, 1).reshape(len(x), 1, height, width, *out[0].shape[1:])
+        maps = torch.stack(out, 1).reshape(len(x), 1, len(rows), len(columns), *out[0].shape[1:])
         total: Tensor = maps.sum((-3, -2, -1), keepdim=True)
         return maps / total.clamp_min(torch.finfo(maps.dtype).tiny)
 
@@ -134,7 +147,7 @@ class Predictor(Frozen):
             )
         if not sequence.isfinite().all():
             raise InputError("sequence: got missing or infinite values, expected none")
-        smallest = (2 * self.model.head.radius + 1) * encoder.strides[deepest(encoder)]
+        smallest = (2 * self.model.head.radius + 1) * self.stride
         if min(sequence.shape[-2:]) < smallest:
             raise InputError(
                 f"sequence: got fields of {sequence.shape[-2]}x{sequence.shape[-1]} points, expected at least "

@@ -1,7 +1,8 @@
-"""What is true of every latitude–longitude grid on the Earth: its radius, and whether longitudes close."""
+"""What is true of every latitude–longitude grid on the Earth: its radius, whether longitudes close, great circles."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -33,3 +34,42 @@ def is_periodic(longitude: Any) -> bool:
     values = np.asarray(longitude, dtype=np.float64)
     step = abs(regular_step(values, "longitude"))
     return bool(abs(step * values.size - 360.0) < 0.01 * step)
+
+
+def distance_and_bearing(start: tuple[float, float], end: tuple[float, float]) -> tuple[float, float]:
+    """Return how far and in which direction one place lies from another, along the great circle.
+
+    Args:
+        start, end: degrees north and east.
+
+    Returns:
+        Metres, by the haversine, and degrees clockwise from north in [0, 360), of the circle at its start (Snyder
+        1987, doi:10.3133/pp1395, equations 5-3a and 5-4b).
+    """
+    south, north = math.radians(start[0]), math.radians(end[0])
+    east = math.radians(end[1] - start[1])
+    half = math.sin((north - south) / 2) ** 2 + math.cos(south) * math.cos(north) * math.sin(east / 2) ** 2
+    angle = 2 * math.asin(min(1.0, math.sqrt(half)))
+    northward = math.cos(south) * math.sin(north) - math.sin(south) * math.cos(north) * math.cos(east)
+    bearing = math.degrees(math.atan2(math.cos(north) * math.sin(east), northward)) % 360.0
+    return EARTH_RADIUS * angle, bearing
+
+
+def destination(start: tuple[float, float], metres: float, bearing: float) -> tuple[float, float]:
+    """Return where a great circle leads; the inverse of :func:`distance_and_bearing`.
+
+    Args:
+        start: degrees north and east.
+        metres: along the circle.
+        bearing: at its start, degrees clockwise from north.
+
+    Returns:
+        Degrees north and east, the latter at most 180 from that of the start (Snyder 1987, equations 5-5 and 5-6).
+    """
+    latitude, angle, azimuth = math.radians(start[0]), metres / EARTH_RADIUS, math.radians(bearing)
+    north = math.sin(latitude) * math.cos(angle) + math.cos(latitude) * math.sin(angle) * math.cos(azimuth)
+    east = math.atan2(
+        math.sin(angle) * math.sin(azimuth),
+        math.cos(latitude) * math.cos(angle) - math.sin(latitude) * math.sin(angle) * math.cos(azimuth),
+    )
+    return math.degrees(math.asin(max(-1.0, min(1.0, north)))), start[1] + math.degrees(east)

@@ -17,6 +17,7 @@ from atmoloss.attention import NeighbourhoodAttention
 from atmoloss.extractor import Extractor, load_extractor
 from atmoloss.networks import Encoder
 from atmoloss.normalization import ORIGINAL_NORMALIZATION, LogNormalization
+from atmoloss.prediction import PredictionModel, build_prediction_head
 from atmoloss.weights import WeightsInfo
 
 SEED = int(os.environ.get("ATMOLOSS_TEST_SEED", "0"))
@@ -31,6 +32,15 @@ TINY = {
 TINY_ATTENTION = {
     **TINY,
     "stage_channels": (8, 16, 8, 8),  # of fewer channels, some positions have none that is not zero
+    "attention": {"stage2": {"blocks": 2, "heads": 2, "radius": 1}},
+}
+
+TINY_PREDICTION = {
+    "stage_channels": (8, 16),
+    "blocks_per_stage": 1,
+    "stem_kernel": 3,
+    "stem_pool": False,
+    "downsample": "blur",
     "attention": {"stage2": {"blocks": 2, "heads": 2, "radius": 1}},
 }
 
@@ -136,6 +146,29 @@ def attention_folder(randomise, info, gains, tmp_path_factory):
     described = {"encoder": encoder.architecture}
     layers = {"stage1": 0.2, "stage2": 0.5, "stage4": 0.3}
     weights_folder.save(path, dataclasses.replace(info, name="attention", layers=layers, **described), tensors)
+    return path
+
+
+@pytest.fixture(scope="session")
+def prediction_model(randomise) -> PredictionModel:
+    """A tiny model that predicts, as if it were trained."""
+    torch.manual_seed(SEED)
+    encoder = randomise(Encoder(**TINY_PREDICTION))
+    options = {"frames": 3, "width": 16, "blocks": 2, "heads": 2, "radius": 2}
+    model = PredictionModel(encoder, build_prediction_head({"kind": "space_time", **options}, encoder))
+    torch.nn.init.normal_(model.head.increment.weight, std=0.1)
+    for block in model.head.blocks:
+        torch.nn.init.normal_(block.attention.position_bias)
+    return model.eval()
+
+
+@pytest.fixture(scope="session")
+def predicts(prediction_model, info, tmp_path_factory):
+    """A weights folder of the same model."""
+    path = tmp_path_factory.mktemp("weights") / "next"
+    described = {"encoder": prediction_model.encoder.architecture, "head": prediction_model.head.architecture}
+    info = dataclasses.replace(info, name="next", base_step_hours=6, layers={}, **described)
+    weights_folder.save(path, info, prediction_model.state_dict())
     return path
 
 

@@ -1,47 +1,14 @@
 """Published predictions and their maps, against what they are defined as."""
 
-import dataclasses
-
 import pytest
 import torch
 
 from atmoloss import load_predictor
 from atmoloss import weights as weights_folder
 from atmoloss.errors import InputError, WeightsError
-from atmoloss.networks import Encoder
 from atmoloss.normalization import ORIGINAL_NORMALIZATION, LogNormalization
-from atmoloss.prediction import PredictionModel, build_prediction_head
 from atmoloss.predictor import compose
 from tests.tolerances import assert_close
-
-ENCODER = {
-    "stage_channels": (8, 16),
-    "blocks_per_stage": 1,
-    "stem_kernel": 3,
-    "stem_pool": False,
-    "downsample": "blur",
-    "attention": {"stage2": {"blocks": 2, "heads": 2, "radius": 1}},
-}
-
-
-@pytest.fixture(scope="module")
-def model(randomise) -> PredictionModel:
-    torch.manual_seed(0)
-    encoder = randomise(Encoder(**ENCODER))
-    options = {"frames": 3, "width": 16, "blocks": 2, "heads": 2, "radius": 2}
-    model = PredictionModel(encoder, build_prediction_head({"kind": "space_time", **options}, encoder))
-    torch.nn.init.normal_(model.head.increment.weight, std=0.1)
-    for block in model.head.blocks:
-        torch.nn.init.normal_(block.attention.position_bias)
-    return model.eval()
-
-
-@pytest.fixture(scope="module")
-def predicts(model, info, tmp_path_factory):
-    path = tmp_path_factory.mktemp("weights") / "next"
-    described = {"encoder": model.encoder.architecture, "head": model.head.architecture, "layers": {}}
-    weights_folder.save(path, dataclasses.replace(info, **described), model.state_dict())
-    return path
 
 
 @pytest.fixture
@@ -49,11 +16,11 @@ def sequence(draw) -> torch.Tensor:
     return draw(6, 24, 28).unflatten(0, (2, 3))
 
 
-def test_a_prediction_is_that_of_the_model_in_physical_units(model, predicts, sequence) -> None:
+def test_a_prediction_is_that_of_the_model_in_physical_units(prediction_model, predicts, sequence) -> None:
     normalization = LogNormalization(**ORIGINAL_NORMALIZATION)
     normalised = normalization(sequence.flatten(0, 1)).unflatten(0, (2, 3))
     with torch.no_grad():
-        expected = normalization.inverse(model(normalised))
+        expected = normalization.inverse(prediction_model(normalised))
     predictor = load_predictor(predicts)
     assert_close(predictor(sequence), expected, torch.float32)
     assert predictor(sequence.double()).dtype == torch.float64
@@ -61,12 +28,12 @@ def test_a_prediction_is_that_of_the_model_in_physical_units(model, predicts, se
     assert weights_folder.read_info(predicts).format_version == 2
 
 
-def test_head_maps_are_those_that_the_prediction_used(model, predicts, sequence) -> None:
+def test_head_maps_are_those_that_the_prediction_used(prediction_model, predicts, sequence) -> None:
     normalised = LogNormalization(**ORIGINAL_NORMALIZATION)(sequence.flatten(0, 1)).unflatten(0, (2, 3))
     maps = load_predictor(predicts).attention(sequence)
     assert maps.shape == (2, 2, 6, 7, 3, 5, 5)
     with torch.no_grad():
-        assert_close(maps.flatten(-2), model.with_maps(normalised)[1][-1], 1e-5)
+        assert_close(maps.flatten(-2), prediction_model.with_maps(normalised)[1][-1], 1e-5)
 
 
 @pytest.mark.parametrize("method", ["head", "rollout", "gradient"])
@@ -158,13 +125,20 @@ def test_gradient_maps_are_derivatives(predicts, sequence) -> None:
     assert_close(torch.stack(ratios), ratios[0].expand(3), 1e-4)
 
 
-def test_nothing_is_left_to_train_and_the_model_is_not_changed(model, predicts) -> None:
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+@pytest.mark.parametrize("method", ["head", "rollout", "gradient"])
+def test_the_map_of_one_position_is_that_of_all(method, predicts, sequence) -> None:
+    predictor = load_predictor(predicts)
+    whole = predictor.attention(sequence, method)
+    assert_close(predictor.attention(sequence, method, (5, 3)), whole[:, :, 5:6, 3:4], torch.float32)
+
+
+def test_nothing_is_left_to_train_and_the_model_is_not_changed(prediction_model, predicts) -> None:
+    before = {name: tensor.clone() for name, tensor in prediction_model.state_dict().items()}
     predictor = load_predictor(predicts)
     assert not list(predictor.parameters())
     assert predictor.state_dict().keys() == predictor.train().state_dict().keys()
     assert not predictor.training
-    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in prediction_model.state_dict().items())
 
 
 def test_wrong_sequences(predicts, sequence, one_sentence) -> None:
@@ -185,6 +159,10 @@ def test_wrong_sequences(predicts, sequence, one_sentence) -> None:
     with pytest.raises(InputError) as error:
         predictor.attention(sequence, "heads")
     one_sentence(error.value, "method", "'heads'", "rollout")
+    for method, at in (("head", (6, 0)), ("rollout", (-1, 0)), ("gradient", (0, 7))):
+        with pytest.raises(InputError) as error:
+            predictor.attention(sequence, method, at)
+        one_sentence(error.value, f"at: got {at}", "6x7 positions", "expected")
 
 
 def test_weights_that_predict_nothing(folder, one_sentence) -> None:

@@ -23,12 +23,14 @@ from typing import Any
 from atmoloss._version import __version__
 from atmoloss.errors import AtmolossError
 
-VERBS = ("distance", "evaluate", "report", "prepare", "train", "push", "info", "convert_keras")
+VERBS = ("distance", "attention", "evaluate", "report", "prepare", "train", "push", "info", "convert_keras")
 _EPILOG = """\
 examples:
   atmoloss distance yesterday.nc today.nc            one number per common time
   atmoloss distance forecasts.nc analyses.nc         means over runs by lead time
   atmoloss distance week.nc --matrix --plot week.png all times against each other
+  atmoloss attention run/weights winds.nc --time 2026-05-01T06 --point 18N,122W --plot map.png
+                                                     what the prediction of a place is made of
   atmoloss report truth.nc A=a.nc B=b.nc             a page that compares fields of models with the truth
   atmoloss info default                              what the bundled weights are
   atmoloss prepare era5.zarr store --level 850       lay large data out for training

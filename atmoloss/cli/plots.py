@@ -22,7 +22,8 @@ def check_format(path: str) -> None:
         raise InputError(f"--plot: got {path!r}, expected a name that ends in one of .{', .'.join(types)}")
 
 
-def _save(figure: Any, path: str, title: str) -> None:
+def save(figure: Any, path: str, title: str) -> None:
+    """Write a figure under a title, in the format that the name of its file says."""
     figure.suptitle(title, fontsize=8, color="0.35", wrap=True)
     Path(path).write_bytes(to_plot(figure, Path(path).name.lower(), title, title).data)
 
@@ -40,7 +41,7 @@ def draw_series(path: str, title: str, *, x: np.ndarray, values: Sequence[float]
         axes.set(xlabel="lead time [h]", ylabel=f"{label}, mean over runs")
     axes.set_ylim(0, 1.08 * max(values) or 1.0)
     axes.grid(alpha=0.3)
-    _save(figure, path, title)
+    save(figure, path, title)
 
 
 def draw_matrix(
@@ -55,7 +56,7 @@ def draw_matrix(
     for label in axes.get_xticklabels():
         label.set(rotation=40, ha="right", rotation_mode="anchor")
     figure.colorbar(image, ax=axes, label=_LABELS[name])
-    _save(figure, path, title)
+    save(figure, path, title)
 
 
 def draw_map(
@@ -67,4 +68,4 @@ def draw_map(
     draw_coastlines(axes, *axes.get_xlim())
     axes.set(title=heading, xlabel="longitude [°E]", ylabel="latitude [°N]", aspect="equal")
     figure.colorbar(mesh, ax=axes, label="contribution to the distance", shrink=0.8)
-    _save(figure, path, title)
+    save(figure, path, title)

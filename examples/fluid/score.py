@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from atmoloss.networks import Encoder
-from atmoloss.prediction import PredictionModel, build_prediction_head, deepest
+from atmoloss.prediction import PredictionModel, build_prediction_head
 from atmoloss.predictor import Predictor, load_predictor
 from atmoloss.verification.results import finite
 from atmoloss.verification.statistics.advection import advection_score, motion
@@ -65,7 +65,7 @@ def errors(predictor: Predictor, series: Tensor) -> dict[str, float]:
 
 def advection(predictor: Predictor, fields: dict[str, Tensor], method: str) -> Iterator[dict[str, Any]]:
     """Yield the scores of every head and past field."""
-    frames, stride = predictor.frames, predictor.model.encoder.strides[deepest(predictor.model.encoder)]
+    frames, stride = predictor.frames, predictor.stride
     before = fields["vorticity"][:, PRESENT + 1 - frames : PRESENT + 1][:, :, None]
     maps = torch.cat([predictor.attention(part, method) for part in before.split(8)]).double().numpy()  # type: ignore[arg-type]
     u, v = (torch.nn.functional.avg_pool2d(fields[name][:, PRESENT], stride).double().numpy() for name in ("u", "v"))

@@ -16,8 +16,8 @@ pytest.importorskip("matplotlib")
 def drawn(run, tmp_path, monkeypatch):
     """Run the command with ``--plot``; returns the axes and the printed table."""
     figures = []
-    save = plots._save
-    monkeypatch.setattr(plots, "_save", lambda figure, *rest: figures.append(figure) or save(figure, *rest))
+    save = plots.save
+    monkeypatch.setattr(plots, "save", lambda figure, *rest: figures.append(figure) or save(figure, *rest))
 
     def call(*arguments):
         code, out, err = run("distance", *arguments, "--plot", tmp_path / "picture.svg")

@@ -9,6 +9,7 @@ import numpy as np
 from atmoloss.verification.report.coastlines import draw_coastlines
 from atmoloss.verification.report.drawing import WIDTH, Plot, drawn_from, panels, pretty_name, readable, style, to_plot
 from atmoloss.verification.results import TRUTH, Evaluation
+from atmoloss.verification.statistics.grid import degrees
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -58,15 +59,16 @@ def cities(evaluation: Evaluation, variable: str) -> Plot | None:
     )
 
 
-def _map_axes(ax: Any, data: xr.Dataset, title: str) -> None:
+def _map_axes(ax: Any, data: xr.Dataset | xr.DataArray, title: str, coasts: bool = True) -> None:
     latitude, longitude = data["latitude"].values, data["longitude"].values
     ax.set(xlim=(longitude[0], longitude[-1]), ylim=(latitude[-1], latitude[0]))
-    draw_coastlines(ax, longitude[0], longitude[-1])
+    if coasts:
+        draw_coastlines(ax, longitude[0], longitude[-1])
     ax.set_aspect(1 / _row_length(latitude))
     ax.set_title(title, fontsize=8.5)
     ax.tick_params(labelsize=6.5)
-    for axis in (ax.xaxis, ax.yaxis):
-        axis.set_major_formatter("{x:g}°")
+    ax.xaxis.set_major_formatter(lambda x, _: degrees(round((x + 180.0) % 360.0 - 180.0, 6), "EW"))
+    ax.yaxis.set_major_formatter(lambda y, _: degrees(round(y, 6), "NS"))
 
 
 def _limits(values: np.ndarray) -> dict[str, Any]:
@@ -78,10 +80,25 @@ def _limits(values: np.ndarray) -> dict[str, Any]:
     return {"cmap": "viridis", "vmin": low, "vmax": high if high > low else low + 1.0}
 
 
-def _maps(
-    figure: Any, axes: np.ndarray, data: xr.Dataset, pictures: dict[str, np.ndarray], unit: str, scale: np.ndarray
+def draw_maps(
+    figure: Any,
+    axes: np.ndarray,
+    data: xr.Dataset | xr.DataArray,
+    pictures: dict[str, np.ndarray],
+    unit: str,
+    scale: np.ndarray,
+    coasts: bool = True,
 ) -> None:
-    """Draw maps (title → values) that share one colour scale, that of the values ``scale``."""
+    """Draw maps that share one colour scale, and its bar.
+
+    Args:
+        figure, axes: of matplotlib; the axes one for each picture.
+        data: whose latitude (descending) and longitude (ascending) the pictures have.
+        pictures: title → values (H, W).
+        unit: of the values, as CF writes it.
+        scale: values, of any shape, that the colours are made for.
+        coasts: whether coastlines are drawn.
+    """
     limits = _limits(scale)
     factor, text = readable([limits["vmin"], limits["vmax"]], unit)
     limits |= {name: factor * limits[name] for name in ("vmin", "vmax")}
@@ -89,7 +106,7 @@ def _maps(
     axis = data["longitude"].values[thin], data["latitude"].values[thin]
     for ax, (title, values) in zip(axes, pictures.items(), strict=True):
         mesh = ax.pcolormesh(*axis, factor * values[thin, thin], shading="nearest", **limits)
-        _map_axes(ax, data, title)
+        _map_axes(ax, data, title, coasts)
     _bar(figure, mesh, axes, f"[{text}]", extend="both")
 
 
@@ -104,13 +121,13 @@ def moment_maps(evaluation: Evaluation, variable: str) -> Plot | None:
     """Draw mean and standard deviation of the truth, and the errors of each model."""
     data, models = evaluation.curves[variable], evaluation.models
     unit = data["mean"].attrs["units"]
-    shape = _panel_shape(data)
+    shape = map_height(data)
     figure, axes = panels(1 + len(models), 2, (1 + len(models)) * shape + 0.2)
     for column, (name, text) in enumerate((("mean", "mean"), ("std", "standard deviation"))):
         truth = data[name].sel(dataset=TRUTH).values
-        _maps(figure, axes[:1, column], data, {f"truth: {text}": truth}, unit, truth)
+        draw_maps(figure, axes[:1, column], data, {f"truth: {text}": truth}, unit, truth)
         errors = {f"{m} − truth: {text}": data[name].sel(dataset=m).values - truth for m in models}
-        _maps(figure, axes[1:, column], data, errors, unit, np.stack(list(errors.values())))
+        draw_maps(figure, axes[1:, column], data, errors, unit, np.stack(list(errors.values())))
     return to_plot(
         figure,
         f"moments_{variable}.png",
@@ -119,11 +136,11 @@ def moment_maps(evaluation: Evaluation, variable: str) -> Plot | None:
     )
 
 
-def _panel_shape(data: xr.Dataset) -> float:
-    """Return the height of a map that is half the page wide, in inches."""
+def map_height(data: xr.Dataset | xr.DataArray, columns: int = 2) -> float:
+    """Return the height of a map and its title, in inches, where so many stand beside each other on the page."""
     latitude, longitude = data["latitude"].values, data["longitude"].values
     ratio = (latitude[0] - latitude[-1]) / (longitude[-1] - longitude[0]) / _row_length(latitude)
-    return float(np.clip(0.38 * WIDTH * ratio, 1.2, 4.0)) + 0.35
+    return float(np.clip(0.76 * WIDTH / columns * ratio, 1.2, 4.0)) + 0.35
 
 
 def _row_length(latitude: np.ndarray) -> float:
@@ -142,11 +159,11 @@ def example(evaluation: Evaluation, variable: str) -> Plot | None:
     part = data.isel(latitude=rows, longitude=columns)
     names = [str(d) for d in part["dataset"].values]
     lines = -(-len(names) // 2)
-    figure, axes = panels(lines, 2, lines * _panel_shape(part) + 0.1)
+    figure, axes = panels(lines, 2, lines * map_height(part) + 0.1)
     for ax in axes.flat[len(names) :]:
         ax.remove()
     pictures = {n: part["example"].sel(dataset=n).values for n in names}
-    _maps(figure, axes.ravel()[: len(names)], part, pictures, part["example"].attrs["units"], pictures[TRUTH])
+    draw_maps(figure, axes.ravel()[: len(names)], part, pictures, part["example"].attrs["units"], pictures[TRUTH])
     time = str(np.datetime_as_string(data["example_time"].values, unit="m")).replace("T", " ")
     return to_plot(
         figure,

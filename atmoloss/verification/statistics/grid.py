@@ -44,7 +44,7 @@ class Grid:
 
     def __str__(self) -> str:
         (north, south), (west, east) = self.latitude[[0, -1]], self.longitude[[0, -1]]
-        span = f"{_degrees(north, 'NS')} to {_degrees(south, 'NS')}, {_degrees(west, 'EW')} to {_degrees(east, 'EW')}"
+        span = f"{degrees(north, 'NS')} to {degrees(south, 'NS')}, {degrees(west, 'EW')} to {degrees(east, 'EW')}"
         return f"{self.latitude.size} × {self.longitude.size} points, {self.step[0]:.4g}° × {self.step[1]:.4g}°, {span}"
 
     @property
@@ -72,7 +72,8 @@ class Grid:
         return float(np.deg2rad(self.step[0]) * EARTH_RADIUS / 1e3)
 
 
-def _degrees(value: float, letters: str) -> str:
+def degrees(value: float, letters: str) -> str:
+    """Return a latitude (``letters`` NS) or a longitude (EW) as text, 18°N."""
     return f"{abs(value):.5g}°{letters[int(value < 0)] if value else ''}"
 
 
