@@ -163,8 +163,7 @@ def write_encoder(
     """
     own = {"mse_weight": config.mse_weight, "head": head.architecture if head else None}
     info = describe(config, encoder, normalization, sources, **own)
-    device = next(encoder.parameters()).device
-    extractor = Extractor(encoder, LogNormalization(**info.normalization), info).to(device)
+    extractor = Extractor(encoder, LogNormalization(**info.normalization), info)
     drawn = {field.name: getattr(config, field.name) for field in dataclasses.fields(SequenceSpec)}
     n_classes = max(_LONGEST_LAG // config.base_step, config.n_times - 1)
     curves = source_curves(extractor, held_out, SequenceSpec(**{**drawn, "n_classes": n_classes}))
