@@ -156,13 +156,13 @@ def write_encoder(
     folder: Path,
     head: SpaceTimeHead | None = None,
 ) -> WeightsInfo:
-    """Write the weights folder of an encoder that no lag was learned with; arguments and errors are as above.
+    """Write the weights folder of an encoder that no lag was learned with, as :func:`write_weights` does.
 
     Its stages count equally. Their scales are fitted to lags of up to four days, as those of a training with lags are,
-    and not to the few steps of a sequence without gaps. A head that predicts is written where there is one.
+    and not to the few steps of a sequence without gaps. A head that predicts is written where one is given.
     """
-    own = {"mse_weight": config.mse_weight, "head": head.architecture if head else None}
-    info = describe(config, encoder, normalization, sources, **own)
+    kind = head.architecture if head else None
+    info = describe(config, encoder, normalization, sources, head=kind, mse_weight=config.mse_weight)
     extractor = Extractor(encoder, LogNormalization(**info.normalization), info)
     drawn = {field.name: getattr(config, field.name) for field in dataclasses.fields(SequenceSpec)}
     n_classes = max(_LONGEST_LAG // config.base_step, config.n_times - 1)
