@@ -107,7 +107,7 @@ def test_arms_of_pretexts_follow_one_another_at_equal_shares(tmp_path, monkeypat
     monkeypatch.setattr(pretexts, "SHORT", {"winds": "winds"})
     monkeypatch.setattr(pretexts, "scores_of", lambda extractor, held_out: (extractor.info, [s.name for s in held_out]))
     pretexts._sources.extend(pretexts.open_sources(pretexts.config_of("lag", 0)))
-    row = pretexts.work(("next-lag", 0), "validation", tmp_path, 1 / 240)
+    row = pretexts.work(("next-lag", 0), "validation", tmp_path, 1 / 260)
     assert row["steps"] == {"next": 1, "lag": 1}
     info, scored = row["scores"]
     assert (info.head["kind"], scored) == ("metric", ["winds"])
