@@ -6,8 +6,8 @@
 
 The first command trains, and scores on validation dates. The others measure what it has trained: by the loss probe
 (loss_probe.py), and, once at the end, on test dates. All add rows to results/pretexts.jsonl and write
-results/pretexts.md. What is there is skipped, and interrupted trainings continue. Five minutes of a core an arm and
-seed, and as many for its probe.
+results/pretexts.md. What is there is skipped, and interrupted trainings continue. Minutes of a core for an arm and
+seed, one or two to score it, and minutes more for its probe.
 """
 
 from __future__ import annotations
