@@ -122,22 +122,29 @@ def mixtures(extractor: Extractor, factors: Mapping[str, Mapping[str, float]]) -
     return {name: functools.partial(mixture, per_stage) for name, per_stage in factors.items()}
 
 
+def random_encoder(architecture: Mapping[str, Any], normalised: Tensor, seed: int = 0) -> Encoder:
+    """Return an encoder with random weights, whose batch-norm statistics are those of (N, C, H, W)."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        encoder = Encoder(**architecture)
+    for module in encoder.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = None  # a plain mean over what it sees
+    with torch.no_grad():
+        encoder.train()(normalised)
+    return encoder.eval()
+
+
 def random_extractor(info: WeightsInfo, normalization: LogNormalization, fields: Tensor, seed: int = 0) -> Extractor:
     """Return an extractor of the architecture of ``info`` with random weights, as good as random ones get.
 
     Batch-norm statistics are those of ``fields`` (N, C, H, W, physical units), and every stage is scaled to
     the same mean square, so that none drowns the others.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        encoder = Encoder(**info.encoder)
     x = normalization(fields)
-    for module in encoder.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.momentum = None  # a plain mean over what it sees
+    encoder = random_encoder(info.encoder, x, seed)
     with torch.no_grad():
-        encoder.train()(x)
-        features = encoder.eval()(x)
+        features = encoder(x)
     gains = {n: f.square().mean().rsqrt().expand(f.shape[1]) for n, f in features.items()}
     info = dataclasses.replace(info, name="random", layers={}, layer_scales={}, sha256="")
     return Extractor(encoder, normalization, info, gains)

@@ -16,7 +16,7 @@ from atmoloss.data.sources import FieldSource
 from atmoloss.errors import ConfigError, InputError
 from atmoloss.extractor import Extractor
 from atmoloss.heads import MetricHead, PretextModel
-from atmoloss.networks import LOW_PASS
+from atmoloss.networks import LOW_PASS, Encoder
 
 _SCALE_BATCHES = 32
 Curves = dict[str, dict[str, np.ndarray]]
@@ -103,19 +103,30 @@ def fit_layers(model: PretextModel, curves: Curves, low_pass_share: float = 0.0)
         ``layer_scales`` and ``layers``.
     """
     stages = list(model.encoder.stages)
-
-    def fit(names: Sequence[str]) -> float:
-        scales = []
-        for source in curves.values():
-            used = np.isfinite(source["mse"])
-            content = np.sum([source[n][used] for n in names], axis=0)
-            scales.append(fit_layer_scale(content, source["mse"][used]))
-        return float(np.mean(scales))
-
-    fitted = {layer: fit([layer]) for layer in model.encoder.strides}
+    fitted = {layer: _fit_scale([layer], curves) for layer in model.encoder.strides}
     layers = {stages[-1]: 1.0}
     if isinstance(model.head, MetricHead):
-        whole = fit(stages)
+        whole = _fit_scale(stages, curves)
         layers = {LOW_PASS: low_pass_share} if low_pass_share else {}
         layers |= {n: (1 - low_pass_share) * whole / fitted[n] for n in stages}
     return {"layer_scales": fitted, "layers": layers}
+
+
+def fit_equal_layers(encoder: Encoder, curves: Curves) -> dict[str, Any]:
+    """Fit the scale of each stage of an encoder that no distance was learned with: all of its stages count equally.
+
+    Returns:
+        ``layer_scales`` and ``layers``.
+    """
+    fitted = {layer: _fit_scale([layer], curves) for layer in encoder.strides}
+    return {"layer_scales": fitted, "layers": dict.fromkeys(encoder.stages, 1 / len(encoder.stages))}
+
+
+def _fit_scale(layers: Sequence[str], curves: Curves) -> float:
+    """Fit one scale to the sum of layers: the mean of those of the sources, each with the lags that it has."""
+    scales = []
+    for source in curves.values():
+        used = np.isfinite(source["mse"])
+        content = np.sum([source[n][used] for n in layers], axis=0)
+        scales.append(fit_layer_scale(content, source["mse"][used]))
+    return float(np.mean(scales))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from atmoloss import weights as weights_folder
 from atmoloss.data.sequences import SequenceDataset
 from atmoloss.data.sources import FieldSource
 from atmoloss.data.splits import split_by_date
@@ -27,9 +25,7 @@ from atmoloss.training.loop import Run, open_run, open_sources
 from atmoloss.training.model import build_prediction
 from atmoloss.training.pretexts import pretext_of
 from atmoloss.training.sequence_trainer import SequenceTrainer
-from atmoloss.training.weights_folder import describe, load_run
-
-log = logging.getLogger("atmoloss")
+from atmoloss.training.weights_folder import load_run, write_encoder
 
 _PUBLISHED_BATCHES = 32
 
@@ -129,22 +125,18 @@ def prediction_errors(
 def publish(config: TrainConfig, run: Path, folder: Path) -> None:
     """Write ``config.json``, ``model.safetensors`` and ``metrics.json`` of a run into ``folder``.
 
-    The head is written where it predicts; one that filled masks is of no use without them. ``ConfigError`` without a
-    checkpoint, or where data changed since the run.
+    The head is written where it predicts; one that filled masks is of no use without them. Layer scales come from
+    validation dates (from training dates where none are held out). ``ConfigError`` without a checkpoint, or where data
+    changed since the run.
     """
     record = runs.read_record(run)
     model, normalization, step = load_run(config, run, build_prediction)
     sources = open_sources(config)
     runs.check_same(record, runs.describe(config, sources), TrainConfig)
     splits = split_by_date(sources, config.validation, config.test)
-    predicts = config.pretext == "next"
-    head = model.head.architecture if predicts else None
-    info = describe(config, model.encoder, normalization, sources, head=head)
-    kept = ("encoder.", "head.") if predicts else ("encoder.",)
-    state_dict = model.state_dict().items()
-    tensors = {name: t for name, t in state_dict if t.is_floating_point() and name.startswith(kept)}
-    info = weights_folder.save(folder, info, tensors)
-    log.info("%s written to %s", info.id, folder)
+    held_out = splits["validation"] or splits["train"]
+    head = model.head if config.pretext == "next" else None
+    info = write_encoder(config, model.encoder, normalization, sources, held_out, folder, head)
     entries = [
         {"split": split, "name": s.name, **prediction_errors(model, normalization, s, config, _PUBLISHED_BATCHES)}
         for split in ("validation", "test")

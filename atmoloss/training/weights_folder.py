@@ -12,22 +12,26 @@ from torch import Tensor, nn
 
 from atmoloss import weights as weights_folder
 from atmoloss._version import __version__
+from atmoloss.data.sequence_spec import SequenceSpec
 from atmoloss.data.sources import FieldSource, describe_channels
 from atmoloss.errors import ConfigError
 from atmoloss.extractor import Extractor, load_strictly
 from atmoloss.heads import MetricHead, PretextModel, build_head
 from atmoloss.networks import Encoder
 from atmoloss.normalization import LogNormalization
+from atmoloss.prediction import SpaceTimeHead
 from atmoloss.training import checkpoint as runs
 from atmoloss.training.config import TrainConfig
 from atmoloss.training.lag_curves import as_json, fit_lag_curves
-from atmoloss.training.layer_scales import Curves, fit_layers, source_curves
+from atmoloss.training.layer_scales import Curves, fit_equal_layers, fit_layers, source_curves
 from atmoloss.training.model import build_model
 from atmoloss.weights import WeightsInfo
 
 log = logging.getLogger("atmoloss")
 
 ModelT = TypeVar("ModelT", bound=nn.Module)
+
+_LONGEST_LAG = SequenceSpec.n_classes * SequenceSpec.base_step  # hours
 
 
 def head_gains(model: PretextModel) -> dict[str, Tensor]:
@@ -141,3 +145,31 @@ def write_weights(
     info = weights_folder.save(folder, info, tensors)
     log.info("%s written to %s", info.id, folder)
     return info, curves
+
+
+def write_encoder(
+    config: TrainConfig,
+    encoder: Encoder,
+    normalization: LogNormalization,
+    sources: Sequence[FieldSource],
+    held_out: Sequence[FieldSource],
+    folder: Path,
+    head: SpaceTimeHead | None = None,
+) -> WeightsInfo:
+    """Write the weights folder of an encoder that no lag was learned with, as :func:`write_weights` does.
+
+    Its stages count equally. Their scales are fitted to lags of up to four days, as those of a training with lags are,
+    and not to the few steps of a sequence without gaps. A head that predicts is written where one is given.
+    """
+    kind = head.architecture if head else None
+    info = describe(config, encoder, normalization, sources, head=kind, mse_weight=config.mse_weight)
+    extractor = Extractor(encoder, LogNormalization(**info.normalization), info)
+    drawn = {field.name: getattr(config, field.name) for field in dataclasses.fields(SequenceSpec)}
+    n_classes = max(_LONGEST_LAG // config.base_step, config.n_times - 1)
+    curves = source_curves(extractor, held_out, SequenceSpec(**{**drawn, "n_classes": n_classes}))
+    info = dataclasses.replace(info, **fit_equal_layers(encoder, curves))
+    tensors = {f"encoder.{name}": tensor for name, tensor in encoder.state_dict().items()}
+    tensors |= {f"head.{name}": tensor for name, tensor in (head.state_dict() if head else {}).items()}
+    info = weights_folder.save(folder, info, {name: t for name, t in tensors.items() if t.is_floating_point()})
+    log.info("%s written to %s", info.id, folder)
+    return info

@@ -37,6 +37,9 @@ from atmoloss.files import write_atomically
 
 PATCH, FACTOR = 64, 4
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
+DATA = SHARED / "gfs_1p00_10m_2026_train.nc"
+PERIODS = ("2026-03-24/2026-04-09", "2026-07-15/2026-07-18")  # of the generator's training, and examined
+STEPS = 800
 TOO_MUCH, PEAK, VISIBLE = 1.5, 3.0, 0.1
 UNRESOLVED = (0.3, 0.9)
 Criterion = Callable[[Tensor, Tensor], Tensor]
@@ -242,10 +245,10 @@ def plot(result: dict[str, Any], names: list[str], path: Path) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("weights", nargs="+", help="bundled names or weights folders")
-    parser.add_argument("--data", type=Path, default=SHARED / "gfs_1p00_10m_2026_train.nc")
-    parser.add_argument("--train", default="2026-03-24/2026-04-09", help="dates of the generator's training")
-    parser.add_argument("--check", default="2026-07-15/2026-07-18", help="dates whose spectra are examined")
-    parser.add_argument("--steps", type=int, default=800)
+    parser.add_argument("--data", type=Path, default=DATA)
+    parser.add_argument("--train", default=PERIODS[0], help="dates of the generator's training")
+    parser.add_argument("--check", default=PERIODS[1], help="dates whose spectra are examined")
+    parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--mse-weight", type=float, help="instead of what the weights recommend")
     parser.add_argument("--json", type=Path)

@@ -28,6 +28,7 @@ from sharpness import break_even, measure, of_weights
 from atmoloss import load_extractor
 from atmoloss.data.sources import FieldSource
 from atmoloss.data.splits import split_by_date
+from atmoloss.extractor import Extractor
 from atmoloss.files import write_atomically
 from atmoloss.lag_2afc.evaluate import lag_2afc
 from atmoloss.lag_2afc.triples import patch_size
@@ -79,18 +80,13 @@ def run_arm(arm: str, seed: int, runs: Path, sources: Sequence[FieldSource]) -> 
     train(config, folder, resume=(folder / "run.json").is_file(), sources=sources)
     seconds = time.perf_counter() - began
     model, normalization, _ = load_model(config, folder)
-    scores: dict[str, Any] = {}
     held_out = split_by_date(sources, config.validation, config.test)["validation"]
     write_weights(config, model, normalization, sources, held_out, folder / "weights")
-    extractor = load_extractor(folder / "weights")
-    for source in (s for s in held_out if s.name in SHORT):
-        accuracies = lag_2afc(extractor, source, size=patch_size(source), baselines=False)
-        scores[source.name] = {name: round(entry["value"], 4) for name, entry in accuracies.items()}
     encoder = model.encoder
     return {
         "arm": arm,
         "seed": seed,
-        "scores": scores,
+        "scores": scores_of(load_extractor(folder / "weights"), held_out),
         "seconds": round(seconds),
         "mflop_per_cell": round(list(encoder.flops(64, 64).values())[-1] / 64**2 / 1e6, 4),
         "break_even": round(break_even(measure(of_weights(str(folder / "weights")))), 2),
@@ -98,6 +94,15 @@ def run_arm(arm: str, seed: int, runs: Path, sources: Sequence[FieldSource]) -> 
         "config": {**STUDY["base"], **own_keys(arm)},
         "torch": torch.__version__,
     }
+
+
+def scores_of(extractor: Extractor, held_out: Sequence[FieldSource]) -> dict[str, dict[str, float]]:
+    """Return lag 2AFC by source and distance, the recommended one and each stage alone, of the sources in ``SHORT``."""
+    scores: dict[str, dict[str, float]] = {}
+    for source in (s for s in held_out if s.name in SHORT):
+        accuracies = lag_2afc(extractor, source, size=patch_size(source), baselines=False)
+        scores[source.name] = {name: round(entry["value"], 4) for name, entry in accuracies.items()}
+    return scores
 
 
 def values_of(row: dict[str, Any]) -> list[float]:

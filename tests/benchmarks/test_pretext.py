@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from atmoloss import load_extractor
 from atmoloss.lag_2afc.triples import tally_anchors
+from tests.training.conftest import drifting_winds
 
 from .loading import load
 
@@ -88,3 +90,42 @@ def test_log_spectra_tell_roughness_and_not_place():
     assert rough_spectrum.shape == (1, 2, 32)
     assert (rough_spectrum[..., 20:] - smooth_spectrum[..., 20:]).mean() > 3
     assert (rough_spectrum[..., 1:4] - smooth_spectrum[..., 1:4]).abs().mean() < 1
+
+
+def test_arms_of_pretexts_follow_one_another_at_equal_shares(tmp_path, monkeypatch):
+    pretexts = load("pretext", "pretexts")
+    drifting_winds().to_netcdf(tmp_path / "winds.nc", engine="h5netcdf")
+    tiny = {
+        "sources": [{"name": "winds", "path": str(tmp_path / "winds.nc")}],
+        "validation": ["2026-01-09/2026-01-10"],
+        "ranking_weight": 1.0,
+        "patch_sizes": [32],
+        "batch_size": 2,
+        "workers": 0,
+    }
+    monkeypatch.setattr(pretexts, "DEFAULT", tiny)
+    monkeypatch.setattr(pretexts, "SHORT", {"winds": "winds"})
+    monkeypatch.setattr(pretexts, "scores_of", lambda extractor, held_out: (extractor.info, [s.name for s in held_out]))
+    pretexts._sources.extend(pretexts.open_sources(pretexts.config_of("lag", 0)))
+    row = pretexts.work(("next-lag", 0), "validation", tmp_path, 1 / 260)
+    assert row["steps"] == {"next": 1, "lag": 1}
+    info, scored = row["scores"]
+    assert (info.head["kind"], scored) == ("metric", ["winds"])
+    first = load_extractor(tmp_path / "next-lag-0" / "next" / "weights").info
+    assert first.normalization == info.normalization  # of the weights that it started from
+    random = pretexts.work(("random", 0), "validation", tmp_path, 1.0)["scores"][0]
+    assert random.layers == {"stage1": 0.5, "stage2": 0.5}
+
+
+def test_page_of_pretexts_has_means_over_seeds_and_faults_of_each():
+    pretexts = load("pretext", "pretexts")
+    trained = [
+        {"arm": "next", "seed": seed, "measure": "validation", "steps": {"next": 480}, "seconds": {"next": 300},
+         "scores": {s: {"distance": 0.7 + seed / 10, "stage1 alone": 0.6, "stage2 alone": 0.9} for s in pretexts.SHORT}}
+        for seed in (0, 1)
+    ]  # fmt: skip
+    probed = {"arm": "next", "seed": 1, "measure": "probe", "faults": ["one", "two"], "mse": 0.3, "mse_of_mse": 0.2}
+    page = pretexts.report([*trained, probed])
+    assert "| next | 2 | 0.750 | 0.750 | 0.750 | 0.750 | 0.750 | 0.750 ± 0.071 | 0.900 |" in page
+    assert "| next | 480 | 300 | 2 | 1.500 |" in page
+    assert "| lag |" not in page

@@ -15,7 +15,7 @@ from atmoloss.errors import ConfigError, InputError
 from atmoloss.heads import MetricHead, PretextModel, PublishedHead, build_head
 from atmoloss.networks import Encoder
 from atmoloss.training.config import TrainConfig, make_config
-from atmoloss.training.layer_scales import fit_layer_scale, fit_layers, lag_curves, source_curves
+from atmoloss.training.layer_scales import fit_equal_layers, fit_layer_scale, fit_layers, lag_curves, source_curves
 from atmoloss.training.loop import open_sources
 from atmoloss.training.weights_folder import head_gains
 
@@ -33,6 +33,15 @@ def test_scales_make_stages_and_their_sum_equal_the_mse():
     np.testing.assert_allclose(total, mse)
     head = PublishedHead(encoder.channels, 8, (16, 16), encoder.strides["stage2"])
     assert fit_layers(PretextModel(encoder, head), {"a": curves})["layers"] == {"stage2": 1.0}
+
+
+def test_stages_of_an_encoder_without_a_distance_count_equally():
+    mse = np.linspace(0.5, 1.5, 16)
+    curves = {"low_pass": 0.7 * mse, "stage1": 0.2 * mse, "stage2": 3.0 * mse, "mse": mse}
+    encoder = Encoder(stage_channels=(4, 6), blocks_per_stage=1, stem_pool=False, low_pass=4)
+    chosen = fit_equal_layers(encoder, {"a": curves})
+    parts = {n: chosen["layers"][n] * chosen["layer_scales"][n] * curves[n] for n in chosen["layers"]}
+    np.testing.assert_allclose([parts["stage1"], parts["stage2"]], [mse / 2, mse / 2])
 
 
 def test_low_pass_takes_its_share_of_the_distance_and_nothing_of_the_head():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from atmoloss import load_extractor
+from atmoloss import AtmoDistLoss, load_extractor
 from atmoloss import weights as weights_folder
 from atmoloss.data.splits import split_by_date
 from atmoloss.errors import ConfigError, DataError
@@ -64,6 +64,12 @@ def test_weights_of_a_prediction_start_a_lag_training_and_are_features(next_conf
     assert info.head == {"kind": "space_time", "frames": 3, "width": 16, "blocks": 1, "heads": 2, "radius": 1}
     assert load_pretext(tmp_path / "weights") is None
     assert load_extractor(tmp_path / "weights").stages == ("stage1", "stage2")
+    fields = torch.from_numpy(open_sources(config)[0].values[:4, :, :16, :16])
+    whole, *stages = (
+        AtmoDistLoss(tmp_path / "weights", layers=layers)(fields[:2], fields[2:])
+        for layers in (None, ["stage1"], ["stage2"])
+    )
+    torch.testing.assert_close(whole, (stages[0] + stages[1]) / 2)
     (entry, tested) = json.loads((tmp_path / "weights" / "metrics.json").read_text())["sources"]
     assert (entry["split"], tested["split"]) == ("validation", "test")
     assert 0 < entry["damped"] <= 1

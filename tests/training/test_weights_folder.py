@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -10,9 +12,10 @@ from atmoloss.errors import ConfigError
 from atmoloss.heads import MetricHead, PretextModel
 from atmoloss.networks import Encoder
 from atmoloss.training.config import make_config
+from atmoloss.training.layer_scales import fit_layer_scale, lag_curves
 from atmoloss.training.loop import open_sources
 from atmoloss.training.model import build_model, fit_normalization
-from atmoloss.training.weights_folder import head_gains, load_model, load_pretext, write_weights
+from atmoloss.training.weights_folder import head_gains, load_model, load_pretext, write_encoder, write_weights
 
 
 def test_gains_make_plain_differences_the_trained_distance():
@@ -58,6 +61,21 @@ def test_a_folder_gives_back_the_model_and_its_distance(head, raw_config, tmp_pa
     else:
         expected = model.encoder(normalization(fields[:3]))
         torch.testing.assert_close(a["stage2"], expected["stage2"], rtol=1e-4, atol=1e-5)
+
+
+def test_an_encoder_that_learned_no_lag_has_scales_of_lags_of_four_days(raw_config, tmp_path):
+    short = {"base_step": 6, "n_times": 2, "n_classes": 2, "ranking_weight": 0.0, "mse_weight": 0.1}
+    config = make_config({**raw_config, **short})
+    sources = open_sources(config)
+    encoder = build_model(config).encoder.eval()
+    normalization = fit_normalization(config, sources)
+    info = write_encoder(config, encoder, normalization, sources, sources, tmp_path / "weights")
+    extractor = load_extractor(tmp_path / "weights")
+    assert (extractor.info, info.mse_weight, info.head) == (info, 0.1, None)
+    curves = lag_curves(extractor, sources[0], dataclasses.replace(config, n_classes=16))
+    assert len(curves["mse"]) * 6 == 96
+    for stage, scale in info.layer_scales.items():
+        assert scale == pytest.approx(fit_layer_scale(curves[stage], curves["mse"]))
 
 
 def test_a_run_without_a_checkpoint_has_no_model(raw_config, tmp_path, one_sentence):
