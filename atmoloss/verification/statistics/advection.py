@@ -8,7 +8,7 @@ negative, and −1 at best. Tokens of one day resemble each other, so that the i
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -86,7 +86,7 @@ def advection_score(
     radius: int | None = None,
     periodic: bool = False,
     remove_latitude_means: bool = False,
-    field_means: bool = False,
+    field_means: Literal["kept", "only", "removed"] = "kept",
     block_days: float = DEFAULT_BLOCK_DAYS,
     n: int = 1000,
 ) -> AdvectionScore:
@@ -100,13 +100,16 @@ def advection_score(
         periodic: columns wrap, and no column is near an edge.
         remove_latitude_means: take the mean of each row of both displacements out first: that westerlies are westerly
             then counts for nothing.
-        field_means: correlate the means over the positions of each time: how it follows a flow that carries all of it.
+        field_means: ``"only"`` correlates the means over the positions of each time: how it follows a flow that carries
+            all of it. ``"removed"`` takes them out of both displacements: how it follows what differs within a field.
         block_days: of the bootstrap (:class:`BlockBootstrap`); a day, where each day is a run of its own.
         n: draws.
 
     Raises:
-        InputError: shapes that do not fit, or no position whose window lies inside.
+        InputError: shapes that do not fit, no position whose window lies inside, or another ``field_means``.
     """
+    if field_means not in ("kept", "only", "removed"):
+        raise InputError(f"field_means: got {field_means!r}, expected 'kept', 'only' or 'removed'")
     count, height, width = maps.shape[:3]
     if maps.ndim != 5 or moved.shape != (count, height, width, 2):
         raise InputError(
@@ -126,10 +129,13 @@ def advection_score(
     if remove_latitude_means:
         total = np.maximum(inside.sum((0, 2), keepdims=True), 1.0)
         looks, moves = (inside * (x - x.sum((0, 2), keepdims=True) / total) for x in (looks, moves))
-    if field_means:
+    if field_means != "kept":
         total = np.maximum(inside.sum((1, 2), keepdims=True), 1.0)
-        looks, moves = (x.sum((1, 2), keepdims=True) / total for x in (looks, moves))
-        inside = np.minimum(inside.sum((1, 2), keepdims=True), 1.0)
+        means = [x.sum((1, 2), keepdims=True) / total for x in (looks, moves)]
+        if field_means == "only":
+            (looks, moves), inside = means, np.minimum(inside.sum((1, 2), keepdims=True), 1.0)
+        else:
+            looks, moves = (inside * (x - mean) for x, mean in zip((looks, moves), means, strict=True))
     bootstrap = BlockBootstrap(times, block_days, n)
     moments = np.stack((inside, looks, moves, looks * moves, looks**2, moves**2)).sum((2, 3))  # (6, T, 2)
     drawn = np.einsum("kb,bmc->mkc", bootstrap.counts, bootstrap.block_sums(moments.swapaxes(0, 1)))
