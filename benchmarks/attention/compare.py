@@ -1,6 +1,6 @@
 """What does a network learn that predicts the next field, and does its attention follow the flow?
 
-    python benchmarks/attention/compare.py train     # every arm with every seed: results/trained.jsonl, validation dates
+    python benchmarks/attention/compare.py train    # every arm with every seed: results/trained.jsonl, validation dates
 
 Options: [--jobs 2] [--runs DIR] [--only ARM ...] [--seeds 0 1 2]. Finished runs are kept, interrupted ones continue.
 Test dates are not opened before `test`.
