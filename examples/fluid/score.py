@@ -18,7 +18,7 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -33,6 +33,7 @@ from atmoloss.verification.statistics.advection import advection_score, motion
 
 from .make import FRAMES, PRESENT, SPACING
 
+Method = Literal["head", "rollout", "gradient"]
 REACH = 6  # cells of the largest shift that is tried
 KINDS: dict[str, dict[str, Any]] = {
     "positions": {"block_days": 1},
@@ -90,12 +91,24 @@ def position_motion(predictor: Predictor, u: Tensor, v: Tensor, latitude: np.nda
     return motion(pooled(u), pooled(v), pooled(rows)[0, :, 0], spacing * stride, predictor.info.base_step_hours)
 
 
+def maps_of(predictor: Predictor, before: Tensor, method: Method) -> np.ndarray:
+    """Return the maps of sequences, the wide windows of a rollout cut to the radius of the head."""
+    radius = predictor.model.head.radius
+    parts = []
+    for part in before.split(8):
+        maps = predictor.attention(part, method)
+        middle = maps.shape[-1] // 2
+        inner = slice(middle - radius, middle + radius + 1)
+        parts.append(maps[..., inner, inner])
+    return torch.cat(parts).numpy()
+
+
 def advection(
     predictor: Predictor,
     before: Tensor,
     moved: np.ndarray,
     times: np.ndarray,
-    method: Any,
+    method: Method,
     kinds: Mapping[str, Mapping[str, Any]],
 ) -> Iterator[dict[str, Any]]:
     """Yield the scores of every past field and head.
@@ -108,8 +121,7 @@ def advection(
         method: of the maps.
         kinds: name of a score to the options of :func:`advection_score`.
     """
-    radius = predictor.model.head.radius
-    maps = np.concatenate([_cut(predictor.attention(part, method), radius) for part in before.split(8)])
+    maps = maps_of(predictor, before, method)
     steps = range(predictor.frames - 1, 0, -1)
     for frame, step in enumerate(steps):
         for head in range(maps.shape[1]):
@@ -118,13 +130,6 @@ def advection(
                 result = advection_score(maps[:, head, :, :, frame], step * moved, times, **options)
                 score[name] = [round(float(x), 3) for x in result]
             yield score
-
-
-def _cut(maps: Tensor, radius: int) -> np.ndarray:
-    """Cut wide windows to the radius of the head: no other displacement is compared."""
-    middle = maps.shape[-1] // 2
-    inner = slice(middle - radius, middle + radius + 1)
-    return np.asarray(maps[..., inner, inner])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
