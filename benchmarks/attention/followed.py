@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from fluid.make import HOUR, MAX_FLOW, PRESENT, draw, still, window
+from fluid.make import HOUR, MAX_FLOW, PRESENT, SEEN, draw, moved, still
 from fluid.score import INNER, maps_of
+from fluid.solver import shift
 from skill import rounded
 from torch import Tensor
 
@@ -31,11 +32,11 @@ class Runs(NamedTuple):
 
     Attributes:
         fields: axis and flow to vorticity until the present, (N, PRESENT + 1, 64, 64), s⁻¹.
-        moved: axis to the truth after the present, without a flow, moved by each of TRIED, (len(TRIED), N, 64, 64).
+        tried: axis to the truth after the present, without the flow, moved by each of TRIED, (len(TRIED), N, 64, 64).
     """
 
     fields: dict[tuple[str, float], Tensor]
-    moved: dict[str, Tensor]
+    tried: dict[str, Tensor]
 
 
 def fresh_runs(drawn: int = 160, seed: int = 1000) -> Runs:
@@ -43,23 +44,27 @@ def fresh_runs(drawn: int = 160, seed: int = 1000) -> Runs:
     start, flow = draw(drawn, seed)
     slow = flow.abs().amax(1) <= MAX_FLOW - max(ADDED)
     series, flow = still(start[slow]), flow[slow]
+    after = moved(series, flow)[:, PRESENT + 1]
 
-    def vorticity(axis: str, added: float) -> Tensor:
-        direction = torch.tensor([float(axis == name) for name in AXES], dtype=torch.float64)
-        return window(series, flow, added * direction.expand_as(flow))["vorticity"] / HOUR
+    def by(cells: float, axis: str) -> Tensor:
+        return cells * torch.tensor([float(axis == name) for name in AXES]).double().expand_as(flow)
 
-    fields = {(axis, added): vorticity(axis, added)[:, : PRESENT + 1] for axis in AXES for added in ADDED}
-    moved = {axis: torch.stack([vorticity(axis, by)[:, PRESENT + 1] for by in TRIED]) for axis in AXES}
-    return Runs(fields, moved)
+    def seen(vorticity: Tensor) -> Tensor:
+        return (vorticity[..., SEEN, SEEN] / HOUR).float()
+
+    past = {(axis, cells): seen(moved(series, flow, by(cells, axis))) for axis in AXES for cells in ADDED}
+    tried = {axis: torch.stack([seen(shift(after, *by(c, axis).unbind(1))) for c in TRIED]) for axis in AXES}
+    return Runs({key: fields[:, : PRESENT + 1] for key, fields in past.items()}, tried)
 
 
-def moved_by(predicted: Tensor, moved: Tensor) -> np.ndarray:
-    """Return how far the truth must be moved to fit predictions (N, 64, 64) best, (N,) cells."""
-    errors = (moved - predicted)[(slice(None), *INNER)].square().mean((2, 3)).double().numpy()
-    best = errors.argmin(0).clip(1, len(TRIED) - 2)
-    before, at, after = (errors[best + i, np.arange(len(best))] for i in (-1, 0, 1))
-    curvature = np.maximum(before - 2 * at + after, np.finfo(float).tiny)
-    return np.asarray(TRIED[best] + (TRIED[1] - TRIED[0]) / 2 * np.clip((before - after) / curvature, -1, 1))
+def moved_by(predicted: Tensor, tried: Tensor) -> np.ndarray:
+    """Return how far the truth must be moved to fit predictions (N, 64, 64) best but for a factor, (N,) cells."""
+    tried, predicted = (fields[(..., *INNER[1:])].double() for fields in (tried, predicted))
+    fit = ((tried * predicted).sum((-2, -1)) / tried.square().sum((-2, -1)).sqrt()).numpy()
+    best = fit.argmax(0).clip(1, len(TRIED) - 2)
+    before, at, after = (fit[best + i, np.arange(len(best))] for i in (-1, 0, 1))
+    between = np.clip((after - before) / np.maximum(2 * at - before - after, np.finfo(float).tiny), -1, 1) / 2
+    return np.asarray(TRIED[best] + (TRIED[1] - TRIED[0]) * between)
 
 
 def looks(maps: np.ndarray, axis: str, stride: int, weight: np.ndarray) -> np.ndarray:
@@ -93,7 +98,7 @@ def followed(predictor: Predictor, runs: Runs, heads: Mapping[int, int]) -> list
     stride = predictor.model.encoder.strides[deepest(predictor.model.encoder)]
     before = {key: fields[:, -predictor.frames :, None] for key, fields in runs.fields.items()}
     predicted = {key: torch.cat([predictor(x)[:, 0] for x in fields.split(8)]) for key, fields in before.items()}
-    shifts = {key: moved_by(field, runs.moved[key[0]]) for key, field in predicted.items()}
+    shifts = {key: moved_by(field, runs.tried[key[0]]) for key, field in predicted.items()}
     out: list[dict[str, Any]] = [{"what": "prediction", "field": 1, "where": "", "slope": slope(shifts)}]
     present = F.avg_pool2d(runs.fields["east", 0.0][:, -1].abs(), stride).double().numpy()
     for method in ("head", "rollout"):

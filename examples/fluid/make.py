@@ -30,6 +30,7 @@ PRESENT = 5  # of the ten fields of a run: predictions are scored from there
 SPACING = 0.1  # degrees
 HOUR = 3600.0
 MAX_FLOW = 4.0  # cells a step
+SEEN = slice((DOMAIN - PATCH) // 2, (DOMAIN + PATCH) // 2)  # rows and columns of the window
 _AT_ONCE = 16
 
 
@@ -66,8 +67,8 @@ def still(start: Tensor) -> Tensor:
     return solve(start, FRAMES, viscosity=0.02)
 
 
-def window(series: Tensor, flow: Tensor, added: Tensor | None = None) -> dict[str, Tensor]:
-    """Return what is seen of runs in their mean flow: ``vorticity``, ``u`` and ``v``, (runs, 10, 64, 64).
+def moved(series: Tensor, flow: Tensor, added: Tensor | None = None) -> Tensor:
+    """Return runs of :func:`still` in their mean flow, (runs, 10, 128, 128).
 
     Args:
         series: of :func:`still`.
@@ -76,18 +77,22 @@ def window(series: Tensor, flow: Tensor, added: Tensor | None = None) -> dict[st
     """
     steps = torch.arange(FRAMES, dtype=torch.float64)
     added = torch.zeros_like(flow) if added is None else added
-    moved = shift(series, *(flow[:, None, axis] * steps + added[:, None, axis] * (steps - PRESENT) for axis in (0, 1)))
-    u, v = velocity(torch.fft.rfft2(moved), DOMAIN)
-    total = (flow + added)[..., None, None, None]
-    middle = slice((DOMAIN - PATCH) // 2, (DOMAIN + PATCH) // 2)
-    fields = {"vorticity": moved, "u": u + total[:, 0], "v": v + total[:, 1]}
-    return {name: field[..., middle, middle].float() for name, field in fields.items()}
+    return shift(series, *(flow[:, None, axis] * steps + added[:, None, axis] * (steps - PRESENT) for axis in (0, 1)))
+
+
+def window(start: Tensor, flow: Tensor) -> dict[str, Tensor]:
+    """Return what is seen of runs of :func:`draw`: ``vorticity``, ``u`` and ``v``, (runs, 10, 64, 64)."""
+    vorticity = moved(still(start), flow)
+    u, v = velocity(torch.fft.rfft2(vorticity), DOMAIN)
+    east, north = flow[..., None, None, None].unbind(1)
+    fields = {"vorticity": vorticity, "u": u + east, "v": v + north}
+    return {name: field[..., SEEN, SEEN].float() for name, field in fields.items()}
 
 
 def make(runs: int, seed: int) -> dict[str, np.ndarray]:
     """Make runs: ``vorticity``, ``u``, ``v`` (runs, 10, 64, 64) and ``flow`` (runs, 2); cells and steps are units."""
     start, flow = draw(runs, seed)
-    parts = [window(still(s), f) for s, f in zip(start.split(_AT_ONCE), flow.split(_AT_ONCE), strict=True)]
+    parts = [window(s, f) for s, f in zip(start.split(_AT_ONCE), flow.split(_AT_ONCE), strict=True)]
     kept = {name: torch.cat([part[name] for part in parts]).numpy() for name in parts[0]}
     return {**kept, "flow": flow.numpy()}
 

@@ -85,7 +85,10 @@ def test_without_the_means_of_fields_what_carries_all_of_it_counts_for_nothing(a
     common = air.mean((1, 2), keepdims=True)
     within = air - common
     noise = np.random.default_rng(5).standard_normal(air.shape)
-    for maps, low, high in ((looking(-0.6 * common + 0.3 * noise), -0.1, 0.1), (looking(common - 0.6 * within), -1, -0.9)):
+    for maps, low, high in (
+        (looking(-0.6 * common + 0.3 * noise), -0.1, 0.1),
+        (looking(common - 0.6 * within), -1, -0.9),
+    ):
         a, b = displacement(maps)[:, 2:-2, 2:-2], air[:, 2:-2, 2:-2]
         a, b = a - a.mean((1, 2), keepdims=True), b - b.mean((1, 2), keepdims=True)
         value = advection_score(maps, air, TIMES, field_means="removed").value
