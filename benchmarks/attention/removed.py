@@ -1,7 +1,7 @@
 """Take away what a position reads upstream, downstream or anywhere: which removal hurts the prediction most?
 
 The weights of the head's attention that are taken away become zero, and the others are normalised again. The features
-of their neighbours still know something of what was there: the rise of the error is a lower bound.
+of their neighbours still know something of what was there: what counts is which removal raises the error more.
 """
 
 from __future__ import annotations

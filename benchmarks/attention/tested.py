@@ -17,14 +17,17 @@ from trainings import RESULTS, Arm, config_of, name_of, read_rows, sources_of, t
 from atmoloss.data.sources import FieldSource
 from atmoloss.data.splits import split_by_date
 from atmoloss.files import write_atomically
+from atmoloss.prediction import deepest
 from atmoloss.predictor import Predictor, load_predictor
 from atmoloss.training.config import TrainConfig
 from atmoloss.training.predict import publish
 from atmoloss.verification.results import finite
 
 ROWS = RESULTS / "tested.jsonl"
-# Cases at most: to fit damped persistence, to score errors, globes to score maps, globes to cut, patches to derive.
-FITTED, SCORED, MAPPED, CUT, DERIVED = 64, 96, 24, 8, 16
+# Cases at most: to fit damped persistence, to score errors, globes to cut into patches, patches to take gradients of.
+FITTED, SCORED, CUT, DERIVED = 64, 96, 8, 16
+MAPPED = {4: 16, 2: 6}
+"""Globes at most to score maps, by stride: those of every second cell fill eight times the memory."""
 GRADIENTS = {"fluid": ("fluid",), "winds": ("gfs-1deg-850hPa",)}
 """Of which sources gradients are taken; a patch of era5 holds too few positions, one of the fine arms too many."""
 Splits = Mapping[str, Sequence[FieldSource]]
@@ -62,15 +65,17 @@ def error_rows(weights: Path, config: TrainConfig, splits: Splits) -> tuple[list
 
 def advection_rows(weights: Path, arm: Arm, config: TrainConfig, splits: Splits) -> Iterator[dict[str, Any]]:
     """Yield the advection scores of every method, past field and head, on the dates to choose by and those to score."""
+    encoder = load_predictor(weights).model.encoder
+    mapped = MAPPED[encoder.strides[deepest(encoder)]]
     for split in ("validation", "test"):
         for source in splits[split]:
-            cases = cases_of(source, config, MAPPED if source.periodic else SCORED)
-            few = cases_of(source, config, DERIVED)
+            cases = cases_of(source, config, mapped if source.periodic else SCORED)
             derived = split == "test" and source.name in GRADIENTS.get(arm[0], ())
             patches = networks_of(weights, arm[1], periodic=False)
             for name, network in networks_of(weights, arm[1], source.periodic).items():
                 rows = [r for method in ("head", "rollout") for r in of_maps(network, cases, config.sources, method)]
                 if derived:
+                    few = cases_of(source, config, DERIVED)
                     rows += of_gradients(patches[name], few, config.sources, config.patch_sizes[0])
                 for row in rows:
                     yield {"split": split, "source": source.name, "weights": name, **row}

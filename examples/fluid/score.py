@@ -95,7 +95,7 @@ def maps_of(predictor: Predictor, before: Tensor, method: Method) -> np.ndarray:
     """Return the maps of sequences, the wide windows of a rollout cut to the radius of the head."""
     radius = predictor.model.head.radius
     parts = []
-    for part in before.split(8):
+    for part in before.split(4):
         maps = predictor.attention(part, method)
         middle = maps.shape[-1] // 2
         inner = slice(middle - radius, middle + radius + 1)

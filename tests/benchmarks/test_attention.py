@@ -50,25 +50,15 @@ def skill(compare):
     return sys.modules["skill"]
 
 
-def network(channels: int = 1, seed: int | None = None, periodic: bool = False) -> Predictor:
-    """A tiny network, persistence before training or with random weights."""
-    torch.manual_seed(seed or 0)
+def network(channels: int) -> Predictor:
+    """A tiny network for globes before training, which is persistence."""
     encoder = build_encoder("resnet_attn", in_channels=channels, **TINY["encoder_options"])
     head = {"kind": "space_time", **TINY["head_options"]}
     model = PredictionModel(encoder, build_prediction_head(head, encoder))
-    if seed is not None:
-        torch.nn.init.normal_(model.head.increment.weight, std=0.1)
     normalization = LogNormalization(*([value] * channels for value in (0.0, 1e-5, 0.0, 0.2)))
-    described = {"standard_name": "", "units": "s-1"}
-    info = WeightsInfo(
-        name="tiny",
-        channels=tuple({"name": f"x{c}", **described} for c in range(channels)),
-        encoder=encoder.architecture,
-        head=head,
-        normalization=normalization.constants(),
-        base_step_hours=6,
-    )
-    return Predictor(model, normalization, info, periodic)
+    described = tuple({"name": f"x{c}", "standard_name": "", "units": "s-1"} for c in range(channels))
+    info = WeightsInfo("tiny", described, encoder.architecture, normalization.constants(), head=head)
+    return Predictor(model, normalization, info, periodic=True)
 
 
 def globe(times: np.ndarray, channels=("divergence", "vorticity")) -> FieldSource:
@@ -141,7 +131,7 @@ def test_shares_of_persistence(cases, skill, trainings):
     """Before training a network is persistence, and damping is least squares in each unit."""
     config = read_config(trainings.HERE / "winds.toml")
     found = cases.cases_of(globe(every_six_hours(8)), config, 100)
-    predictor = network(2, periodic=True)
+    predictor = network(2)
     factor = skill.damping(found, predictor.normalization)
     rows = skill.shares(skill.squared_errors(predictor, found, factor), found)
     assert [(row["channel"], row["units"]) for row in rows] == [
@@ -163,7 +153,7 @@ def test_a_patch_without_what_lies_around_it_is_worse_near_its_edges(cases, skil
     """Persistence on the globe, and in patches, too, but for their outer quarters, which stay zero."""
     config = read_config(trainings.HERE / "winds.toml")
     found = cases.cases_of(globe(every_six_hours(5)), config, 100)
-    predictor = network(2, periodic=True)
+    predictor = network(2)
 
     class Patchy:
         normalization = predictor.normalization
@@ -280,7 +270,7 @@ def test_arms_are_trained_tested_and_disturbed(compare, trainings, tiny_arms, tm
         monkeypatch.setattr(module, "RESULTS", results)
     for module in (tested, causal):
         monkeypatch.setattr(module, "ROWS", results / "tested.jsonl")
-    monkeypatch.setattr(tested, "MAPPED", 3)
+    monkeypatch.setattr(tested, "MAPPED", {4: 3})
     monkeypatch.setattr(tested, "DERIVED", 2)
     monkeypatch.delitem(tested.GRADIENTS, "fluid")  # 256 backward passes
     monkeypatch.setattr(causal, "fresh_runs", functools.partial(causal.fresh_runs, 12))

@@ -126,16 +126,7 @@ def advection_score(
     looks, moves = displacement(maps), moved.astype(np.float64)
     inside = np.where(inside[None, ..., None] & np.isfinite(looks) & np.isfinite(moves), 1.0, 0.0)
     looks, moves = (np.where(inside > 0, x, 0.0) for x in (looks, moves))
-    if remove_latitude_means:
-        total = np.maximum(inside.sum((0, 2), keepdims=True), 1.0)
-        looks, moves = (inside * (x - x.sum((0, 2), keepdims=True) / total) for x in (looks, moves))
-    if field_means != "kept":
-        total = np.maximum(inside.sum((1, 2), keepdims=True), 1.0)
-        means = [x.sum((1, 2), keepdims=True) / total for x in (looks, moves)]
-        if field_means == "only":
-            (looks, moves), inside = means, np.minimum(inside.sum((1, 2), keepdims=True), 1.0)
-        else:
-            looks, moves = (inside * (x - mean) for x, mean in zip((looks, moves), means, strict=True))
+    inside, looks, moves = _without_means(inside, looks, moves, remove_latitude_means, field_means)
     bootstrap = BlockBootstrap(times, block_days, n)
     moments = np.stack((inside, looks, moves, looks * moves, looks**2, moves**2)).sum((2, 3))  # (6, T, 2)
     drawn = np.einsum("kb,bmc->mkc", bootstrap.counts, bootstrap.block_sums(moments.swapaxes(0, 1)))
@@ -146,3 +137,20 @@ def advection_score(
         value, low, high = bootstrap.bounds(pooled)
         south, east = covariance[0] / np.sqrt(first[0] * second[0])
     return AdvectionScore(float(value), float(low), float(high), float(south), float(east))
+
+
+def _without_means(
+    inside: np.ndarray, looks: np.ndarray, moves: np.ndarray, of_latitudes: bool, field_means: str
+) -> list[np.ndarray]:
+    """Take means out of both displacements, (T, h, w, 2), 0 where not inside, or leave those of fields alone."""
+    both = [looks, moves]
+    if of_latitudes:
+        total = np.maximum(inside.sum((0, 2), keepdims=True), 1.0)
+        both = [inside * (x - x.sum((0, 2), keepdims=True) / total) for x in both]
+    if field_means != "kept":
+        total = np.maximum(inside.sum((1, 2), keepdims=True), 1.0)
+        means = [x.sum((1, 2), keepdims=True) / total for x in both]
+        if field_means == "only":
+            return [np.minimum(inside.sum((1, 2), keepdims=True), 1.0), *means]
+        both = [inside * (x - mean) for x, mean in zip(both, means, strict=True)]
+    return [inside, *both]
