@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from atmoloss.verification.results import finite
 ROWS = RESULTS / "tested.jsonl"
 # Cases at most: to fit damped persistence, to score errors, globes to cut into patches, patches to take gradients of.
 FITTED, SCORED, CUT, DERIVED = 64, 96, 8, 16
-MAPPED = {4: 16, 2: 6}
+MAPPED = {4: 24, 2: 6}
 """Globes at most to score maps, by stride: those of every second cell fill eight times the memory."""
 GRADIENTS = {"fluid": ("fluid",), "winds": ("gfs-1deg-850hPa",)}
 """Of which sources gradients are taken; a patch of era5 holds too few positions, one of the fine arms too many."""
@@ -83,12 +84,13 @@ def advection_rows(weights: Path, arm: Arm, config: TrainConfig, splits: Splits)
 
 def _test(arm: Arm) -> dict[str, Any]:
     torch.set_num_threads(1)
-    runs = _shared["runs"]
+    began, runs = time.process_time(), _shared["runs"]
     config, weights = config_of(arm, runs), weights_of(arm, runs)
     splits = split_by_date(_shared["sources"][arm[0]], config.validation, config.test)
     errors, ratios = error_rows(weights, config, splits)
     advection = list(advection_rows(weights, arm, config, splits))
-    row = {"arm": arm[0], "seed": arm[1], "errors": errors, "globe_over_patches": ratios, "advection": advection}
+    row = {"arm": arm[0], "seed": arm[1], "cpu_seconds": round(time.process_time() - began)}
+    row |= {"errors": errors, "globe_over_patches": ratios, "advection": advection}
     return finite(row)  # type: ignore[no-any-return]
 
 
