@@ -93,16 +93,16 @@ def _convs(channels: int, width: int, count: int = 2) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def cases_of(source: FieldSource) -> FieldSource:
-    """Return the forecasts that a source can check: its channels three times, at :data:`HOURS`; the times are valid
-    times.
+def cases_of(source: FieldSource, at: Sequence[int] = HOURS) -> FieldSource:
+    """Return the forecasts that a source can check: its channels several times, at these hours of each other; the
+    times are those of the last, valid times.
     """
     place = {key: i for i, key in enumerate(zip(source.run, source.hours, strict=True))}
-    rows = [[place.get((run, hour + h)) for h in HOURS] for run, hour in place]
-    index = np.array([row for row in rows if None not in row], int).reshape(-1, len(HOURS))
+    rows = [[place.get((run, hour + h)) for h in at] for run, hour in place]
+    index = np.array([row for row in rows if None not in row], int).reshape(-1, len(at))
     return dataclasses.replace(
         source,
-        channels=source.channels * len(HOURS),
+        channels=source.channels * len(at),
         values=_Cases(source.values, index),
         times=source.times[index[:, -1]],
         run=source.run[index[:, -1]],

@@ -26,9 +26,11 @@ from atmoloss.sphere import EARTH_RADIUS
 from .solver import shift, solve, velocity
 
 DOMAIN, PATCH, FRAMES = 128, 64, 10
+PRESENT = 5  # of the ten fields of a run: predictions are scored from there
 SPACING = 0.1  # degrees
 HOUR = 3600.0
 MAX_FLOW = 4.0  # cells a step
+SEEN = slice((DOMAIN - PATCH) // 2, (DOMAIN + PATCH) // 2)  # rows and columns of the window
 _AT_ONCE = 16
 
 
@@ -53,23 +55,46 @@ def ellipses(generator: torch.Generator, flow: Tensor) -> Tensor:
     return total
 
 
-def make(runs: int, seed: int) -> dict[str, np.ndarray]:
-    """Make runs: ``vorticity``, ``u``, ``v`` (runs, 10, 64, 64) and ``flow`` (runs, 2); cells and steps are units."""
+def draw(runs: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Draw runs: vorticity at the first step, (runs, 128, 128), and mean flow eastward and northward, (runs, 2)."""
     generator = torch.Generator().manual_seed(seed)
     flow = MAX_FLOW * (2 * torch.rand(runs, 2, generator=generator, dtype=torch.float64) - 1)
-    start = torch.stack([ellipses(generator, f) for f in flow])
+    return torch.stack([ellipses(generator, f) for f in flow]), flow
+
+
+def still(start: Tensor) -> Tensor:
+    """Return runs without their mean flow, (runs, 10, 128, 128), from their first step."""
+    return solve(start, FRAMES, viscosity=0.02)
+
+
+def moved(series: Tensor, flow: Tensor, added: Tensor | None = None) -> Tensor:
+    """Return runs of :func:`still` in their mean flow, (runs, 10, 128, 128).
+
+    Args:
+        series: of :func:`still`.
+        flow: of :func:`draw`.
+        added: a further mean flow, (runs, 2), which leaves the present as it is and moves the past and the future.
+    """
     steps = torch.arange(FRAMES, dtype=torch.float64)
-    middle = slice((DOMAIN - PATCH) // 2, (DOMAIN + PATCH) // 2)
-    kept: dict[str, list[Tensor]] = {"vorticity": [], "u": [], "v": []}
-    for chunk in range(0, runs, _AT_ONCE):
-        part = slice(chunk, chunk + _AT_ONCE)
-        still = solve(start[part], FRAMES, viscosity=0.02)
-        moved = shift(still, *(flow[part, None, axis] * steps for axis in (0, 1)))
-        u, v = velocity(torch.fft.rfft2(moved), DOMAIN)
-        winds = (u + flow[part, 0, None, None, None], v + flow[part, 1, None, None, None])
-        for name, field in zip(kept, (moved, *winds), strict=True):
-            kept[name].append(field[..., middle, middle].float())
-    return {**{name: torch.cat(fields).numpy() for name, fields in kept.items()}, "flow": flow.numpy()}
+    added = torch.zeros_like(flow) if added is None else added
+    return shift(series, *(flow[:, None, axis] * steps + added[:, None, axis] * (steps - PRESENT) for axis in (0, 1)))
+
+
+def window(start: Tensor, flow: Tensor) -> dict[str, Tensor]:
+    """Return what is seen of runs of :func:`draw`: ``vorticity``, ``u`` and ``v``, (runs, 10, 64, 64)."""
+    vorticity = moved(still(start), flow)
+    u, v = velocity(torch.fft.rfft2(vorticity), DOMAIN)
+    east, north = flow[..., None, None, None].unbind(1)
+    fields = {"vorticity": vorticity, "u": u + east, "v": v + north}
+    return {name: field[..., SEEN, SEEN].float() for name, field in fields.items()}
+
+
+def make(runs: int, seed: int) -> dict[str, np.ndarray]:
+    """Make runs: ``vorticity``, ``u``, ``v`` (runs, 10, 64, 64) and ``flow`` (runs, 2); cells and steps are units."""
+    start, flow = draw(runs, seed)
+    parts = [window(s, f) for s, f in zip(start.split(_AT_ONCE), flow.split(_AT_ONCE), strict=True)]
+    kept = {name: torch.cat([part[name] for part in parts]).numpy() for name in parts[0]}
+    return {**kept, "flow": flow.numpy()}
 
 
 def write(path: str, runs: int, seed: int) -> None:

@@ -6,9 +6,10 @@
 
 Prints one JSON object. ``errors``: squared errors as shares of that of persistence, over the cells that every shift
 reaches; "shift" is the present moved by the whole number of cells that fits best, run by run. ``advection``: per split,
-method, past field and head the score of ``atmoloss.verification.advection_score``, of single positions and of the means
-of runs, each with its interval over runs. Choose a head on the validation runs and read its score on the test runs. The
-same with ``--random``, whose weights were never trained, is what counts for nothing.
+method, past field and head the score of ``atmoloss.verification.advection_score``, of single positions, of the means
+of runs, and of what differs within them: value, interval over runs, and each direction alone. Choose a head on the
+validation runs and read its score on the test runs. The same with ``--random``, whose weights were never trained, is
+what counts for nothing.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from atmoloss.networks import Encoder
@@ -29,20 +31,33 @@ from atmoloss.predictor import Predictor, load_predictor
 from atmoloss.verification.results import finite
 from atmoloss.verification.statistics.advection import advection_score, motion
 
-from .make import FRAMES, PATCH, SPACING
+from .make import FRAMES, PRESENT, SPACING
 
-PRESENT = 5  # of the ten fields of a run
+Method = Literal["head", "rollout", "gradient"]
 REACH = 6  # cells of the largest shift that is tried
+KINDS: dict[str, dict[str, Any]] = {
+    "positions": {"block_days": 1},
+    "runs": {"block_days": 1, "field_means": "only"},
+    "within": {"block_days": 1, "field_means": "removed"},
+}
+INNER = (slice(None), slice(REACH, -REACH), slice(REACH, -REACH))
 SPLITS = {"validation": slice(768, 896), "test": slice(896, 992)}
 
 
-def untrained(predictor: Predictor, seed: int) -> Predictor:
-    """Return the same network with weights that were never trained."""
+def untrained(predictor: Predictor, seed: int, periodic: bool = False) -> Predictor:
+    """Return the same network with weights that were never trained; ``periodic`` wraps columns."""
     torch.manual_seed(seed)
     encoder = Encoder(**predictor.info.encoder)
     model = PredictionModel(encoder, build_prediction_head(predictor.info.head or {}, encoder))
     torch.nn.init.normal_(model.head.increment.weight, std=0.1)  # zero before training: no gradient would pass
-    return Predictor(model, predictor.normalization, predictor.info)
+    return Predictor(model, predictor.normalization, predictor.info, periodic)
+
+
+def best_shift(present: Tensor, truth: Tensor) -> Tensor:
+    """Return the squared error of the present moved by the whole cells that fit best, (N,), of (N, H, W)."""
+    steps = range(-REACH, REACH + 1)
+    moved = [(present.roll((i, j), (1, 2)) - truth)[INNER].square().mean((1, 2)) for i in steps for j in steps]
+    return torch.stack(moved).amin(0)
 
 
 def errors(predictor: Predictor, series: Tensor) -> dict[str, float]:
@@ -50,36 +65,70 @@ def errors(predictor: Predictor, series: Tensor) -> dict[str, float]:
     before = series[:, PRESENT + 1 - predictor.frames : PRESENT + 1]
     predicted = torch.cat([predictor(part[:, :, None])[:, 0] for part in before.split(16)])
     present, truth = series[:, PRESENT], series[:, PRESENT + 1]
-    inner = (slice(None), slice(REACH, -REACH), slice(REACH, -REACH))
-    steps = range(-REACH, REACH + 1)
-    shifted = torch.stack(
-        [(present.roll((i, j), (1, 2)) - truth)[inner].square().mean((1, 2)) for i in steps for j in steps]
-    )
-    persistence = (present - truth)[inner].square().mean()
+    persistence = (present - truth)[INNER].square().mean()
     return {
-        "prediction": float((predicted - truth)[inner].square().mean() / persistence),
-        "shift": float(shifted.amin(0).mean() / persistence),
-        "correlation": float(torch.corrcoef(torch.stack((predicted[inner].flatten(), truth[inner].flatten())))[0, 1]),
+        "prediction": float((predicted - truth)[INNER].square().mean() / persistence),
+        "shift": float(best_shift(present, truth).mean() / persistence),
+        "correlation": float(torch.corrcoef(torch.stack((predicted[INNER].flatten(), truth[INNER].flatten())))[0, 1]),
     }
 
 
-def advection(predictor: Predictor, fields: dict[str, Tensor], method: str) -> Iterator[dict[str, Any]]:
-    """Yield the scores of every head and past field."""
-    frames, stride = predictor.frames, predictor.stride
-    before = fields["vorticity"][:, PRESENT + 1 - frames : PRESENT + 1][:, :, None]
-    maps = torch.cat([predictor.attention(part, method) for part in before.split(8)]).double().numpy()  # type: ignore[arg-type]
-    u, v = (torch.nn.functional.avg_pool2d(fields[name][:, PRESENT], stride).double().numpy() for name in ("u", "v"))
-    latitude = -SPACING * stride * (np.arange(PATCH // stride) - (PATCH // stride - 1) / 2)
-    days = np.datetime64("2001-01-01") + np.arange(len(u)) * np.timedelta64(1, "D")
+def position_motion(predictor: Predictor, u: Tensor, v: Tensor, latitude: np.ndarray, spacing: float) -> np.ndarray:
+    """Return how far the air moves in a step at each position of the features, (N, h, w, 2) positions.
+
+    Args:
+        predictor: whose features and step they are.
+        u, v: winds, (N, H, W), m/s; the mean over the cells of a position counts.
+        latitude: of the rows, (H,), degrees.
+        spacing: of the grid, degrees.
+    """
+    stride = predictor.stride
+
+    def pooled(x: Tensor) -> np.ndarray:
+        return np.asarray(F.avg_pool2d(x.double()[:, None], stride, ceil_mode=True)[:, 0])
+
+    rows = torch.tensor(latitude)[None, :, None].expand(1, -1, stride)
+    return motion(pooled(u), pooled(v), pooled(rows)[0, :, 0], spacing * stride, predictor.info.base_step_hours)
+
+
+def maps_of(predictor: Predictor, before: Tensor, method: Method) -> np.ndarray:
+    """Return the maps of sequences, the wide windows of a rollout cut to the radius of the head."""
     radius = predictor.model.head.radius
-    for frame in range(frames - 1):
-        moved = motion(u, v, latitude, SPACING * stride, frames - 1 - frame)
+    parts = []
+    for part in before.split(4):
+        maps = predictor.attention(part, method)
+        middle = maps.shape[-1] // 2
+        inner = slice(middle - radius, middle + radius + 1)
+        parts.append(maps[..., inner, inner])
+    return torch.cat(parts).numpy()
+
+
+def advection(
+    predictor: Predictor,
+    before: Tensor,
+    moved: np.ndarray,
+    times: np.ndarray,
+    method: Method,
+    kinds: Mapping[str, Mapping[str, Any]],
+) -> Iterator[dict[str, Any]]:
+    """Yield the scores of every past field and head.
+
+    Args:
+        predictor: whose maps are scored.
+        before: the fields that it reads, (N, F, C, H, W).
+        moved: of :func:`position_motion`.
+        times: of the present, (N,).
+        method: of the maps.
+        kinds: name of a score to the options of :func:`advection_score`.
+    """
+    maps = maps_of(predictor, before, method)
+    steps = range(predictor.frames - 1, 0, -1)
+    for frame, step in enumerate(steps):
         for head in range(maps.shape[1]):
-            score = {"method": method, "field": frame - frames + 1, "head": head}
-            for name, of_fields in (("positions", False), ("runs", True)):
-                of_head = maps[:, head, :, :, frame]
-                result = advection_score(of_head, moved, days, radius=radius, block_days=1, field_means=of_fields)
-                score[name] = [round(float(x), 3) for x in result[:3]]
+            score = {"method": method, "field": -step, "head": head}
+            for name, options in kinds.items():
+                result = advection_score(maps[:, head, :, :, frame], step * moved, times, **options)
+                score[name] = [round(float(x), 3) for x in result]
             yield score
 
 
@@ -99,7 +148,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     predictor = untrained(predictor, 0) if given.random else predictor
     out: dict[str, Any] = {"weights": predictor.info.id, "random": given.random}
     with xr.open_dataset(given.data, engine="h5netcdf") as data:
-        runs = data.sizes["time"] // FRAMES
+        runs, latitude = data.sizes["time"] // FRAMES, data["latitude"].values
         for split, rows in SPLITS.items():
             chosen = range(runs)[rows][: given.runs]
             if not chosen:
@@ -109,8 +158,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 name: torch.from_numpy(data[name][steps].values).unflatten(0, (-1, FRAMES))
                 for name in ("vorticity", "u", "v")
             }
-            rows_of_methods = [s for method in given.methods.split(",") for s in advection(predictor, fields, method)]
-            out[split] = {"errors": errors(predictor, fields["vorticity"]), "advection": rows_of_methods}
+            vorticity = fields["vorticity"]
+            moved = position_motion(predictor, *(fields[n][:, PRESENT] for n in ("u", "v")), latitude, SPACING)
+            before = vorticity[:, PRESENT + 1 - predictor.frames : PRESENT + 1, None]
+            days = data["time"].values[PRESENT + FRAMES * np.array(chosen)]
+            methods = given.methods.split(",")
+            rows_of_methods = [s for m in methods for s in advection(predictor, before, moved, days, m, KINDS)]
+            out[split] = {"errors": errors(predictor, vorticity), "advection": rows_of_methods}
     print(json.dumps(finite(out), indent=1))
     return 0
 

@@ -127,6 +127,15 @@ def test_fields_move_with_the_mean_flow(data) -> None:
     assert np.median(best) <= 2  # vortices move each other, too
 
 
+def test_an_added_flow_leaves_the_present_and_moves_the_rest() -> None:
+    start, flow = make.draw(2, seed=1)
+    series = make.still(start)
+    plain, moved = (make.moved(series, flow, added) for added in (None, torch.tensor([[1.0, -2.0]]).expand(2, 2)))
+    for frame in range(make.FRAMES):
+        step = frame - make.PRESENT
+        assert_close(moved[:, frame], plain[:, frame].roll((2 * step, step), (1, 2)), 1e-10)  # whole cells are whole
+
+
 def test_training_reads_it_by_the_committed_configuration(tmp_path) -> None:
     make.main([str(tmp_path / "fluid.nc"), "--runs", "4"])
     small = {"validation": ["2001-01-03/2001-01-03"], "test": ["2001-01-04/2001-01-04"], "steps": 1, "batch_size": 2}
@@ -169,7 +178,8 @@ def test_scores_of_weights_that_were_never_trained(data, tmp_path, monkeypatch, 
     assert out["errors"]["shift"] < 1
     methods = [(row["method"], row["field"], row["head"]) for row in out["advection"]]
     assert methods == [("head", f, h) for f in (-2, -1) for h in (0, 1)] + [("rollout", f, 0) for f in (-2, -1)]
-    assert all(low <= value <= high for row in out["advection"] for value, low, high in [row["positions"]])
+    intervals = [row[kind] for row in out["advection"] for kind in ("positions", "within")]
+    assert all(low <= value <= high for value, low, high, *_ in intervals)
     assert all(-1 <= row["runs"][0] <= 1 for row in out["advection"])
     score.main([*arguments, "--random", "--methods", "head"])
     assert abs(json.loads(capsys.readouterr().out)["test"]["errors"]["prediction"] - 1) > 1e-4

@@ -8,7 +8,7 @@ negative, and −1 at best. Tokens of one day resemble each other, so that the i
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -86,7 +86,7 @@ def advection_score(
     radius: int | None = None,
     periodic: bool = False,
     remove_latitude_means: bool = False,
-    field_means: bool = False,
+    field_means: Literal["kept", "only", "removed"] = "kept",
     block_days: float = DEFAULT_BLOCK_DAYS,
     n: int = 1000,
 ) -> AdvectionScore:
@@ -100,13 +100,16 @@ def advection_score(
         periodic: columns wrap, and no column is near an edge.
         remove_latitude_means: take the mean of each row of both displacements out first: that westerlies are westerly
             then counts for nothing.
-        field_means: correlate the means over the positions of each time: how it follows a flow that carries all of it.
+        field_means: ``"only"`` correlates the means over the positions of each time: how it follows a flow that carries
+            all of it. ``"removed"`` takes them out of both displacements: how it follows what differs within a field.
         block_days: of the bootstrap (:class:`BlockBootstrap`); a day, where each day is a run of its own.
         n: draws.
 
     Raises:
-        InputError: shapes that do not fit, or no position whose window lies inside.
+        InputError: shapes that do not fit, no position whose window lies inside, or another ``field_means``.
     """
+    if field_means not in ("kept", "only", "removed"):
+        raise InputError(f"field_means: got {field_means!r}, expected 'kept', 'only' or 'removed'")
     count, height, width = maps.shape[:3]
     if maps.ndim != 5 or moved.shape != (count, height, width, 2):
         raise InputError(
@@ -123,13 +126,7 @@ def advection_score(
     looks, moves = displacement(maps), moved.astype(np.float64)
     inside = np.where(inside[None, ..., None] & np.isfinite(looks) & np.isfinite(moves), 1.0, 0.0)
     looks, moves = (np.where(inside > 0, x, 0.0) for x in (looks, moves))
-    if remove_latitude_means:
-        total = np.maximum(inside.sum((0, 2), keepdims=True), 1.0)
-        looks, moves = (inside * (x - x.sum((0, 2), keepdims=True) / total) for x in (looks, moves))
-    if field_means:
-        total = np.maximum(inside.sum((1, 2), keepdims=True), 1.0)
-        looks, moves = (x.sum((1, 2), keepdims=True) / total for x in (looks, moves))
-        inside = np.minimum(inside.sum((1, 2), keepdims=True), 1.0)
+    inside, looks, moves = _without_means(inside, looks, moves, remove_latitude_means, field_means)
     bootstrap = BlockBootstrap(times, block_days, n)
     moments = np.stack((inside, looks, moves, looks * moves, looks**2, moves**2)).sum((2, 3))  # (6, T, 2)
     drawn = np.einsum("kb,bmc->mkc", bootstrap.counts, bootstrap.block_sums(moments.swapaxes(0, 1)))
@@ -140,3 +137,20 @@ def advection_score(
         value, low, high = bootstrap.bounds(pooled)
         south, east = covariance[0] / np.sqrt(first[0] * second[0])
     return AdvectionScore(float(value), float(low), float(high), float(south), float(east))
+
+
+def _without_means(
+    inside: np.ndarray, looks: np.ndarray, moves: np.ndarray, of_latitudes: bool, field_means: str
+) -> list[np.ndarray]:
+    """Take means out of both displacements, (T, h, w, 2), 0 where not inside, or leave those of fields alone."""
+    both = [looks, moves]
+    if of_latitudes:
+        total = np.maximum(inside.sum((0, 2), keepdims=True), 1.0)
+        both = [inside * (x - x.sum((0, 2), keepdims=True) / total) for x in both]
+    if field_means != "kept":
+        total = np.maximum(inside.sum((1, 2), keepdims=True), 1.0)
+        means = [x.sum((1, 2), keepdims=True) / total for x in both]
+        if field_means == "only":
+            return [np.minimum(inside.sum((1, 2), keepdims=True), 1.0), *means]
+        both = [inside * (x - mean) for x, mean in zip(both, means, strict=True)]
+    return [inside, *both]

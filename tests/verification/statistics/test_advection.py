@@ -76,9 +76,26 @@ def test_means_of_fields_leave_what_carries_all_of_it(air):
     maps = looking(-0.6 * common + 0.5 * np.random.default_rng(4).standard_normal(air.shape))
     a, b = displacement(maps)[:, 2:-2, 2:-2].mean((1, 2)), air[:, 2:-2, 2:-2].mean((1, 2))
     a, b = a - a.mean(0), b - b.mean(0)
-    score = advection_score(maps, air, TIMES, field_means=True)
+    score = advection_score(maps, air, TIMES, field_means="only")
     assert abs(score.value - (a * b).sum() / np.sqrt((a**2).sum() * (b**2).sum())) < 1e-12
     assert score.value < -0.9 < advection_score(maps, air, TIMES).value
+
+
+def test_without_the_means_of_fields_what_carries_all_of_it_counts_for_nothing(air):
+    common = air.mean((1, 2), keepdims=True)
+    within = air - common
+    noise = np.random.default_rng(5).standard_normal(air.shape)
+    for maps, low, high in (
+        (looking(-0.6 * common + 0.3 * noise), -0.1, 0.1),
+        (looking(common - 0.6 * within), -1, -0.9),
+    ):
+        a, b = displacement(maps)[:, 2:-2, 2:-2], air[:, 2:-2, 2:-2]
+        a, b = a - a.mean((1, 2), keepdims=True), b - b.mean((1, 2), keepdims=True)
+        value = advection_score(maps, air, TIMES, field_means="removed").value
+        assert abs(value - (a * b).sum() / np.sqrt((a**2).sum() * (b**2).sum())) < 1e-12
+        assert low < value < high
+    with pytest.raises(InputError, match="field_means: got True, expected 'kept'"):
+        advection_score(maps, air, TIMES, field_means=True)
 
 
 def test_attention_that_ignores_the_flow_has_an_interval_around_zero(air):

@@ -1,0 +1,117 @@
+"""results/test.md: what the rows of results/tested.jsonl say, means over seeds with their spread."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+COMMAND = "python benchmarks/attention/compare.py test"
+INTERVALS = """Means over seeds ± their standard deviation; in brackets the lowest and the highest bound of the seeds'
+95 % intervals, over days or, of the fluid, over runs.
+"""
+KINDS = {
+    "removed": "latitude means removed",
+    "all": "as it is",
+    "positions": "positions",
+    "runs": "means of runs",
+    "within": "run means removed",
+}
+Row = Mapping[str, Any]
+
+
+def over_seeds(scores: Sequence[Sequence[float | None]]) -> str:
+    """Write the mean of (value, low, high) of each seed, their spread and the widest bounds."""
+    values, low, high = (np.array(part, float) for part in list(zip(*scores, strict=True))[:3])
+    bounds = f" [{low.min():.3f}, {high.max():.3f}]" if np.isfinite([*low, *high]).all() else ""
+    return mean_of(values) + bounds
+
+
+def mean_of(values: Sequence[float] | np.ndarray) -> str:
+    spread = f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
+    return f"{np.mean(values):.3f}{spread}"
+
+
+def table(columns: Iterable[str], rows: Iterable[Sequence[str]]) -> str:
+    columns = list(columns)
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def groups(rows: Sequence[Row], part: str, *keys: str) -> dict[tuple[Any, ...], list[Row]]:
+    """Return the entries of a part of all rows by the values of some keys, the seeds of each together."""
+    out: dict[tuple[Any, ...], list[Row]] = {}
+    for row in sorted(rows, key=lambda r: r["seed"]):
+        for entry in row[part]:
+            entry = {"arm": row["arm"], "seed": row["seed"], **entry}
+            out.setdefault(tuple(entry[key] for key in keys), []).append(entry)
+    return out
+
+
+def error_table(rows: Sequence[Row]) -> str:
+    """Return squared errors as shares of that of persistence."""
+    names = ("prediction", "damped", "below_damped", "shift")
+    lines = [
+        [*key, str(len(entries)), *(over_seeds([e[n] for e in entries]) if n in entries[0] else "–" for n in names)]
+        for key, entries in groups(rows, "errors", "arm", "source", "channel", "units").items()
+    ]
+    columns = ("prediction", "damped persistence", "below damped persistence", "best shift")
+    return table(("arm", "source", "channel", "units", "seeds", *columns), lines)
+
+
+def globe_table(rows: Sequence[Row]) -> str:
+    """Return squared errors on the globe over those in patches."""
+    found = groups(rows, "globe_over_patches", "arm", "source", "channel")
+    lines = [
+        [*key, *(mean_of([e[part] for e in entries]) for part in ("middle", "whole"))] for key, entries in found.items()
+    ]
+    return table(("arm", "source", "channel", "middle of the patches", "whole patches"), lines)
+
+
+def chosen(entries: Sequence[Row], kind: str) -> list[Row]:
+    """Return of each seed the test entry of the head with the lowest score on validation dates."""
+    out = []
+    for seed in sorted({e["seed"] for e in entries}):
+        mine = [e for e in entries if e["seed"] == seed]
+        validation = {e["head"]: e[kind][0] for e in mine if e["split"] == "validation"}
+        head = min(validation, key=validation.__getitem__) if validation else 0  # gradients have one alone
+        out += [e for e in mine if e["split"] == "test" and e["head"] == head]
+    return out
+
+
+def advection_table(rows: Sequence[Row]) -> str:
+    """Return advection scores of the heads that validation dates choose, beside those of random weights."""
+    lines = []
+    for key, entries in groups(rows, "advection", "arm", "source", "method", "field").items():
+        main = "removed" if "removed" in entries[0] else "positions"
+        trained, random = ([e for e in entries if e["weights"] == w] for w in ("trained", "random"))
+        best, control = chosen(trained, main), chosen(random, main)
+        every = [e[main][0] for e in random if e["split"] == "test"]
+        others = [f"{KINDS[k]} {over_seeds([e[k] for e in best])}" for k in KINDS if k in entries[0] and k != main]
+        east, south = (mean_of([e[main][place] for e in best]) for place in (4, 3))
+        cells = [over_seeds([e[main] for e in best]), east, south, over_seeds([e[main] for e in control])]
+        arm, source, method, field = key
+        lines.append(
+            [
+                arm,
+                source,
+                method,
+                f"t{field:+d}".replace("-", "−"),
+                *cells,
+                f"{min(every):.2f} to {max(every):.2f}",
+                "; ".join(others),
+            ]
+        )
+    columns = ("score", "eastward", "southward", "random weights", "all their heads", "also")
+    return table(("arm", "source", "maps", "field", *columns), lines)
+
+
+def report(rows: Sequence[Row]) -> str:
+    """Return results/test.md."""
+    parts = {
+        "Squared error as a share of that of persistence": error_table(rows),
+        "Squared error on the globe over that in patches, same cells": globe_table(rows),
+        "Advection score": advection_table(rows),
+    }
+    return f"Test dates, `{COMMAND}`. {INTERVALS}" + "".join(f"\n## {title}\n\n{text}" for title, text in parts.items())
