@@ -17,7 +17,7 @@ import torch
 from cases import cases_of
 from followed import followed, fresh_runs
 from removed import removed
-from tables import INTERVALS, chosen, groups, over_seeds, table
+from tables import INTERVALS, chosen, entries_of, groups, over_seeds, table, time_of
 from tested import ROWS, SCORED, networks_of, weights_of
 from trainings import HERE, RESULTS, SPEC, config_of, read_rows, sources_of
 
@@ -35,7 +35,7 @@ def heads_of(seed: int, weights: str) -> dict[int, int]:
     rows = [row for row in read_rows(ROWS) if (row["arm"], row["seed"]) == ("fluid", seed)]
     if not rows:
         raise SystemExit(f"results: have no scores of fluid-{seed} yet; run `compare.py test --only fluid` first")
-    found = groups(rows, "advection", "weights", "method", "field")
+    found = groups(entries_of(rows, "advection"), "weights", "method", "field")
     return {field: chosen(found[weights, "head", field], "positions")[0]["head"] for field in (-2, -1)}
 
 
@@ -67,11 +67,10 @@ def removed_rows(seeds: list[int], runs: Path) -> list[dict[str, Any]]:
 
 def report(record: dict[str, Any]) -> str:
     """Return results/causal.md."""
-    parts = [{"arm": "", "seed": row["seed"], "of": [row]} for row in (*record["followed"], *record["removed"])]
-    slopes = groups([p for p in parts if "slope" in p["of"][0]], "of", "what", "field", "where", "weights")
-    rises = groups([p for p in parts if "rise" in p["of"][0]], "of", "source", "removed")
+    slopes = groups(record["followed"], "what", "field", "where", "weights")
+    rises = groups(record["removed"], "source", "removed")
     followed_lines = [
-        [what, f"t{field:+d}".replace("-", "−"), where, weights, over_seeds([e["slope"] for e in entries])]
+        [what, time_of(field), where, weights, over_seeds([e["slope"] for e in entries])]
         for (what, field, where, weights), entries in slopes.items()
     ]
     removed_lines = [[*key, over_seeds([e["rise"] for e in entries])] for key, entries in rises.items()]

@@ -28,9 +28,10 @@ def over_seeds(scores: Sequence[Sequence[float | None]]) -> str:
     return mean_of(values) + bounds
 
 
-def mean_of(values: Sequence[float] | np.ndarray) -> str:
-    spread = f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
-    return f"{np.mean(values):.3f}{spread}"
+def mean_of(values: Sequence[float | None] | np.ndarray) -> str:
+    numbers = np.array(values, float)
+    spread = f" ± {numbers.std(ddof=1):.3f}" if len(numbers) > 1 else ""
+    return f"{numbers.mean():.3f}{spread}"
 
 
 def table(columns: Iterable[str], rows: Iterable[Sequence[str]]) -> str:
@@ -39,14 +40,22 @@ def table(columns: Iterable[str], rows: Iterable[Sequence[str]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def groups(rows: Sequence[Row], part: str, *keys: str) -> dict[tuple[Any, ...], list[Row]]:
-    """Return the entries of a part of all rows by the values of some keys, the seeds of each together."""
+def entries_of(rows: Sequence[Row], part: str) -> list[Row]:
+    """Return the entries of a part of all rows, each with its training and seed."""
+    return [{"arm": row["arm"], "seed": row["seed"], **entry} for row in rows for entry in row[part]]
+
+
+def groups(entries: Iterable[Row], *keys: str) -> dict[tuple[Any, ...], list[Row]]:
+    """Return entries by the values of some keys, the seeds of each together."""
     out: dict[tuple[Any, ...], list[Row]] = {}
-    for row in sorted(rows, key=lambda r: r["seed"]):
-        for entry in row[part]:
-            entry = {"arm": row["arm"], "seed": row["seed"], **entry}
-            out.setdefault(tuple(entry[key] for key in keys), []).append(entry)
+    for entry in sorted(entries, key=lambda e: e["seed"]):
+        out.setdefault(tuple(entry[key] for key in keys), []).append(entry)
     return out
+
+
+def time_of(field: int) -> str:
+    """Write which field is meant, counted from the present."""
+    return f"t{field:+d}".replace("-", "−")
 
 
 def error_table(rows: Sequence[Row]) -> str:
@@ -54,19 +63,19 @@ def error_table(rows: Sequence[Row]) -> str:
     names = ("prediction", "damped", "below_damped", "shift")
     lines = [
         [*key, str(len(entries)), *(over_seeds([e[n] for e in entries]) if n in entries[0] else "–" for n in names)]
-        for key, entries in groups(rows, "errors", "arm", "source", "channel", "units").items()
+        for key, entries in groups(entries_of(rows, "errors"), "arm", "source", "channel", "units").items()
     ]
     columns = ("prediction", "damped persistence", "below damped persistence", "best shift")
-    return table(("arm", "source", "channel", "units", "seeds", *columns), lines)
+    return table(("training", "source", "channel", "units", "seeds", *columns), lines)
 
 
 def globe_table(rows: Sequence[Row]) -> str:
     """Return squared errors on the globe over those in patches."""
-    found = groups(rows, "globe_over_patches", "arm", "source", "channel")
+    found = groups(entries_of(rows, "globe_over_patches"), "arm", "source", "channel")
     lines = [
         [*key, *(mean_of([e[part] for e in entries]) for part in ("middle", "whole"))] for key, entries in found.items()
     ]
-    return table(("arm", "source", "channel", "middle of the patches", "whole patches"), lines)
+    return table(("training", "source", "channel", "middle of the patches", "whole patches"), lines)
 
 
 def chosen(entries: Sequence[Row], kind: str) -> list[Row]:
@@ -83,28 +92,19 @@ def chosen(entries: Sequence[Row], kind: str) -> list[Row]:
 def advection_table(rows: Sequence[Row]) -> str:
     """Return advection scores of the heads that validation dates choose, beside those of random weights."""
     lines = []
-    for key, entries in groups(rows, "advection", "arm", "source", "method", "field").items():
+    for key, entries in groups(entries_of(rows, "advection"), "arm", "source", "method", "field").items():
         main = "removed" if "removed" in entries[0] else "positions"
         trained, random = ([e for e in entries if e["weights"] == w] for w in ("trained", "random"))
         best, control = chosen(trained, main), chosen(random, main)
         every = [e[main][0] for e in random if e["split"] == "test"]
         others = [f"{KINDS[k]} {over_seeds([e[k] for e in best])}" for k in KINDS if k in entries[0] and k != main]
         east, south = (mean_of([e[main][place] for e in best]) for place in (4, 3))
-        cells = [over_seeds([e[main] for e in best]), east, south, over_seeds([e[main] for e in control])]
         arm, source, method, field = key
-        lines.append(
-            [
-                arm,
-                source,
-                method,
-                f"t{field:+d}".replace("-", "−"),
-                *cells,
-                f"{min(every):.2f} to {max(every):.2f}",
-                "; ".join(others),
-            ]
-        )
+        scores = [over_seeds([e[main] for e in best]), east, south, over_seeds([e[main] for e in control])]
+        rest = [f"{min(every):.2f} to {max(every):.2f}", "; ".join(others)]
+        lines.append([arm, source, method, time_of(field), *scores, *rest])
     columns = ("score", "eastward", "southward", "random weights", "all their heads", "also")
-    return table(("arm", "source", "maps", "field", *columns), lines)
+    return table(("training", "source", "maps", "field", *columns), lines)
 
 
 def report(rows: Sequence[Row]) -> str:

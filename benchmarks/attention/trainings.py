@@ -55,8 +55,8 @@ def fluid_data(runs: Path) -> Path:
 def config_of(arm: Arm, runs: Path) -> TrainConfig:
     """Return the configuration of an arm."""
     name, seed = arm
-    own = {key: value for key, value in SPEC["arms"][name].items() if key not in ("about", "config")}
-    path = HERE / SPEC["arms"][name]["config"]
+    own = dict(SPEC["arms"][name])
+    path = HERE / own.pop("config")
     values = {"name": name_of(arm), "seed": seed, **SPEC["training"], **own}
     if path.parent.name == "fluid":
         values["sources"] = [{"name": "fluid", "path": str(fluid_data(runs))}]
