@@ -17,7 +17,6 @@ from fluid.solver import shift
 from skill import rounded
 from torch import Tensor
 
-from atmoloss.prediction import deepest
 from atmoloss.predictor import Predictor
 from atmoloss.verification.statistics.advection import displacement, interior
 from atmoloss.verification.statistics.bootstrap import BlockBootstrap
@@ -95,7 +94,7 @@ def followed(predictor: Predictor, runs: Runs, heads: Mapping[int, int]) -> list
         runs: of :func:`fresh_runs`.
         heads: past field, −2 or −1, to the head that is measured.
     """
-    stride = predictor.model.encoder.strides[deepest(predictor.model.encoder)]
+    stride = predictor.stride
     before = {key: fields[:, -predictor.frames :, None] for key, fields in runs.fields.items()}
     predicted = {key: torch.cat([predictor(x)[:, 0] for x in fields.split(8)]) for key, fields in before.items()}
     shifts = {key: moved_by(field, runs.tried[key[0]]) for key, field in predicted.items()}

@@ -21,7 +21,6 @@ from skill import rounded
 from torch import Tensor
 
 from atmoloss.attention import neighbourhood_attention
-from atmoloss.prediction import deepest
 from atmoloss.predictor import Predictor
 from atmoloss.training.config import SourceConfig
 from atmoloss.verification.statistics.advection import interior
@@ -77,7 +76,7 @@ def kept_without(moved: Tensor, radius: int, frames: int, which: str, generator:
 
 def position_errors(predictor: Predictor, before: Tensor, truth: Tensor) -> Tensor:
     """Return the squared error at each position, (N, h, w), normalised, summed over channels."""
-    stride = predictor.model.encoder.strides[deepest(predictor.model.encoder)]
+    stride = predictor.stride
     made, true = (predictor.normalization(fields) for fields in (predictor(before), truth))
     return F.avg_pool2d((made - true).square().sum(1, keepdim=True), stride, ceil_mode=True)[:, 0].double()
 

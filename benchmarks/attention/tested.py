@@ -18,7 +18,6 @@ from trainings import RESULTS, Arm, config_of, name_of, read_rows, sources_of, t
 from atmoloss.data.sources import FieldSource
 from atmoloss.data.splits import split_by_date
 from atmoloss.files import write_atomically
-from atmoloss.prediction import deepest
 from atmoloss.predictor import Predictor, load_predictor
 from atmoloss.training.config import TrainConfig
 from atmoloss.training.predict import publish
@@ -66,8 +65,7 @@ def error_rows(weights: Path, config: TrainConfig, splits: Splits) -> tuple[list
 
 def advection_rows(weights: Path, arm: Arm, config: TrainConfig, splits: Splits) -> Iterator[dict[str, Any]]:
     """Yield the advection scores of every method, past field and head, on the dates to choose by and those to score."""
-    encoder = load_predictor(weights).model.encoder
-    mapped = MAPPED[encoder.strides[deepest(encoder)]]
+    mapped = MAPPED[load_predictor(weights).stride]
     for split in ("validation", "test"):
         for source in splits[split]:
             cases = cases_of(source, config, mapped if source.periodic else SCORED)
