@@ -7,7 +7,12 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import os
 import re
+import shutil
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -112,6 +117,29 @@ def test_no_words_that_only_the_developers_know(page: str) -> None:
     prose = re.sub(r"`[^`]*`|\[[^\]]*\]\([^)]*\)|\S+\.md", "", TEXT[page])
     found = re.findall(r"\b(?:teachers?|arms?|checkerboards?|break-even|[Ii]ssue \d+|DESIGN\.md|DATA\.md)\b", prose)
     assert not found
+
+
+RUNS = {
+    page: block for page in PAGES if (block := "".join(re.findall(r"<!-- runs -->\n\n((?: {4}.*\n)+)", TEXT[page])))
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", RUNS)
+def test_commands_marked_as_running_run_from_a_clone_alone(page: str, tmp_path: Path) -> None:
+    """Those of a block under the comment ``runs``, without the data that lie beside a repository."""
+    (tmp_path / "atmoloss").symlink_to(ROOT / "atmoloss")
+    shutil.copytree(ROOT / "examples", tmp_path / "examples", ignore=shutil.ignore_patterns("runs", "*.nc"))
+    path = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    commands = textwrap.dedent(RUNS[page])
+    done = subprocess.run(
+        ["bash", "-ec", commands], cwd=tmp_path, env=os.environ | path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_there_are_commands_marked_as_running() -> None:
+    assert {"docs/training.md", "examples/srgan/README.md"} <= RUNS.keys()
 
 
 PUBLIC = {
