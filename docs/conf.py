@@ -7,6 +7,7 @@ stand, and every relative link in them is checked by the build.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -61,6 +62,7 @@ class CommandHelp(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """Return a section a verb."""
+        os.environ["COLUMNS"] = "90"  # argparse breaks lines for the terminal of whoever builds
         parser = build_parser()
         (verbs,) = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
         return [self._section(each) for each in (parser, *verbs.choices.values())]
