@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from atmoloss._version import __version__
 from atmoloss.cli import VERBS, build_parser
 
-yaml = pytest.importorskip("yaml")
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
@@ -82,7 +82,6 @@ def test_the_recipe_requires_what_the_package_does() -> None:
 
 
 def test_links_of_the_page_at_pypi_are_absolute() -> None:
-    pytest.importorskip("hatchling")
     spec = importlib.util.spec_from_file_location("hatch_build", ROOT / "hatch_build.py")
     assert spec
     assert spec.loader
