@@ -11,7 +11,7 @@ CORE    := cached checks distance export frozen functional heads loss* metric mo
 PYTEST   = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadgroup
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-sim test-oldest lint format bench bench-check build clean
+.PHONY: help demo test test-all test-sim test-oldest lint docs format bench bench-check build clean
 
 help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
@@ -19,16 +19,16 @@ help:  ## print this list
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("atmoloss needs Python >= 3.11: make PYTHON=..." if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[all,dev]'
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[all,dev,docs]'
 	@touch $@
 
 demo: $(STAMP)  ## distances and a training on the bundled sample of real winds
 	$(BIN)/python examples/demo.py
 
-test: lint  ## lint, then all tests but the slow ones
+test: lint docs  ## lint, the site, then all tests but the slow ones
 	$(PYTEST)
 
-test-all: lint  ## lint, then all tests
+test-all: lint docs  ## lint, the site, then all tests
 	$(PYTEST) -m '' --timeout 7200
 
 $(SIM)/.installed: examples/simulation/requirements.txt
@@ -55,6 +55,9 @@ lint: $(STAMP)  ## ruff check, ruff format --check, mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(STAMP)  ## the site, into build/docs; a warning, such as a link that leads nowhere, is an error
+	$(BIN)/python -m sphinx -q -W --keep-going -c docs . build/docs
 
 format: $(STAMP)  ## mend what ruff can mend
 	$(BIN)/ruff check --fix .

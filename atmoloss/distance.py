@@ -92,10 +92,11 @@ def distance_matrix(
     progress: bool = False,
     **options: Any,
 ) -> Tensor:
-    """Return the distances of every field from every other, (N, M), float32 on the CPU.
+    r"""Return the distances of every field from every other, (N, M), float32 on the CPU.
 
-    Each field is encoded once. With features Φ weighted such that d(a, b) = |Φ(a) − Φ(b)|², the matrix is
-    |Φ|² + |Φ'|² − 2ΦΦ'ᵀ with products in float64: a pair whose fields differ by 10⁻⁴ keeps its digits.
+    Each field is encoded once. With features Φ weighted such that :math:`d(a, b) = \|Φ(a) - Φ(b)\|^2`, the matrix is
+    :math:`\|Φ\|^2 + \|Φ'\|^2 - 2 Φ Φ'^T`, with products in float64: pairs whose fields differ by 10⁻⁴ keep
+    their digits.
 
     Args:
         fields: (N, C, H, W), physical units, row 0 northernmost, columns eastward: see :func:`atmodist_distance`.

@@ -246,7 +246,7 @@ class AtmoDistLoss(nn.Module):
     def spatial(
         self, prediction: Tensor, target: Tensor | Mapping[str, Tensor], size: tuple[int, int] | None = None
     ) -> Tensor:
-        """Return where the fields differ, (N, 1, H, W) or (N, 1, *size); its mean is close to the loss.
+        """Return where the fields differ, (N, 1, H, W) or ``(N, 1, *size)``; its mean is close to the loss.
 
         Of a sharp loss it may be a little below 0, where the prediction is alike and stronger than the target.
 

@@ -1,13 +1,25 @@
-"""What every page for people keeps to: links lead somewhere, commands exist, terms are spelt out where first used."""
+"""What every page for people keeps to: links lead somewhere, commands exist, terms are spelt out where first used.
+
+``make docs`` builds the site of the pages, and takes every warning for an error.
+"""
 
 from __future__ import annotations
 
 import argparse
+import inspect
+import os
 import re
+import shutil
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 
 import pytest
 
+import atmoloss
+import atmoloss.data
+import atmoloss.verification
 from atmoloss.cli import build_parser
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -16,6 +28,8 @@ PAGES = sorted(
     for pattern in (
         "README.md",
         "CONTRIBUTING.md",
+        "SECURITY.md",
+        "CODE_OF_CONDUCT.md",
         "docs/*.md",
         "examples/*/README.md",
         "benchmarks/*/README.md",
@@ -103,3 +117,53 @@ def test_no_words_that_only_the_developers_know(page: str) -> None:
     prose = re.sub(r"`[^`]*`|\[[^\]]*\]\([^)]*\)|\S+\.md", "", TEXT[page])
     found = re.findall(r"\b(?:teachers?|arms?|checkerboards?|break-even|[Ii]ssue \d+|DESIGN\.md|DATA\.md)\b", prose)
     assert not found
+
+
+RUNS = {
+    page: block for page in PAGES if (block := "".join(re.findall(r"<!-- runs -->\n\n((?: {4}.*\n)+)", TEXT[page])))
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", RUNS)
+def test_commands_marked_as_running_run_from_a_clone_alone(page: str, tmp_path: Path) -> None:
+    """Those of a block under the comment ``runs``, without the data that lie beside a repository."""
+    (tmp_path / "atmoloss").symlink_to(ROOT / "atmoloss")
+    shutil.copytree(ROOT / "examples", tmp_path / "examples", ignore=shutil.ignore_patterns("runs", "*.nc"))
+    path = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    commands = textwrap.dedent(RUNS[page])
+    done = subprocess.run(
+        ["bash", "-ec", commands], cwd=tmp_path, env=os.environ | path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_there_are_commands_marked_as_running() -> None:
+    assert {"docs/training.md", "examples/srgan/README.md"} <= RUNS.keys()
+
+
+PUBLIC = {
+    "atmoloss": atmoloss.__all__,
+    "atmoloss.data": atmoloss.data.__all__,
+    # Of its sub-packages and functions only what the module itself re-exports.
+    "atmoloss.verification": re.findall(r" as (\w+)$", inspect.getsource(atmoloss.verification), re.MULTILINE),
+}
+
+
+@pytest.mark.parametrize("name", [f"{module}.{name}" for module, names in PUBLIC.items() for name in names])
+def test_the_reference_has_every_public_name_and_its_docstring(name: str) -> None:
+    text = "".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs" / "api").glob("*.rst")))
+    assert re.search(rf"^\.\. auto(class|function):: {re.escape(name)}$", text, re.MULTILINE)
+    module, _, last = name.rpartition(".")
+    assert inspect.getdoc(getattr(__import__(module, fromlist=[last]), last))
+
+
+def test_the_site_has_every_page_in_its_navigation() -> None:
+    """Sphinx finds pages that no table of contents has; GitHub's readers need the links of the list as well."""
+    text = TEXT["docs/index.md"]
+    trees = "".join(re.findall(r"```\{toctree\}\n(.*?)```", text, re.DOTALL))
+    inside = {page.removeprefix("docs/").removesuffix(".md") for page in PAGES if page != "docs/index.md"}
+    named = set(re.findall(r"<(?:\.\./)?([^>]+)>", trees))
+    assert inside <= named
+    linked = {re.sub(r"\.(md|rst)$", "", link).removeprefix("../") for link in re.findall(r"\]\(([^)#]+)", text)}
+    assert named <= linked

@@ -10,6 +10,7 @@ import argparse
 import dataclasses
 import logging
 import os
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,11 +21,15 @@ from atmoloss.errors import ConfigError
 if TYPE_CHECKING:
     from atmoloss.training.config import TrainConfig
 
+_OF_CONFIG = ("set", "recipe", "variables", "seed", "steps", "device", "data")
+"""Options in place of keys of the configuration."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``atmoloss train``."""
     add = parser.add_argument
     add("config", metavar="CONFIG", nargs="?", help="A TOML file; not needed with --data, --resume or --publish.")
+    add("--example", metavar="DIR", type=Path, help="Write a commented CONFIG with a week of winds there.")
     add("--output", metavar="DIR", type=Path, help="The run folder (default: runs/NAME).")
     add("--resume", action="store_true", help="Continue the run in the run folder.")
     add("--publish", metavar="DIR", type=Path, help="Write the weights folder there (default: OUTPUT/weights).")
@@ -46,7 +51,9 @@ def epilog() -> str:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Train, continue or publish a run; push the weights where that is asked for."""
+    """Train, continue or publish a run; push the weights where that is asked for. Or write an example."""
+    if arguments.example is not None:
+        return _write_example(arguments)
     from atmoloss import hub
     from atmoloss.cli.push import push
     from atmoloss.training import lag, predict
@@ -57,8 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.INFO if is_main else logging.WARNING, format="%(message)s")
     if arguments.push_to_hub and is_main:
         hub.check_push(arguments.push_to_hub)  # now, not after hours of training
-    options = ("set", "recipe", "variables", "seed", "steps", "device", "data")
-    given = {key: value for key in options if (value := getattr(arguments, key)) is not None}
+    given = {key: value for key in _OF_CONFIG if (value := getattr(arguments, key)) is not None}
     output: Path | None = arguments.output
     if arguments.config is not None or "data" in given:
         config, only_publish = _configuration(arguments.config, given), False
@@ -77,6 +83,16 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"weights written to {folder}")
     if arguments.push_to_hub:
         push(folder, arguments.push_to_hub)
+    return 0
+
+
+def _write_example(arguments: argparse.Namespace) -> int:
+    from atmoloss.training.example import write_example
+
+    others = ("config", "output", "resume", "publish", "push_to_hub", *_OF_CONFIG)
+    if refused := [key for key in others if getattr(arguments, key)]:
+        raise ConfigError(f"--example: got {refused[0]} beside it, expected --example DIR alone")
+    print(f"try: {shlex.join(['atmoloss', 'train', str(write_example(arguments.example))])}")
     return 0
 
 

@@ -40,6 +40,13 @@ def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return all(torch.equal(a[k], b[k]) for k in a)
 
 
+def test_the_preset_of_the_sample_trains_from_a_clone_alone(tmp_path):
+    few = {"pretrain_steps": 1, "steps": 2, "final_steps": 1, "batch_size": 2, "validation_batches": 1}
+    config = read_config(EXAMPLES / "srgan" / "presets" / "sample.toml", few)
+    assert weights_of(run(config, tmp_path / "run").parent)
+    assert [line["step"] for line in log_of(tmp_path / "run")][-1] == 3
+
+
 # facl draws terms by step; in pretraining, at its end, in the second stage.
 @pytest.mark.parametrize(("content", "stop"), [("facl", 2), ("random-encoder", 4), ("facl", 6), ("vgg-random", 8)])
 def test_resume_is_exact(content, stop, raw_config, tmp_path):
