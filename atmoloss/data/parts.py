@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from atmoloss.data.conventions import at_level, describe_levels, horizontal_axes, latitude_order, longitude_order, one_member
+from atmoloss.data.conventions import (
+    at_level,
+    describe_levels,
+    horizontal_axes,
+    latitude_order,
+    longitude_order,
+    one_member,
+)
 from atmoloss.data.quantities import Place, Quantity, conversion, quantity
 from atmoloss.data.spectral import COEFFICIENT, grid_axes, to_grid, truncation
 from atmoloss.data.times import Folded, experiments, fold_time
