@@ -36,7 +36,6 @@ _QUANTILES = (0.1, 0.5, 0.9)
 class Hours(NamedTuple):
     """Equivalent lags: ``hours``, the 80 % range from ``low`` to ``high``, and ``beyond`` (bool), each (N,).
 
-    They are tensors, or what the fields were: arrays or ``DataArray`` objects.
     ``beyond`` marks distances larger than the curve can tell apart; their ``hours`` are the largest lag that it can.
     """
 
@@ -137,11 +136,8 @@ def fit_lag_curve(distances: ArrayLike, lags: ArrayLike, size: tuple[int, int], 
     low, median, high = (_not_decreasing(column, count) for column in raw.T)
     if not 0 < median[0] < median[-1]:
         raise InputError(f"fields: distances do not grow with the lag ({median[0]:.3g} to {median[-1]:.3g})")
-    return LagCurve(_rounded(known), _rounded(low), _rounded(median), _rounded(high), size, **description)
-
-
-def _rounded(values: NDArray[Any]) -> tuple[float, ...]:
-    return tuple(float(f"{x:.5g}") for x in values)
+    rounded = [tuple(float(f"{x:.5g}") for x in column) for column in (known, low, median, high)]
+    return LagCurve(rounded[0], rounded[1], rounded[2], rounded[3], size, **description)
 
 
 def _not_decreasing(values: NDArray[Any], weights: NDArray[Any]) -> NDArray[Any]:
@@ -272,9 +268,8 @@ def atmodist_hours(
 
     Args:
         a, b: tensors, arrays or xarray objects, as :func:`atmodist_distance` takes them.
-        grid_spacing: degrees; which of the curves that belong to the weights is meant, together with ``level``. Of
-            xarray objects it is their own unless it is given.
-        level: of the fields, as the curves name it: ``"10 m"``, ``"850 hPa"``. Of xarray objects it is what they say.
+        grid_spacing: degrees; which of the curves that belong to the weights is meant, together with ``level``.
+        level: of the fields, as the curves name it: ``"10 m"``, ``"850 hPa"``. xarray objects say both themselves.
         curve: from :func:`fit_hours`, instead of those of the weights.
         uncertainty: return :class:`Hours`, with the 80 % range and a mark where the distance is beyond what the
             curve can tell. Without it, such distances get the largest lag that can be told, and a warning.
@@ -292,8 +287,8 @@ def atmodist_hours(
     distance = loss(*fields.tensors, fields.weight)
     if fields.grid is not None:
         grid_spacing, level = grid_spacing or fields.grid.spacing, level or fields.grid.level or None
-    height, width = map(int, fields.tensors[0].shape[-2:])
-    curve = curve_for(loss.extractor, (height, width), grid_spacing, level, curve)
+    size = (int(fields.tensors[0].shape[-2]), int(fields.tensors[0].shape[-1]))
+    curve = curve_for(loss.extractor, size, grid_spacing, level, curve)
     hours = curve.equivalent_lag(distance)
     if uncertainty:
         return Hours(*map(fields.restore, hours))
