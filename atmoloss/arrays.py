@@ -58,6 +58,13 @@ def channel_names(weights: Weights) -> tuple[str, ...]:
     return weights_folder.read_info(weights_folder.resolve(weights)).channel_names
 
 
+def device_of(weights: Weights) -> torch.device:
+    """Return where an ``Extractor`` is; the CPU for weights that have yet to be read."""
+    if isinstance(weights, Extractor):
+        return weights.encoder.stem.kernel_weight().device
+    return torch.device("cpu")
+
+
 def area_weight(latitude: np.ndarray) -> Tensor:
     """Return the cosine of latitudes in degrees, (H,) float32: what a cell of a regular grid has of the area."""
     return torch.from_numpy(np.cos(np.deg2rad(latitude)).clip(0).astype(np.float32))
@@ -133,11 +140,11 @@ def _of_xarray(fields: Mapping[str, Any], weight: Any, names: Sequence[str]) -> 
     if weight is not None and not (isinstance(weight, str) and weight == AREA):
         got = repr(weight) if isinstance(weight, str) else type(weight).__name__
         raise InputError(f"weight: got {got}, expected {AREA!r} or None with xarray objects")
+    space = ("_channel", "_latitude", "_longitude")
     read: dict[str, tuple[gridded.GriddedFields, xr.DataArray]] = {}
     for name, value in fields.items():
         with gridded.opened(value, names, name) as files:
             grid = gridded.gridded(files, names)
-        space = ("_channel", "_latitude", "_longitude")
         read[name] = (grid, xarray.DataArray(grid.read(), grid.outer.coords, (*grid.outer.dims, *space)))
     (name, (grid, _)), *others = read.items()
     for other, (its, _) in others:
@@ -150,7 +157,7 @@ def _of_xarray(fields: Mapping[str, Any], weight: Any, names: Sequence[str]) -> 
         ) from error
     arrays = xarray.broadcast(*aligned, exclude=space)
     outer = arrays[0].isel(dict.fromkeys(space, 0), drop=True)
-    tensors = tuple(_tensor("", a.values.reshape(-1, *a.shape[-3:])) for a in arrays)
+    tensors = tuple(_tensor(name, a.values.reshape(-1, *a.shape[-3:])) for name, a in zip(read, arrays, strict=True))
 
     def restore(values: Tensor, *dims: str) -> xr.DataArray:
         shaped = values.reshape((*outer.shape, *values.shape[1:])).detach().cpu().numpy()

@@ -41,7 +41,8 @@ def embed(
     whatever works with Euclidean distances: nearest neighbours, k-means, UMAP.
 
     Args:
-        fields: a tensor or an array (…, C, H, W), or an xarray object; see :func:`atmodist_distance`.
+        fields: a tensor or an array (…, C, H, W), or an xarray object, which is read as a whole; see
+            :func:`atmodist_distance`.
         weights: bundled name, weights folder, Hub repository, or an ``Extractor``.
         weight: area weights or mask, as :func:`atmodist_distance` takes them; the same for all fields.
         pooling: average each stage over windows, at most ``pooling`` in each direction, for short vectors: 1 leaves one

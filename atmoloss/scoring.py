@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from atmoloss import checks
-from atmoloss.arrays import Weights, area_weight, channel_names
+from atmoloss.arrays import Weights, area_weight, channel_names, device_of
 from atmoloss.data.alignment import on_grid_of
 from atmoloss.data.calendars import calendar_of
 from atmoloss.data.forecasts import has_runs
@@ -23,7 +23,6 @@ from atmoloss.data.sources import describe_level
 from atmoloss.data.times import valid_times, with_time_deltas
 from atmoloss.distance import distance_of
 from atmoloss.errors import DataError, InputError, require
-from atmoloss.extractor import Extractor
 from atmoloss.hours import LagCurve, curve_for
 from atmoloss.loss import AtmoDistLoss, Features
 
@@ -44,26 +43,23 @@ def score(
 ) -> Any:
     """Return how far each field of a forecast is from the analysis of its valid time.
 
-    Variables, levels, units and times are recognised as :func:`atmoloss.data.open_fields` does, latitude may ascend or
+    Variables, levels, units and times are recognised as by :func:`atmoloss.data.open_fields`; latitude may ascend or
     descend and longitude start anywhere. Fields that close in longitude wrap around. Points count by the cosine of
-    their latitude; with ``units="hours"`` all count the same, since the curves of distance against lag were made so.
-    The attributes of the result say all this.
-
-    The forecast is read a part at a time: a dask chunk, a chunk of its file, or a field. Each analysis is encoded once,
-    and its features are kept until the last forecast of its valid time has been compared.
+    latitude, but all the same with ``units="hours"``, as in the curves of distance against lag. The attributes of the
+    result say so. The forecast is read part by part (dask chunk, chunk of its file, or field); the features of an
+    analysis are kept until the last forecast of its valid time has been compared.
 
     Args:
         forecast: ``Dataset`` or ``DataArray`` with initial and lead times under any of their usual names
             (``init_time`` × ``lead_time``, ``time`` × ``step`` or ``prediction_timedelta``, …), or with valid times;
             or a path, as ``open_fields`` takes it. Further dimensions, such as members of an ensemble, stay.
-        analysis: the same, of one field a valid time, on the same grid; the truth.
+        analysis: the same, of one field for each valid time, on the same grid.
         weights: bundled name, weights folder, Hub repository, or an ``Extractor``, which computes where it is.
         level: hPa for pressure, else the level's own number; ``None`` takes the only one.
         units: ``"distance"`` for the distance of :func:`atmoloss.atmodist_distance`, or ``"hours"`` for how many hours
             apart two analyses are that differ as much, see :func:`atmoloss.atmodist_hours`.
         curve: of :func:`atmoloss.fit_hours`, for hours by your own analyses.
-        spatial: return where the fields differ, on the forecast's grid. The mean of a map, weighted by area, is close
-            to the distance.
+        spatial: return maps of where fields differ, on the forecast's grid; their means are close to the distance.
         progress: show a bar (extra ``train``).
 
     Returns:
@@ -74,34 +70,45 @@ def score(
         valid times.
 
     Raises:
-        DataError: data in which variables, level, times or a common grid are not found, fields with some values
-            missing, or no analysis for any valid time.
+        DataError: variables, level, times, a common grid or any analysis not found, or fields with gaps.
         InputError: a bad argument, or hours of a grid or level without a curve.
         MissingDependencyError: xarray is not installed (extra ``data``).
     """
-    checks.option("units", units, ("distance", "hours"))
-    if units == "hours" and spatial:
-        raise InputError("spatial: got True with units='hours', expected False; curves belong to whole fields")
-    require("xarray", "data")
+    in_hours = _checked(units, curve, spatial)
     names = channel_names(weights)
     with opened(forecast, names, "forecast") as files, opened(analysis, names, "analysis") as truth:
-        fields, analyses = _forecast(files, names, level), read_fields(truth, names, level, missing="ignore")
-        if has_runs(analyses):
-            raise DataError("analysis: got several forecast runs, expected one field for each valid time")
-        analyses = on_grid_of(fields.grid, analyses, ("forecast", "analysis"))
-        device = weights.encoder.stem.kernel_weight().device if isinstance(weights, Extractor) else torch.device("cpu")
+        fields = _forecast(files, names, level)
+        analyses = _analyses(truth, names, level, fields)
+        device = device_of(weights)
         loss = distance_of(weights, device, {"periodic": fields.periodic})
-        weight = None
-        if units == "hours":
+        weight = None if in_hours else area_weight(fields.grid["latitude"].values).to(device)
+        if in_hours:
             curve = curve_for(loss.extractor, fields.shape, fields.spacing, fields.level or None, curve)
-        else:
-            weight = area_weight(fields.grid["latitude"].values).to(device)
         out: Any = _Comparison(fields, analyses, loss, weight).run(spatial, progress)
     if len(files) > 1:
         out = _by_run(out)
-    if units == "hours" and curve is not None:
+    if curve is not None:
         out = _in_hours(out, curve)
     return out.assign_attrs(_described(fields, loss, weight))
+
+
+def _checked(units: str, curve: LagCurve | None, spatial: bool) -> bool:
+    """Say whether hours are asked for, or refuse what does not go together."""
+    require("xarray", "data")
+    checks.option("units", units, ("distance", "hours"))
+    if units == "hours" and spatial:
+        raise InputError("spatial: got True with units='hours', expected False; curves belong to whole fields")
+    if units == "distance" and curve is not None:
+        raise InputError("curve: got one with units='distance', expected None, or units='hours'")
+    return units == "hours"
+
+
+def _analyses(files: Files, names: Sequence[str], level: float | None, fields: GriddedFields) -> xr.Dataset:
+    """Return analyses on the grid of a forecast, lazy where they are large or in dask chunks."""
+    analyses = read_fields(files, names, level, missing="ignore")
+    if has_runs(analyses):
+        raise DataError("analysis: got several forecast runs, expected one field for each valid time")
+    return on_grid_of(fields.grid, analyses, ("forecast", "analysis"))
 
 
 def _forecast(files: Files, names: Sequence[str], level: float | None) -> GriddedFields:
@@ -238,7 +245,7 @@ class _Comparison:
             coords["valid_time"] = self._valid
         attrs = {"long_name": "AtmoDist distance from the analysis, a mean square", "units": "1"}
         out: xr.DataArray = require("xarray", "data").DataArray(values, coords, dims, "atmodist", attrs)
-        return out
+        return out.load()  # coordinates, before a file is closed
 
     def _measure(self, field: np.ndarray, target: Features, spatial: bool) -> np.ndarray | float:
         tensor = torch.from_numpy(field[None]).to(self._device)

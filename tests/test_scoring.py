@@ -8,6 +8,7 @@ from atmoloss import AtmoDistLoss, atmodist_distance, atmodist_hours, fit_hours,
 from atmoloss.data import open_fields
 from atmoloss.data.sample import SAMPLE_PATH
 from atmoloss.errors import DataError, InputError
+from atmoloss.hours import LagCurve
 from atmoloss.scoring import score
 from tests.labelled import GLOBE, HOUR, NAMES, REGION, analyses, forecasts
 
@@ -25,7 +26,7 @@ def by_hand(forecast, analysis, weights, periodic):
                 east = field["longitude"] % 360 if periodic else (field["longitude"] + 180) % 360 - 180
                 field = field.assign_coords(longitude=east).sortby("longitude").sortby("latitude", ascending=False)
                 pair.append(torch.from_numpy(np.stack([field[n].values for n in NAMES])[None]))
-            weight = torch.cos(torch.deg2rad(torch.from_numpy(field["latitude"].values))).float()
+            weight = torch.cos(torch.deg2rad(torch.from_numpy(field["latitude"].values.copy()))).float()
             out[i, j] = atmodist_distance(*pair, weights=weights, weight=weight, periodic=periodic)
     return out
 
@@ -191,12 +192,18 @@ def test_maps_lie_on_the_grid_of_the_forecast(change, extractor):
     got = got.isel(init_time=0).assign_coords(longitude=got["longitude"] % 360)
     got = got.sortby("longitude").sortby("latitude", ascending=False)
     np.testing.assert_allclose(got.values, expected, rtol=1e-5, atol=1e-6)
+    whole = score(changed, analysis, weights=extractor).isel(init_time=0)
+    by_area = got.weighted(np.cos(np.deg2rad(got["latitude"]))).mean(("latitude", "longitude"))
+    np.testing.assert_allclose(by_area.values, whole.values, rtol=0.1)
 
 
 def test_progress(extractor, capsys):
     pytest.importorskip("tqdm")
     score(forecasts(1, 2), analyses(), weights=extractor, progress=True)
     assert "score: 100%" in capsys.readouterr().err
+
+
+CURVE = LagCurve((6, 12, 18), (1, 2, 3), (2, 3, 4), (3, 4, 5), (27, 24))
 
 
 def holed(data):
@@ -208,6 +215,7 @@ def holed(data):
     [
         (lambda f, a: (f, a, {"units": "days"}), InputError, ("units", "'days'")),
         (lambda f, a: (f, a, {"units": "hours", "spatial": True}), InputError, ("spatial",)),
+        (lambda f, a: (f, a, {"curve": CURVE}), InputError, ("curve", "units='distance'")),
         (lambda f, a: (f, a, {"units": "hours"}), InputError, ("grid_spacing, level", "tiny@")),
         (lambda f, a: (f, f, {}), DataError, ("analysis", "several forecast runs")),
         (lambda f, a: (f, a.isel(latitude=slice(1, None)), {}), DataError, ("forecast and analysis", "one grid")),
