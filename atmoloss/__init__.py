@@ -9,11 +9,14 @@ from atmoloss._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from atmoloss.distance import atmodist_distance, distance_matrix
+    from atmoloss.embedding import embed, nearest
     from atmoloss.extractor import load_extractor
     from atmoloss.hours import atmodist_hours, fit_hours
     from atmoloss.loss import AtmoDistLoss
     from atmoloss.metric import AtmoDistMetric
     from atmoloss.predictor import load_predictor
+    from atmoloss.scoring import score
+    from atmoloss.weights import list_weights
 
 __all__ = [
     "AtmoDistLoss",
@@ -21,9 +24,13 @@ __all__ = [
     "atmodist_distance",
     "atmodist_hours",
     "distance_matrix",
+    "embed",
     "fit_hours",
+    "list_weights",
     "load_extractor",
     "load_predictor",
+    "nearest",
+    "score",
 ]
 
 # Loaded at first use: `atmoloss --help` answers without importing torch.
@@ -33,9 +40,13 @@ _MODULES = {
     "atmodist_distance": "distance",
     "atmodist_hours": "hours",
     "distance_matrix": "distance",
+    "embed": "embedding",
     "fit_hours": "hours",
+    "list_weights": "weights",
     "load_extractor": "extractor",
     "load_predictor": "predictor",
+    "nearest": "embedding",
+    "score": "scoring",
 }
 
 

@@ -184,7 +184,7 @@ def units(
         f"about {float(mean.flatten()[channel]):.2g} and {sigma:.2g} {about['units']}; are the fields normalised or in "
         "other units? (said once)",
         UnitsWarning,
-        stacklevel=_depth_of_user(),
+        stacklevel=depth_of_user(),
     )
     return True
 
@@ -202,7 +202,7 @@ def area_weight(weight: Tensor, given: Tensor) -> None:
         )
 
 
-def _depth_of_user() -> int:
+def depth_of_user() -> int:
     """Return the ``stacklevel`` of the first caller outside atmoloss and torch, for a warning raised by my caller."""
     frame, depth = sys._getframe(1), 1
     while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in ("atmoloss", "torch"):

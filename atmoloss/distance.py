@@ -12,14 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from atmoloss import checks
+from atmoloss import checks, functional
+from atmoloss.arrays import Fields, Weights, convert
 from atmoloss.errors import InputError, require
 from atmoloss.extractor import Extractor
 from atmoloss.hub import CONFIG_NAME
 from atmoloss.loss import AtmoDistLoss
 from atmoloss.tiling import working_memory
-
-Weights = str | os.PathLike[str] | Extractor
 
 _BATCH_POINTS = 2**18  # encoded at a time; larger batches leave a processor's caches
 _PIECE = 1024  # numbers of each vector that are multiplied at a time
@@ -56,29 +55,34 @@ def distance_of(weights: Weights, device: torch.device, options: dict[str, Any])
     return _cached(os.fspath(weights), written, device, key)
 
 
-def atmodist_distance(
-    a: Tensor, b: Tensor, *, weights: Weights = "default", weight: Tensor | None = None, **options: Any
-) -> Tensor:
+def atmodist_distance(a: Fields, b: Fields, *, weights: Weights = "default", weight: Any = None, **options: Any) -> Any:
     """Return the AtmoDist distance of each pair of fields, (N,).
 
     The content term of :class:`~atmoloss.AtmoDistLoss` alone (``mse_weight`` is 0 unless given): symmetric,
     zero if and only if the features are equal, a mean square (no root is taken), differentiable.
 
     Args:
-        a, b: (N, C, H, W), physical units, row 0 northernmost, columns eastward. A tensor whose latitude ascends
-            cannot be told from one that descends, and gets another number without an error; fields that
-            ``atmoloss.data.open_fields`` returns are in order.
+        a, b: two tensors or two arrays (…, C, H, W) whose leading dimensions broadcast, in physical units, row 0
+            northernmost, columns eastward. One whose latitude ascends cannot be told from one that descends, and gets
+            another number without an error. Or two xarray objects, whose channels, units, orientation and periodicity
+            are read off them; their other dimensions broadcast by name, with equal coordinates. To compare forecasts
+            with the analyses of their valid times take :func:`atmoloss.score`.
         weights: bundled name, weights folder, Hub repository, or an ``Extractor``.
-        weight: area weights or mask, see :meth:`AtmoDistLoss.forward`.
+        weight: area weights or mask, see :meth:`AtmoDistLoss.forward`; of xarray objects ``"area"`` for the cosine of
+            latitude, or ``None``.
         **options: of :class:`AtmoDistLoss`, except ``reduction``.
+
+    Returns:
+        One distance for each pair, in the form of the arguments: tensor, array or ``DataArray``.
 
     Raises:
         InputError: shapes, channels or values that do not fit.
+        DataError: an xarray object without the variables of the weights.
         WeightsError: the weights are missing or altered.
     """
-    for name, value in (("a", a), ("b", b)):
-        checks.four_dimensional(name, value)
-    return distance_of(weights, a.device, options)(a, b, weight)  # type: ignore[no-any-return]
+    fields = convert({"a": a, "b": b}, weight, weights)
+    loss = distance_of(weights, fields.tensors[0].device, {**fields.options, **options})
+    return fields.restore(loss(*fields.tensors, fields.weight))
 
 
 @torch.no_grad()
@@ -87,6 +91,7 @@ def distance_matrix(
     others: Tensor | None = None,
     *,
     weights: Weights = "default",
+    squared: bool = True,
     batch_size: int | None = None,
     max_memory: float = 4e9,
     progress: bool = False,
@@ -102,6 +107,8 @@ def distance_matrix(
         fields: (N, C, H, W), physical units, row 0 northernmost, columns eastward: see :func:`atmodist_distance`.
         others: (M, C, H, W); ``None`` compares the fields with each other.
         weights: bundled name, weights folder, Hub repository, or an ``Extractor``.
+        squared: return distances as they are, which are squares. Their roots (``False``) obey the triangle inequality,
+            which clustering, UMAP and scikit-learn (``metric="precomputed"``) ask for.
         batch_size: fields encoded at a time; ``None`` for about 2¹⁸ points, or what ``max_memory`` allows.
         max_memory: bytes, beside the fields and the matrix itself. Features that do not fit go to a temporary
             file (``TMPDIR`` says where; for its size see docs/speed.md).
@@ -131,11 +138,17 @@ def distance_matrix(
         height, width = fields.shape[-2:]
         needed = working_memory(loss.extractor.encoder, height, width, 4, tuple(loss.factors))
         needed += 8 * 4 * fields[0].numel()  # what the normalisation makes of them
-        batch_size = max(1, min(_BATCH_POINTS // (height * width), int(max_memory / 2 / needed)))
+        batch_size = max(1, min(batch_of(fields), int(max_memory / 2 / needed)))
     in_memory = max_memory / 2 / sum(len(value) for _, value in arguments)
     with tempfile.TemporaryDirectory() as folder:
         embedded = [_embed(loss, value, batch_size, in_memory, folder, name, progress) for name, value in arguments]
-        return _pairwise(embedded[0], embedded[-1], max_memory / 2)
+        distances = _pairwise(embedded[0], embedded[-1], max_memory / 2)
+    return distances if squared else distances.sqrt_()
+
+
+def batch_of(fields: Tensor) -> int:
+    """Return how many fields (N, C, H, W) are encoded at a time."""
+    return max(1, _BATCH_POINTS // (fields.shape[-2] * fields.shape[-1]))
 
 
 def _embed(
@@ -154,16 +167,12 @@ def _embed(
         batch = fields[start : start + batch_size]
         loss.inputs.fields(name, batch)
         features = loss._encode(batch)
-        parts = [(share * factor, features[n]) for share, factors in loss.mixture for n, factor in factors.items()]
-        pieces = -(-sum(f[0].numel() for _, f in parts) // _PIECE)
+        pieces = -(-sum(features[n][0].numel() for _, factors in loss.mixture for n in factors) // _PIECE)
         block = torch.zeros(len(batch), pieces * _PIECE)
         first = 0
-        for factor, f in parts:
-            # In the order of channels_last memory, which costs no copy; any order does if it is always the same.
-            flat = f.movedim(1, -1).flatten(1)
-            part = block[:, first : first + flat.shape[1]]
-            part.copy_(flat).mul_((factor / flat.shape[1]) ** 0.5)
-            first += flat.shape[1]
+        for part in functional.vectors(features, loss.mixture):
+            block[:, first : first + part.shape[1]] = part
+            first += part.shape[1]
         if out is None:
             shape = (pieces, len(fields), _PIECE)
             if 4 * pieces * _PIECE <= in_memory:

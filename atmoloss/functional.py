@@ -6,6 +6,7 @@ autocast says: sums over 10⁵ numbers in half precision overflow or stall.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Literal, Protocol
@@ -133,6 +134,50 @@ def content_distance(
         pooled = None if weight is None else pool_weight(weight, (a.shape[-2], a.shape[-1]), strides[name])
         terms.append(factor * differences.get(name, mean_squared_difference)(a, second[name], pooled))
     return torch.stack(terms).sum(0)
+
+
+def vectors(
+    features: Mapping[str, Tensor],
+    parts: Mixture,
+    weight: Tensor | None = None,
+    strides: Mapping[str, int] = MappingProxyType({}),
+    pooling: int | None = None,
+) -> Iterator[Tensor]:
+    """Iterate over the parts (N, K) of vectors whose squared Euclidean distances are those of a mixture.
+
+    The square of each factor, √(share × factor × weight / channels), is what :func:`mix` of :func:`content_distance`
+    multiplies squared differences by. Each part is one stage, position by position.
+
+    Args:
+        features: stage name to (N, C, h, w).
+        parts: of :func:`mixture`.
+        weight, strides: see :func:`content_distance`.
+        pooling: average each stage over windows, at most this many in each direction. By Jensen's inequality the
+            squared distance becomes smaller, never larger.
+    """
+    for share, factors in parts:
+        for name, factor in factors.items():
+            f = full_precision(features[name])
+            height, width = f.shape[-2:]
+            mass: Tensor | float = 1.0 / (height * width)
+            if weight is not None:
+                pooled = pool_weight(weight, (height, width), strides[name]).to(f.dtype)
+                mass = pooled / pooled.sum((2, 3), keepdim=True).clamp_min(torch.finfo(f.dtype).tiny)
+            if pooling is not None:
+                f, mass = _window_means(f, mass, pooling)
+            scaled = share * factor / f.shape[1] * mass
+            scale = scaled.sqrt() if isinstance(scaled, Tensor) else math.sqrt(scaled)
+            # In the order of channels_last memory, which costs no copy; any order does if it is always the same.
+            yield (f * scale).movedim(1, -1).flatten(1)
+
+
+def _window_means(f: Tensor, mass: Tensor | float, windows: int) -> tuple[Tensor, Tensor]:
+    """Return weighted means over at most so many windows in each direction, and the mass of each window."""
+    size = [-(-length // windows) for length in f.shape[-2:]]
+    whole = mass if isinstance(mass, Tensor) else torch.full_like(f[:1, :1], mass)
+    # The last window may be partial: sums, not means over a full window.
+    sums, total = (F.avg_pool2d(x, size, ceil_mode=True, divisor_override=1) for x in (f * whole, whole))
+    return sums / total.clamp_min(torch.finfo(f.dtype).tiny), total
 
 
 def content_map(

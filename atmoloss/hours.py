@@ -20,8 +20,9 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from atmoloss import checks, functional
-from atmoloss.distance import Weights, distance_of
+from atmoloss import functional
+from atmoloss.arrays import Fields, Weights, convert
+from atmoloss.distance import distance_of
 from atmoloss.errors import InputError
 from atmoloss.extractor import Extractor
 from atmoloss.loss import AtmoDistLoss
@@ -38,10 +39,10 @@ class Hours(NamedTuple):
     ``beyond`` marks distances larger than the curve can tell apart; their ``hours`` are the largest lag that it can.
     """
 
-    hours: Tensor
-    low: Tensor
-    high: Tensor
-    beyond: Tensor
+    hours: Any
+    low: Any
+    high: Any
+    beyond: Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,11 +136,8 @@ def fit_lag_curve(distances: ArrayLike, lags: ArrayLike, size: tuple[int, int], 
     low, median, high = (_not_decreasing(column, count) for column in raw.T)
     if not 0 < median[0] < median[-1]:
         raise InputError(f"fields: distances do not grow with the lag ({median[0]:.3g} to {median[-1]:.3g})")
-    return LagCurve(_rounded(known), _rounded(low), _rounded(median), _rounded(high), size, **description)
-
-
-def _rounded(values: NDArray[Any]) -> tuple[float, ...]:
-    return tuple(float(f"{x:.5g}") for x in values)
+    rounded = [tuple(float(f"{x:.5g}") for x in column) for column in (known, low, median, high)]
+    return LagCurve(rounded[0], rounded[1], rounded[2], rounded[3], size, **description)
 
 
 def _not_decreasing(values: NDArray[Any], weights: NDArray[Any]) -> NDArray[Any]:
@@ -255,28 +253,28 @@ def check_options(options: Mapping[str, Any]) -> None:
 
 
 def atmodist_hours(
-    a: Tensor,
-    b: Tensor,
+    a: Fields,
+    b: Fields,
     *,
     grid_spacing: float | None = None,
     level: str | None = None,
     curve: LagCurve | None = None,
     uncertainty: bool = False,
     weights: Weights = "default",
-    weight: Tensor | None = None,
+    weight: Any = None,
     **options: Any,
-) -> Tensor | Hours:
+) -> Any:
     """Return how many hours apart two analyses are that differ as much as each pair of fields, (N,) float64.
 
     Args:
-        a, b: (N, C, H, W), physical units, row 0 northernmost, columns eastward.
+        a, b: tensors, arrays or xarray objects, as :func:`atmodist_distance` takes them.
         grid_spacing: degrees; which of the curves that belong to the weights is meant, together with ``level``.
-        level: of the fields, as the curves name it: ``"10 m"``, ``"850 hPa"``.
+        level: of the fields, as the curves name it: ``"10 m"``, ``"850 hPa"``. xarray objects say both themselves.
         curve: from :func:`fit_hours`, instead of those of the weights.
         uncertainty: return :class:`Hours`, with the 80 % range and a mark where the distance is beyond what the
             curve can tell. Without it, such distances get the largest lag that can be told, and a warning.
         weights: bundled name, weights folder, Hub repository, or an ``Extractor``.
-        weight: area weights or mask, see :meth:`AtmoDistLoss.forward`.
+        weight: area weights or mask, as :func:`atmodist_distance` takes them.
         **options: ``periodic``, ``max_memory``, ``compile``, ``compute_dtype``, ``transform`` and ``validate`` of
             :class:`AtmoDistLoss`; others would change the distance that the curve was fitted to.
 
@@ -284,18 +282,20 @@ def atmodist_hours(
         InputError: no curve for such fields, or fields that :func:`atmodist_distance` refuses.
     """
     check_options(options)
-    for name, value in (("a", a), ("b", b)):
-        checks.four_dimensional(name, value)
-    loss = distance_of(weights, a.device, options)
-    distance = loss(a, b, weight)
-    curve = curve_for(loss.extractor, (int(a.shape[-2]), int(a.shape[-1])), grid_spacing, level, curve)
+    fields = convert({"a": a, "b": b}, weight, weights)
+    loss = distance_of(weights, fields.tensors[0].device, {**fields.options, **options})
+    distance = loss(*fields.tensors, fields.weight)
+    if fields.grid is not None:
+        grid_spacing, level = grid_spacing or fields.grid.spacing, level or fields.grid.level or None
+    size = (int(fields.tensors[0].shape[-2]), int(fields.tensors[0].shape[-1]))
+    curve = curve_for(loss.extractor, size, grid_spacing, level, curve)
     hours = curve.equivalent_lag(distance)
     if uncertainty:
-        return hours
+        return Hours(*map(fields.restore, hours))
     if hours.beyond.any():
         warnings.warn(
             f"atmodist_hours: {int(hours.beyond.sum())} of {len(distance)} distances are beyond {curve.limit:g} h, the "
             "largest lag that can be told; they are given as that",
             stacklevel=2,
         )
-    return hours.hours
+    return fields.restore(hours.hours)

@@ -94,6 +94,45 @@ def bundled() -> dict[str, Path]:
     return {}
 
 
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """What to know of weights before they are taken.
+
+    Attributes:
+        name: to pass as ``weights``.
+        variables: with units, in the order of the channels.
+        grid_spacings: degrees, of the fields trained on.
+        levels: of the fields trained on, ``"10 m"`` or ``"850 hPa"``.
+        hours: grid spacing (degrees) and level of the fields whose distances can be said in hours.
+        megabytes: of ``model.safetensors``.
+    """
+
+    name: str
+    variables: tuple[str, ...]
+    grid_spacings: tuple[float, ...]
+    levels: tuple[str, ...]
+    hours: tuple[tuple[float, str], ...]
+    megabytes: float
+
+
+def list_weights() -> tuple[Summary, ...]:
+    """Return what the bundled weights are, by name; every function that takes ``weights`` takes these names."""
+    out = []
+    for name, folder in bundled().items():
+        info = read_info(folder)
+        out.append(
+            Summary(
+                name,
+                tuple(f"{channel['name']} [{channel.get('units', '?')}]" for channel in info.channels),
+                tuple(sorted(info.grid_spacings)),
+                info.levels,
+                tuple(dict.fromkeys((c.get("grid_spacing", 0.0), c.get("level", "")) for c in info.lag_curves)),
+                (folder / TENSORS_NAME).stat().st_size / 1e6,
+            )
+        )
+    return tuple(out)
+
+
 def resolve(name_or_path: str | os.PathLike[str], revision: str | None = None) -> Path:
     """Return the folder of some weights: bundled name, then local folder, then Hub repository.
 

@@ -79,6 +79,15 @@ def test_matrix_from_memory_maps_and_small_blocks_is_the_same(extractor, draw, m
     assert len(maps) == 3 + 2 + 0
 
 
+def test_roots_obey_the_triangle_inequality(extractor, draw) -> None:
+    x, y = draw(6), draw(3, seed=2)
+    root = distance_matrix(x, weights=extractor, squared=False)
+    assert torch.equal(root.square(), distance_matrix(x, weights=extractor).sqrt().square())
+    assert (root[:, None] <= root[:, :, None] + root[None] + 1e-6).all()
+    squared = distance_matrix(x, y, weights=extractor)
+    assert torch.equal(distance_matrix(x, y, weights=extractor, squared=False), squared.sqrt())
+
+
 class Products(TorchDispatchMode):
     """Count the multiplications of matrix products."""
 

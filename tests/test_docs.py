@@ -14,6 +14,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -61,6 +62,19 @@ def test_the_lag_2afc_is_spelt_out_where_it_first_stands(page: str) -> None:
     first = re.search(r"lag\s+2AFC", TEXT[page], re.IGNORECASE)
     if first:
         assert re.match(r"\s\(two-alternative\s+forced\s+choice", TEXT[page][first.end() :])
+
+
+def test_code_of_the_page_on_scores_runs() -> None:
+    """As it stands, block after block; what it says of the result holds."""
+    pytest.importorskip("h5netcdf")
+    names: dict[str, Any] = {}
+    for code in re.findall(r"```python\n(.*?)```", TEXT["docs/score.md"], re.DOTALL):
+        exec(code, names)
+    assert names["by_lead"].dims == ("lead_time",)
+    assert float(names["by_lead"][0]) == 0
+    assert (names["by_lead"].diff("lead_time") > 0).all()
+    assert names["where"].sizes == {"latitude": 68, "longitude": 196}
+    assert names["found"].indices[0].tolist()[:1] == [20]
 
 
 def verbs() -> dict[str, set[str]]:

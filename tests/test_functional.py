@@ -123,3 +123,20 @@ def test_reduce() -> None:
     assert functional.reduce(values, "mean") == 3
     assert functional.reduce(values, "sum") == 9
     assert functional.reduce(values, "none").tolist() == [1, 2, 6]
+
+
+@given(height=st.integers(2, 30), width=st.integers(2, 30), windows=st.integers(1, 9), seed=st.integers(0, 99))
+def test_vectors_are_features_times_the_root_of_their_mass(height, width, windows, seed) -> None:
+    """Means over windows against numpy's sums, and lengths against the formula of the distance."""
+    rng = np.random.default_rng(seed)
+    feature, weight = rng.standard_normal((1, 3, height, width)), rng.random((height, width)) + 0.1
+    features, parts = {"f": torch.from_numpy(feature)}, ((0.5, {"f": 4.0}),)
+    w = torch.from_numpy(weight)[None, None]
+    (whole,) = functional.vectors(features, parts, w, {"f": 1})
+    expected = 0.5 * 4 * (weight * feature[0] ** 2).mean(0).sum() / weight.sum()
+    assert float(whole.square().sum()) == pytest.approx(expected, rel=1e-12)
+    (pooled,) = functional.vectors(features, parts, w, {"f": 1}, windows)
+    edges = [np.arange(0, n, math.ceil(n / windows)) for n in (height, width)]
+    sums = [np.add.reduceat(np.add.reduceat(x, edges[0], -2), edges[1], -1) for x in (weight * feature[0], weight)]
+    means = sums[0] / sums[1] * np.sqrt(2 / 3 * sums[1] / weight.sum())
+    assert_close(pooled[0], means.transpose(1, 2, 0).ravel(), 1e-12)

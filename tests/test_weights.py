@@ -237,3 +237,15 @@ def test_both_files_come_from_one_commit(hub, folder, tmp_path) -> None:
     assert name == load_extractor(folder).info.id
     ((name, _),) = load_from(hub.endpoint, tmp_path / "cache", [["owner/tiny", None]])
     assert name == load_extractor(other).info.id
+
+
+def test_the_list_is_of_what_is_bundled() -> None:
+    found = {summary.name: summary for summary in weights.list_weights()}
+    assert found.keys() == weights.bundled().keys()
+    winds = found["winds"]
+    assert winds.variables == ("u [m s-1]", "v [m s-1]")
+    assert (1.0, "10 m") in winds.hours
+    assert {"10 m", "850 hPa"} <= set(winds.levels)
+    assert 1.0 in winds.grid_spacings
+    size = (weights.bundled()["winds"] / "model.safetensors").stat().st_size
+    assert winds.megabytes == pytest.approx(size / 2**20, rel=0.1)

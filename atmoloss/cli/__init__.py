@@ -23,7 +23,7 @@ from typing import Any
 from atmoloss._version import __version__
 from atmoloss.errors import AtmolossError
 
-VERBS = ("distance", "attention", "evaluate", "report", "prepare", "train", "push", "info", "convert_keras")
+VERBS = ("distance", "attention", "evaluate", "report", "prepare", "train", "push", "weights", "info", "convert_keras")
 _EPILOG = """\
 examples:
   atmoloss distance yesterday.nc today.nc            one number per common time
@@ -32,7 +32,8 @@ examples:
   atmoloss attention run/weights winds.nc --time 2026-05-01T06 --point 18N,122W --plot map.png
                                                      what the prediction of a place is made of
   atmoloss report truth.nc A=a.nc B=b.nc             a page that compares fields of models with the truth
-  atmoloss info default                              what the bundled weights are
+  atmoloss weights                                   which weights there are, and what for
+  atmoloss info default                              what some weights are
   atmoloss prepare era5.zarr store --level 850       lay large data out for training
   atmoloss train config.toml --set steps=2000        train weights of your own
 

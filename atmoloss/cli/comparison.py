@@ -20,6 +20,7 @@ from atmoloss.data.forecasts import has_runs, init_texts, lead_hours, matching, 
 from atmoloss.errors import DataError
 from atmoloss.hours import LagCurve
 from atmoloss.loss import AtmoDistLoss
+from atmoloss.verification.statistics.bootstrap import BlockBootstrap
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -76,24 +77,40 @@ def compare_pairs(loss: AtmoDistLoss, a: xr.Dataset, b: xr.Dataset, read: Read =
 def compare_forecasts(
     loss: AtmoDistLoss, a: xr.Dataset, b: xr.Dataset, forecast: str, *, by_lead: bool, read: Read = as_distance
 ) -> Comparison:
-    """Compare forecasts, ``"A"`` or ``"B"``, with fields at their valid times; the summary has means by lead time."""
+    """Compare forecasts, ``"A"`` or ``"B"``, with fields at their valid times; the summary has means by lead time.
+
+    Their 95 % intervals are by bootstrap over blocks of five days of initial times, where there are several blocks.
+    """
     a, b, distances = _distances(loss, a, b)
     columns = {name: values.tolist() for name, values in read(distances).items()}
     name, values = next(iter(columns.items()))
     data = a if forecast == "A" else b
     hours = lead_hours(data)
     leads, group = np.unique(hours, return_inverse=True)
-    numbers = np.bincount(group)
-    means = (np.bincount(group, values) / numbers).tolist()
-    x, y = (leads, means) if len(leads) > 1 else (data["time"].values, values)
+    means, low, high = _by_group(np.asarray(values), group, data["init_time"].values)
+    known = bool(np.isfinite(low).all())  # an interval; there is none of a few days
+    x, y = (leads, means.tolist()) if len(leads) > 1 else (data["time"].values, values)
     labels = {"initial time": init_texts(data), "lead [h]": [f"{h:g}" for h in hours], "valid time": valid_texts(data)}
-    summary = [[f"{h:g}", mean, str(n)] for h, mean, n in zip(leads, means, numbers, strict=True)]
+    shown = (means, low, high) if known else (means,)
+    summary = [[f"{h:g}", *row, str(n)] for h, n, *row in zip(leads, np.bincount(group), *shown, strict=True)]
+    titles = ["lead [h]", f"mean {name}", *(("95 % from", "to") if known else ()), "number"]
     return Comparison(
         [*labels, *columns],
         list(zip(*labels.values(), *columns.values(), strict=True)),
-        partial(plots.draw_series, x=x, values=y, name=name),
-        (["lead [h]", f"mean {name}", "number"], summary) if by_lead else None,
+        partial(plots.draw_series, x=x, values=y, name=name, interval=(low, high) if known and x is leads else None),
+        (titles, summary) if by_lead else None,
     )
+
+
+def _by_group(values: np.ndarray, group: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """Return means by lead time and their 95 % intervals, (3, L); bounds are NaN where all starts are one block."""
+    bootstrap = BlockBootstrap(starts)
+    out = []
+    for g in range(group.max() + 1):
+        sums, totals = (bootstrap.block_sums(x * (group == g)) for x in (values, np.ones_like(values)))
+        with np.errstate(invalid="ignore"):  # draws without this lead time
+            out.append(bootstrap.bounds(bootstrap.ratios(sums, totals)))
+    return np.stack(out, axis=1)
 
 
 def compare_all(

@@ -4,8 +4,9 @@ The distance of a field of A from one of B is a mean squared difference of featu
 is taken. A and B are files or URLs in any layout that atmoloss.data.open_fields reads (netCDF, Zarr, GRIB), on one
 grid. Fields of the same time are compared, or, if there is one time in each, these two. Forecasts of several runs
 are each compared with the field at their valid time (or, if both are forecasts, of the same run and time), and the
-distances are tabulated by lead time: --run and --lead choose some, --csv writes all. With --matrix every time of A
-is compared with every time of B, or of A if there is no B.
+distances are tabulated by lead time, with 95 % intervals where initial times span more than five days: --run and
+--lead choose some, --csv writes all. With --matrix every time of A is compared with every time of B, or of A if there
+is no B.
 """
 
 from __future__ import annotations

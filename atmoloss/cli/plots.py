@@ -28,8 +28,19 @@ def save(figure: Any, path: str, title: str) -> None:
     Path(path).write_bytes(to_plot(figure, Path(path).name.lower(), title, title).data)
 
 
-def draw_series(path: str, title: str, *, x: np.ndarray, values: Sequence[float], name: str) -> None:
-    """Draw distances or equivalent lags (N,) over times (datetime64), or their means over runs by lead time (hours)."""
+def draw_series(
+    path: str,
+    title: str,
+    *,
+    x: np.ndarray,
+    values: Sequence[float],
+    name: str,
+    interval: tuple[np.ndarray, np.ndarray] | None = None,
+) -> None:
+    """Draw distances or equivalent lags (N,) over times (datetime64), or their means over runs by lead time (hours).
+
+    A shaded band is the ``interval`` of means, lower and upper bounds (N,).
+    """
     label = _LABELS[name]
     figure, ((axes,),) = panels(1, 1, 3.6)
     axes.plot(x, values, marker="o", markersize=4)
@@ -39,7 +50,12 @@ def draw_series(path: str, title: str, *, x: np.ndarray, values: Sequence[float]
         axes.set_ylabel(label)
     else:
         axes.set(xlabel="lead time [h]", ylabel=f"{label}, mean over runs")
-    axes.set_ylim(0, 1.08 * max(values) or 1.0)
+    highest = max(values)
+    if interval is not None:
+        axes.fill_between(x, *interval, alpha=0.25, linewidth=0)
+        axes.set_ylabel(f"{axes.get_ylabel()}, 95 %")
+        highest = max(highest, *interval[1])
+    axes.set_ylim(0, 1.08 * highest or 1.0)
     axes.grid(alpha=0.3)
     save(figure, path, title)
 

@@ -192,8 +192,8 @@ def describe_levels(field: xr.DataArray) -> str:
     return ", ".join(f"{value:g}" for value in axis[0]) + f" {axis[1]}".rstrip()
 
 
-def select(field: xr.DataArray, level: float | None) -> xr.DataArray:
-    """Drop the dimensions of the ensemble, of which there may be one member, and of the level."""
+def one_member(field: xr.DataArray) -> xr.DataArray:
+    """Drop the dimensions of the ensemble, of which there may be one member."""
     for dim in _dims(field, "number"):
         if field.sizes[dim] > 1:
             raise DataError(
@@ -201,6 +201,11 @@ def select(field: xr.DataArray, level: float | None) -> xr.DataArray:
                 f"expected one; open the data with xarray and pass dataset.isel({dim}=0)"
             )
         field = field.isel({dim: 0}, drop=True)
+    return field
+
+
+def at_level(field: xr.DataArray, level: float | None) -> xr.DataArray:
+    """Drop the dimension of the level, at the one nearest to that asked for; ``None`` takes the only one."""
     axis = levels(field)
     for dim in _dims(field, "level"):
         if level is None and field.sizes[dim] > 1:

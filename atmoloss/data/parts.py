@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from atmoloss.data.conventions import describe_levels, horizontal_axes, latitude_order, longitude_order, select
+from atmoloss.data.conventions import (
+    at_level,
+    describe_levels,
+    horizontal_axes,
+    latitude_order,
+    longitude_order,
+    one_member,
+)
 from atmoloss.data.quantities import Place, Quantity, conversion, quantity
 from atmoloss.data.spectral import COEFFICIENT, grid_axes, to_grid, truncation
 from atmoloss.data.times import Folded, experiments, fold_time
@@ -97,46 +104,66 @@ def _check_alike(parts: Sequence[xr.DataArray], name: str, level: float | None) 
 
 
 @dataclasses.dataclass(frozen=True)
-class Layout:
-    """How one file holds a variable."""
+class Space:
+    """How a variable lies in space, at one level."""
 
-    folded: Folded
-    core: tuple[str, ...]  # the dimensions beside time, in the order that ``transform`` takes them
+    field: xr.DataArray  # at that level, lazy
+    core: tuple[str, ...]  # the dimensions of space, in the order that ``transform`` takes them
     latitude: np.ndarray  # of what ``transform`` returns, degrees, descending
     longitude: np.ndarray
     transform: Transform  # (T, *core) as stored to float32 (T, latitude, longitude)
-    block: int  # times to read at a time
+
+    @property
+    def outer(self) -> list[str]:
+        """All other dimensions, in the order of the field."""
+        return [str(d) for d in self.field.dims if d not in self.core]
 
 
-def layout_of(source: xr.DataArray, name: str, level: float | None, grid: float | None, eager_bytes: int) -> Layout:
-    """Find the axes of a variable of one file; two dimensions of time are stacked in memory up to ``eager_bytes``."""
+def space_of(source: xr.DataArray, name: str, level: float | None, grid: float | None = None) -> Space:
+    """Find the axes of a variable, and what brings its values to the promised order and units."""
     wanted = quantity_of(source, name)
     factor, offset = (1.0, 0.0) if wanted is None else conversion(source, wanted)
     lmax = truncation(source)
     if lmax is not None and (factor, offset) != (1.0, 0.0):
         raise DataError(f"{source.name}: got coefficients in {source.attrs['units']!r}, expected SI units")
-    field = select(source, level_of(wanted, level))
+    field = at_level(source, level_of(wanted, level))
     if lmax is None and grid is not None:
         raise DataError(f"grid: got {grid:g}, expected None: {source.name!r} is no spherical harmonics")
     if lmax is not None:
-        space, (latitude, longitude) = [COEFFICIENT], grid_axes(lmax, grid)
+        core, (latitude, longitude) = [COEFFICIENT], grid_axes(lmax, grid)
         transform: Transform = partial(to_grid, lmax=lmax, nlat=latitude.size, nlon=longitude.size)
     else:
-        space, (latitude, longitude) = horizontal_axes(field)
+        core, (latitude, longitude) = horizontal_axes(field)
         rows = latitude_order(latitude)
         columns, longitude = longitude_order(longitude)
         latitude = latitude[rows]
         transform = partial(_ordered, rows=as_slice(rows), columns=as_slice(columns), factor=factor, offset=offset)
     if field.sizes.get("expver", 1) > 1:
         field, transform = _both_versions(field), partial(_first_present, transform=transform)
-        space = ["expver", *space]
-    outer = [str(d) for d in field.dims if d not in space]
+        core = ["expver", *core]
+    return Space(field, tuple(core), latitude, longitude, transform)
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """How one file holds a variable, its times in one dimension."""
+
+    folded: Folded
+    space: Space
+    block: int  # times to read at a time
+
+
+def layout_of(source: xr.DataArray, name: str, level: float | None, grid: float | None, eager_bytes: int) -> Layout:
+    """Find the axes of a variable of one file; two dimensions of time are stacked in memory up to ``eager_bytes``."""
+    space = space_of(one_member(source), name, level, grid)
+    field, outer = space.field, space.outer
     stored = field.encoding.get("preferred_chunks", {})
     # Whole chunks of the file: a chunk that holds many times must not be decoded once for each block.
-    block = max(1, BLOCK_BYTES // (8 * latitude.size * longitude.size), *(int(stored.get(d, 1)) for d in outer))
+    cells = space.latitude.size * space.longitude.size
+    block = max(1, BLOCK_BYTES // (8 * cells), *(int(stored.get(d, 1)) for d in outer))
     if len(outer) > 1 and 4 * field.size > eager_bytes:
         field = lazily(field, {outer[0]: block, **dict.fromkeys(outer[1:], 1)})
-    return Layout(fold_time(field, outer, space), tuple(space), latitude, longitude, transform, block)
+    return Layout(fold_time(field, outer, space.core), space, block)
 
 
 def _both_versions(field: xr.DataArray) -> xr.DataArray:

@@ -35,7 +35,8 @@ def regular_series(
     files: np.ndarray = timeline.file[chosen]
     # In the order of time, so that no more than a concatenation remains where files follow each other.
     numbers = files[np.sort(np.unique(files, return_index=True)[1])] if files.size else np.zeros(1, np.int64)
-    cells = sum(layouts[i].latitude.size * layouts[i].longitude.size * int((files == i).sum()) for i in numbers)
+    spaces = [layout.space for layout in layouts]
+    cells = sum(spaces[i].latitude.size * spaces[i].longitude.size * int((files == i).sum()) for i in numbers)
     parts: list[xr.DataArray] = []
     for i in numbers:
         part = _read(layouts[i], timeline.index[chosen[files == i]], lazy=4 * cells > _EAGER_BYTES)
@@ -74,9 +75,10 @@ def _read(layout: Layout, index: np.ndarray, *, lazy: bool) -> xr.DataArray:
     field = layout.folded.field.isel(time=as_slice(index))
     if lazy:
         field = lazily(field, {"time": layout.block})
-    shape = {"latitude": layout.latitude.size, "longitude": layout.longitude.size}
-    values = blockwise(layout.transform, [field], layout.core, shape, layout.block)
-    return values.assign_coords(latitude=layout.latitude, longitude=layout.longitude)
+    space = layout.space
+    shape = {"latitude": space.latitude.size, "longitude": space.longitude.size}
+    values = blockwise(space.transform, [field], space.core, shape, layout.block)
+    return values.assign_coords(latitude=space.latitude, longitude=space.longitude)
 
 
 def _check_repeats(
@@ -128,10 +130,10 @@ def blockwise(
     return xarray.DataArray(out, dims=("time", *sizes), coords=coords)
 
 
-def derive(
-    files: Sequence[Sequence[xr.Dataset]], name: str, level: float | None, missing: str | float, keep: Keep | None
-) -> xr.DataArray:
-    """Return divergence and vorticity (time, channel, latitude, longitude) of the one wind that fits."""
+def only_wind(
+    files: Sequence[Sequence[xr.Dataset]], name: str, level: float | None
+) -> tuple[str, tuple[list[xr.DataArray], list[xr.DataArray]]]:
+    """Return the one pair of winds that ``name`` can be derived from, in each of the files, after its names."""
     pairs = find_winds(files, level)
     if not pairs:
         raise DataError(f"variables: got {name!r}, neither it nor a wind is there; {present_names(files)}")
@@ -139,12 +141,20 @@ def derive(
         winds = " or ".join(pairs)
         raise DataError(f"variables: {name!r} could be derived from {winds}; give level, or pass one of these alone")
     ((label, components),) = pairs.items()
+    return label, components
+
+
+def derive(
+    files: Sequence[Sequence[xr.Dataset]], name: str, level: float | None, missing: str | float, keep: Keep | None
+) -> xr.DataArray:
+    """Return divergence and vorticity (time, channel, latitude, longitude) of the one wind that fits."""
+    label, components = only_wind(files, name, level)
     wind = [regular_series(field, name, level, None, keep) for name, field in zip("uv", components, strict=True)]
     first, second = wind if missing != "error" else [checked(component, missing) for component in wind]
     if not all(first[axis].equals(second[axis]) for axis in ("time", "latitude", "longitude")):
         raise DataError(f"variables: {label} do not share times and grid, expected one grid to derive {name!r}")
     try:
-        transform = _differentiation(first["latitude"].values, first["longitude"].values)
+        transform = differentiation(first["latitude"].values, first["longitude"].values)
     except InputError as error:
         raise DataError(f"variables: {name!r} cannot be derived from {label}: {error}") from error
     space = {axis: first.sizes[axis] for axis in ("latitude", "longitude")}
@@ -153,7 +163,7 @@ def derive(
     return fields.assign_coords({axis: first[axis] for axis in space}).assign_attrs(derived_from=label)
 
 
-def _differentiation(latitude: np.ndarray, longitude: np.ndarray) -> Callable[..., np.ndarray]:
+def differentiation(latitude: np.ndarray, longitude: np.ndarray) -> Callable[..., np.ndarray]:
     """Return what derives (T, 2, H, W) divergence and vorticity from both winds (T, H, W)."""
     import torch  # here: fields without derivatives are read without it
 

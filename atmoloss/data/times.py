@@ -63,6 +63,27 @@ def fold_time(field: xr.DataArray, outer: Sequence[str], space: Sequence[str]) -
     return Folded(field, valid, reference, version, calendar, nested=len(keep) > 1)
 
 
+def valid_times(field: xr.DataArray) -> tuple[xr.DataArray, str]:
+    """Return the valid times (``datetime64``) along those dimensions of a field that say them, and the calendar."""
+    outer = list(map(str, field.dims))
+    kinds = _kinds(field, outer)
+    used = {d for name in kinds.values() for d in map(str, field.coords[name].dims)}
+    dims = [d for d in outer if d in used]
+    valid, _, calendar = _times(field, kinds, dims)
+    shaped = valid.reshape([field.sizes[d] for d in dims])
+    return require("xarray", "data").DataArray(shaped, dims=dims, name="valid_time"), calendar
+
+
+def with_time_deltas(field: xr.DataArray) -> xr.DataArray:
+    """Return a field whose forecast steps, numbers with a unit in many files, are ``timedelta64``."""
+    name = coordinate(field, "step")
+    if name is None or name not in field.coords or field[name].dtype.kind == "m":
+        return field
+    step = field[name]
+    attrs = {key: value for key, value in step.attrs.items() if key != "units"}  # which xarray writes by itself
+    return field.assign_coords({name: (step.dims, _timedelta(step.values, str(step.attrs.get("units", ""))), attrs)})
+
+
 def experiments(values: np.ndarray) -> np.ndarray:
     """Return ECMWF's ``expver``, numbers or text such as ``"0001"``, as numbers; 0 for an experiment with a name.
 

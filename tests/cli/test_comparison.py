@@ -128,3 +128,20 @@ def test_distances_are_shown_as_hours(loss, distance):
     )
     matrix = compare_all(a, b, partial(distance_matrix, weights=loss.extractor), in_hours(curve))
     assert matrix.rows[1][2] == pytest.approx(hours.hours[1].item(), rel=1e-4)
+
+
+def test_means_by_lead_have_intervals_where_there_are_several_blocks(loss, distance, tmp_path):
+    """As wide as the spread of the means of blocks says: two blocks of five days, drawn with replacement."""
+    starts = np.repeat(TIMES[0] + np.array([0, 6 * 24]) * HOUR, 2)
+    leads = np.tile([6, 12], 2) * HOUR
+    data = fields(starts + leads, 1, run=np.repeat([0, 1], 2), init_time=starts, lead_time=leads)
+    truth = fields(np.unique(starts + leads))
+    result = compare_forecasts(loss, data, truth, "A", by_lead=True)
+    header, rows = result.summary
+    assert header == ["lead [h]", "mean distance", "95 % from", "to", "number"]
+    values = np.reshape(distance(data, truth.sel(time=data["time"].values)), (2, 2))
+    for (lead, mean, low, high, number), blocks, hours in zip(rows, values.T, ("6", "12"), strict=True):
+        assert (lead, number) == (hours, "2")
+        assert [mean, low, high] == pytest.approx([blocks.mean(), blocks.min(), blocks.max()], rel=1e-6)
+    result.draw(str(tmp_path / "leads.png"), "title")
+    assert (tmp_path / "leads.png").stat().st_size > 1000

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from atmoloss.data import open_fields
+from atmoloss.data.times import valid_times, with_time_deltas
 from atmoloss.errors import DataError
 from tests.data.conftest import HOUR, START, assert_same, forecast, winds, write
 
@@ -128,3 +129,21 @@ def test_units_of_forecast_steps_that_are_refused(units):
     data = forecast([0], [0, 3]).assign_coords(step=("step", [0, 2], {"units": units}))
     with pytest.raises(DataError, match=f"step: got units '{units}', expected"):
         open_fields(data, "u10")
+
+
+@pytest.mark.parametrize("valid_name", [None, "valid_time"])
+def test_valid_times_keep_their_dimensions(valid_name):
+    data = forecast([0, 6], [3, 9, 15], valid_name)["u10"].expand_dims(number=[0, 1])
+    valid, calendar = valid_times(data)
+    assert calendar == "proleptic_gregorian"
+    assert valid.dims == ("step", "init")
+    np.testing.assert_array_equal(valid.values, START + (np.array([3, 9, 15])[:, None] + [0, 6]) * HOUR)
+
+
+def test_steps_in_numbers_become_time_deltas():
+    data = forecast([0], [3, 9])["u10"]
+    numbers = data.assign_coords(step=("step", [3, 9], {"units": "hours", "standard_name": "forecast_period"}))
+    assert with_time_deltas(data) is data
+    got = with_time_deltas(numbers)["step"]
+    np.testing.assert_array_equal(got.values, [3 * HOUR, 9 * HOUR])
+    assert got.attrs == {"standard_name": "forecast_period"}
