@@ -20,7 +20,12 @@ DEFAULT, WINDS = (
 )
 
 
-@pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", README, re.DOTALL), ids=["loss", "score", "hours", "winds"])
+SNIPPETS = dict(
+    zip(("loss", "score", "hours", "winds"), re.findall(r"```python\n(.*?)```", README, re.DOTALL), strict=True)
+)
+
+
+@pytest.mark.parametrize("code", SNIPPETS.values(), ids=SNIPPETS)
 def test_code_runs_as_it_is(code):
     names = {}
     exec(code, names)
