@@ -18,11 +18,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 DEFAULT, WINDS = (
     json.loads((ROOT / "weights" / name / "metrics.json").read_text(encoding="utf-8")) for name in ("default", "winds")
 )
-
-
-SNIPPETS = dict(
-    zip(("loss", "score", "hours", "winds"), re.findall(r"```python\n(.*?)```", README, re.DOTALL), strict=True)
-)
+SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 @pytest.mark.parametrize("code", SNIPPETS, ids=["loss", "score", "hours", "winds"])
