@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.optimize import minimize
 
-PENALTIES = (1.0, 0.1, 0.01, 0.001, 0.0001)
+PENALTIES = (100.0, 10.0, 1.0, 0.1, 0.01, 0.001)
 """Of the squared norm of the coefficients of standardised features, in units of the mean log loss."""
 FOLDS = 3
 
