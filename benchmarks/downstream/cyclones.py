@@ -244,13 +244,14 @@ def main() -> int:
     methods: dict[str, Maps] = {name: of_extractor(extractor) for name, extractor in encoders.items()}
     methods |= {n: of_extractor(load_extractor(folder)) for n, folder in (w.split("=", 1) for w in arguments.weights)}
     methods |= {f"random {name}": random_like(extractor, sample) for name, extractor in encoders.items()}
+    for name, extractor in encoders.items():
+        methods[f"{name}, stage1"] = of_extractor(extractor, ("stage1",))
+        methods[f"random {name}, stage1"] = random_like(extractor, sample, ("stage1",))
     methods |= {"smoothed fields": smoothed_fields, "smoothed fields, speed": smoothed_fields_and_speed}
     methods["smoothed fields, speed, winds"] = together(smoothed_fields_and_speed, methods["winds"])
     results: dict[str, Any] = {}
     for name, maps in methods.items():
-        began = time.process_time()
         results[name] = measure(maps, known, unknown, other, air)
-        results[name]["cpu_seconds"] = time.process_time() - began
         print(name, cyclones_page.line(results[name]), flush=True)
     results["vorticity rule"] = measure_rule(known, unknown, other, air)
     print("vorticity rule", cyclones_page.line(results["vorticity rule"]), flush=True)

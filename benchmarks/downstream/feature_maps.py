@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -65,25 +65,25 @@ def at_cells(feature: Tensor, stride: int, box: Box) -> Tensor:
     return F.grid_sample(feature[None], grid, padding_mode="border", align_corners=False)[0]
 
 
-def of_extractor(extractor: Extractor) -> Maps:
-    """Return all stages of an encoder of winds, or of divergence and vorticity, its columns closed."""
+def of_extractor(extractor: Extractor, layers: Sequence[str] | None = None) -> Maps:
+    """Return stages (default: all) of an encoder of winds, or of divergence and vorticity, its columns closed."""
     extractor = extractor.with_periodic(True)
     reads_winds = extractor.info.channel_names[0] == "u"
 
     @torch.no_grad()
     def maps(globe: Globe, box: Box) -> np.ndarray:
-        features = extractor(torch.from_numpy(globe.winds if reads_winds else globe.derived)[None])
+        features = extractor(torch.from_numpy(globe.winds if reads_winds else globe.derived)[None], layers)
         strides = extractor.encoder.strides
         return torch.cat([at_cells(features[name][0], strides[name], box) for name in features]).numpy()
 
     return maps
 
 
-def random_like(extractor: Extractor, sample: list[Globe], seed: int = 0) -> Maps:
-    """Return the same of an encoder of the same architecture with random weights."""
+def random_like(extractor: Extractor, sample: Sequence[Globe], layers: Sequence[str] | None = None) -> Maps:
+    """Return the same of an encoder of the same architecture with random weights, as good as those of a sample get."""
     reads_winds = extractor.info.channel_names[0] == "u"
     fields = torch.from_numpy(np.stack([g.winds if reads_winds else g.derived for g in sample]))
-    return of_extractor(random_extractor(extractor.info, extractor.normalization, fields, seed))
+    return of_extractor(random_extractor(extractor.info, extractor.normalization, fields), layers)
 
 
 def _smooth(field: np.ndarray, scale: float) -> np.ndarray:
