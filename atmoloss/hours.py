@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -205,7 +205,7 @@ def pair_distances(loss: AtmoDistLoss, fields: Tensor, weight: Tensor | None = N
 
 def curve_for(
     extractor: Extractor,
-    size: tuple[int, int],
+    size: Sequence[int],
     grid_spacing: float | None = None,
     level: str | None = None,
     own: LagCurve | None = None,
@@ -287,8 +287,7 @@ def atmodist_hours(
     distance = loss(*fields.tensors, fields.weight)
     if fields.grid is not None:
         grid_spacing, level = grid_spacing or fields.grid.spacing, level or fields.grid.level or None
-    size = (int(fields.tensors[0].shape[-2]), int(fields.tensors[0].shape[-1]))
-    curve = curve_for(loss.extractor, size, grid_spacing, level, curve)
+    curve = curve_for(loss.extractor, fields.tensors[0].shape[-2:], grid_spacing, level, curve)
     hours = curve.equivalent_lag(distance)
     if uncertainty:
         return Hours(*map(fields.restore, hours))

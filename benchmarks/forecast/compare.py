@@ -42,6 +42,7 @@ from atmoloss.verification import evaluate_fields  # noqa: E402
 
 RESULTS = HERE / "results"
 ARMS = tomllib.loads((HERE / "arms.toml").read_text(encoding="utf-8"))
+RECEPTIVE_FIELDS = (5, 13)  # of the classifier; larger ones tell every model from the truth
 COMMAND = "python benchmarks/forecast/compare.py test"
 Arm = tuple[str, int]
 """Content loss (a key of `contents` in arms.toml) and seed."""
@@ -138,7 +139,7 @@ def report(arms: Sequence[Arm], runs: Path) -> None:
             if folder.is_dir():
                 models[label(arm)] = made_by(load_generator(folder, UNet), cases)
                 print(cases.name, label(arm), flush=True)
-        extra = [*atmodist_scores(truth, models, cases.level), *realism_scores(truth, models)]
+        extra = [*atmodist_scores(truth, models, cases.level), *realism_scores(truth, models, RECEPTIVE_FIELDS)]
         text = table(evaluate_fields(truth, models), extra, COMMAND)
         write_atomically(RESULTS / f"test-{cases.name}.md", text.encode())
 

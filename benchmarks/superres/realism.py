@@ -9,7 +9,7 @@ field has, so that small ones say how far the finest scales are right where larg
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import scipy.stats
@@ -31,7 +31,9 @@ CALIBRATION = "truth against truth of other days"
 _CHANNELS, _STEPS, _BATCH, _OUTPUTS, _RATE, _STRIDE, _DRAWS = 16, 150, 16, 16, 1e-2, 8, 100
 
 
-def realism_scores(truth: xr.Dataset, models: Mapping[str, xr.Dataset]) -> list[Score]:
+def realism_scores(
+    truth: xr.Dataset, models: Mapping[str, xr.Dataset], fields: Iterable[int] = DILATIONS
+) -> list[Score]:
     """Return the area under the curve of every model and receptive field, and of the truth against itself.
 
     The last, in which every other day of the truth stands for a model, is 0.5 within its interval if all is well.
@@ -44,7 +46,7 @@ def realism_scores(truth: xr.Dataset, models: Mapping[str, xr.Dataset]) -> list[
     return [
         Score(title, f"{cells} × {cells} cells", name, *map(float, area_under_curve(*pair, cells)), "1")
         for name, pair in pairs.items()
-        for cells in DILATIONS
+        for cells in fields
     ]
 
 
