@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import atmoloss
 from atmoloss.errors import InputError, require
 from atmoloss.integrations.regular import RegularGrid
+from atmoloss.loss import AtmoDistLoss as Loss
 
 _base = require("anemoi.training.losses.base", install="anemoi-training")
 _DIMENSIONS = require("anemoi.training.utils.enums", install="anemoi-training").TensorDim
@@ -62,7 +62,7 @@ class AtmoDistLoss(_base.BaseLoss):  # type: ignore[misc, name-defined]
         self.supports_sharding = False  # convolutions need the neighbours: anemoi gathers the grid
         points = np.rad2deg(graph_data[data_node_name].x.double().cpu().numpy())
         self.grid = RegularGrid.of_points(points[:, 0], points[:, 1])
-        self.loss = atmoloss.AtmoDistLoss(weights, **{"periodic": self.grid.periodic, **options, "reduction": "none"})
+        self.loss = Loss(weights, **{"periodic": self.grid.periodic, **options, "reduction": "none"})
         self.positions = {
             "model_output": _positions(variables, data_indices.model.output.name_to_position),
             "data_output": _positions(variables, data_indices.data.output.name_to_position),
