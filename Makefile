@@ -5,13 +5,15 @@ BIN     := $(VENV)/bin
 STAMP   := $(VENV)/.installed
 SIM     := .venv-sim
 OLDEST  := .venv-oldest
+# One environment for each list of tests/integrations/: the pins of these programs do not go together.
+OTHERS  := $(patsubst tests/integrations/%.txt,.venv-integrations/%,$(wildcard tests/integrations/*.txt))
 # What test-oldest runs.
 CORE    := cached checks distance export frozen functional heads loss* metric modes networks normalization tiling weights winds
 # One torch thread per worker: two workers with two threads each would fight over two cores.
 PYTEST   = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadgroup
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-sim test-oldest lint docs format bench bench-check build clean
+.PHONY: help demo test test-all test-sim test-integrations test-oldest lint docs format bench bench-check build clean
 
 help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
@@ -39,6 +41,15 @@ $(SIM)/.installed: examples/simulation/requirements.txt
 # JAX stays out of .venv, torch out of .venv-sim; one test lets the Python of .venv read what .venv-sim wrote.
 test-sim: $(STAMP) $(SIM)/.installed  ## the simulation of examples/simulation, in its own environment (JAX)
 	ATMOLOSS_PYTHON=$(CURDIR)/$(BIN)/python $(SIM)/bin/python -m pytest -q --timeout 7200 examples/simulation
+
+.venv-integrations/%/.installed: tests/integrations/%.txt pyproject.toml
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install -q --disable-pip-version-check -e '.[data]' -r $< pytest pytest-timeout hypothesis
+	@touch $@
+
+test-integrations: $(OTHERS:%=%/.installed)  ## the loss inside other programs, in environments of their own; gigabytes
+	for env in $(OTHERS); do OMP_NUM_THREADS=1 $$env/bin/python -m pytest -q -rs -m integration tests/integrations \
+	tests/examples/test_frameworks.py tests/test_lightning.py || exit 1; done
 
 $(OLDEST)/.installed: pyproject.toml tests/oldest.py
 	$(PYTHON) -m venv $(OLDEST)
@@ -73,5 +84,5 @@ build: $(STAMP)  ## sdist, and the wheel from it, into dist/
 	$(BIN)/python -m build --no-isolation
 
 clean:  ## remove .venv and whatever else these targets make
-	rm -rf $(VENV) $(SIM) $(OLDEST) dist build demo-output .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(SIM) $(OLDEST) .venv-integrations dist build demo-output .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -38,12 +38,12 @@ class UnitsWarning(UserWarning):
     """Fields do not look like the physical units that the weights expect."""
 
 
-def require(module: str, extra: str) -> ModuleType:
-    """Import ``module``; a ``MissingDependencyError`` says which extra of atmoloss installs it."""
+def require(module: str, extra: str = "", install: str = "") -> ModuleType:
+    """Import ``module``; a ``MissingDependencyError`` says which extra of atmoloss, or what else, to install."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
+        wanted = install or f"'atmoloss[{extra}]'"
         raise MissingDependencyError(
-            f"{module!r} is needed here and could not be imported ({error}); "
-            f"install it with: pip install 'atmoloss[{extra}]'"
+            f"{module!r} is needed here and could not be imported ({error}); install it with: pip install {wanted}"
         ) from error

@@ -68,7 +68,8 @@ WHOLE = {"architecture", "demo", "docs", "export", "golden", "lightning", "modes
 
 def test_every_file_has_its_tests_and_every_file_of_tests_a_file() -> None:
     tests = {path.relative_to(ROOT / "tests").as_posix() for path in (ROOT / "tests").rglob("test_*.py")}
-    apart = ("benchmarks/", "examples/", "packaging/", "parity/")
+    # In integrations/ stand also programs that need no file of ours.
+    apart = ("benchmarks/", "examples/", "integrations/", "packaging/", "parity/")
     names = {f: f.removesuffix("/__init__.py") if f.endswith("/__init__.py") else f for f in FILES}
     of_package = {f: f"{name}/test_{Path(name).name}.py" for f, name in names.items() if name != f}
     of_file = {f: (Path(f).parent / f"test_{Path(f).name}").as_posix() for f in FILES}

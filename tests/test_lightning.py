@@ -8,6 +8,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from atmoloss import AtmoDistLoss
 
 lightning = pytest.importorskip("lightning", reason="lightning is not installed; make test-integrations brings it")
+pytestmark = pytest.mark.integration
 
 
 class Module(lightning.LightningModule):
