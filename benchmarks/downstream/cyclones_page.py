@@ -88,12 +88,12 @@ def page(
         f"Labels of training dates ({len(known)} boxes): {_storms(known)}. "
         f"Held-out dates ({len(unknown)} boxes): {_storms(unknown)}.",
         "",
-        "### Average precision, and 95 % interval over days",
+        "## Average precision, and 95 % interval over days",
         *_precision_table(results, bounds),
         "",
         f"The rule on vorticity: {results['vorticity rule']['all']['rule']}.",
         "",
-        "### With all labels",
+        "## With all labels",
         *_other_table(results),
     ]
     data: dict[str, Any] = {"cpu_seconds": round(seconds)}

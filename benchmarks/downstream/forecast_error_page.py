@@ -143,7 +143,7 @@ def page(results: dict[str, Any], seconds: float) -> tuple[str, dict[str, Any], 
         ("Where AtmoDist of winds and MAE of winds disagree most: hours", _disagreement(results)),
         ("Typhoon Dolphin, 2026-08-08 00 UTC: km of displacement, and hours", [f"- {line}" for line in case]),
     ):
-        text += ["", f"### {title}", *lines]
+        text += ["", f"## {title}", *lines]
     data = {key: results[key] for key in ("km", "scores", "analyses", "atlantic")}
     data |= {"case": results["case"]["hours"], "cpu_seconds": round(seconds)}
     data["leads"] = {}
