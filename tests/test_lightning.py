@@ -57,4 +57,5 @@ def test_validate_then_fit(precision, every_extractor, draw_for, tmp_path) -> No
     values = fit(module, precision, batches, tmp_path)
     single = fit(Module(every_extractor), "32-true", batches, tmp_path)
     assert (values / single - 1).abs().max() < (0.02 if precision == "bf16-mixed" else 1e-6)
-    assert (module.conv.weight - before).abs().min() > 1e-3  # four steps of 1e-2 moved all of them
+    # Four steps of 1e-2 moved all of them, some back and forth; weight decay alone would be less than 1e-4.
+    assert (module.conv.weight - before).abs().min() > 1e-4

@@ -72,6 +72,7 @@ class AtmoDistLoss(_base.BaseLoss):  # type: ignore[misc, name-defined]
         self.register_buffer("mean", mean, persistent=False)
         self.register_buffer("stdev", stdev, persistent=False)
         self.register_buffer("area", self.grid.weight, persistent=False)
+        super().add_scaler(_DIMENSIONS.GRID, torch.ones(1), name="atmodist")  # anemoi asks for one of the grid
 
     @property
     def name(self) -> str:
