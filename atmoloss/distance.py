@@ -129,11 +129,11 @@ def distance_matrix(
         raise InputError(
             f"others: got shape {tuple(others.shape)}, expected (M, {', '.join(map(str, fields.shape[1:]))})"
         )
+    if options.get("sharp"):
+        raise InputError("sharp: got True, expected False; products of features make squared differences only")
     # Half for features; the other half for encoding, which takes no more of its bound without a gradient, and after
     # it for the products.
     loss = distance_of(weights, fields.device, {**options, "max_memory": max_memory})
-    if loss.sharp:
-        raise InputError("sharp: got True, expected False; products of features make squared differences only")
     if batch_size is None:
         height, width = fields.shape[-2:]
         needed = working_memory(loss.extractor.encoder, height, width, 4, tuple(loss.factors))

@@ -32,7 +32,7 @@ _CHANNELS, _STEPS, _BATCH, _OUTPUTS, _RATE, _STRIDE, _DRAWS = 16, 150, 16, 16, 1
 
 
 def realism_scores(
-    truth: xr.Dataset, models: Mapping[str, xr.Dataset], fields: Iterable[int] = DILATIONS
+    truth: xr.Dataset, models: Mapping[str, xr.Dataset], fields: Iterable[int] | None = None
 ) -> list[Score]:
     """Return the area under the curve of every model and receptive field, and of the truth against itself.
 
@@ -46,7 +46,7 @@ def realism_scores(
     return [
         Score(title, f"{cells} × {cells} cells", name, *map(float, area_under_curve(*pair, cells)), "1")
         for name, pair in pairs.items()
-        for cells in fields
+        for cells in fields or DILATIONS
     ]
 
 
