@@ -214,7 +214,7 @@ class _Comparison:
 
     @property
     def _device(self) -> torch.device:
-        return self._loss.extractor.encoder.stem.kernel_weight().device
+        return device_of(self._loss.extractor)
 
     @torch.no_grad()
     def run(self, spatial: bool, progress: bool) -> xr.DataArray:

@@ -252,3 +252,8 @@ def longitude_order(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return order, values[order]
     order, turned = np.roll(order, -widest - 1), np.roll(turned, -widest - 1)
     return order, values[order[0]] + (turned - turned[0]) % 360.0
+
+
+def from_greenwich(longitude: np.ndarray) -> np.ndarray:
+    """Return the indices that make the longitudes of a globe begin at 0 or the first after it; 359.9999 counts as 0."""
+    return np.argsort((longitude + 1e-4) % 360.0)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from atmoloss.data.conventions import horizontal_axes, levels
+from atmoloss.data.conventions import from_greenwich, horizontal_axes, levels
 from atmoloss.data.opening import close, open_datasets
 from atmoloss.data.parts import Space, find_parts, level_of, present_names, space_of
 from atmoloss.data.quantities import quantity
@@ -179,7 +179,7 @@ def gridded(files: Files, names: Sequence[str], level: float | None = None) -> G
     spaces = [space for group in groups.values() for space in group.spaces]
     outer, first = _shared(spaces), spaces[0]
     periodic = is_periodic(first.longitude)
-    columns = np.argsort((first.longitude + 1e-4) % 360) if periodic else np.arange(first.longitude.size)
+    columns = from_greenwich(first.longitude) if periodic else np.arange(first.longitude.size)
     east = first.longitude[columns] % 360 if periodic else first.longitude
     grid = xarray.Dataset(coords={"latitude": first.latitude, "longitude": east})
     own, degrees = grid["latitude"] * grid["longitude"], (first.latitude, east)

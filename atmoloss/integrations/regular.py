@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from atmoloss.arrays import area_weight
-from atmoloss.data.conventions import latitude_order, longitude_order
+from atmoloss.data.conventions import from_greenwich, latitude_order, longitude_order
 from atmoloss.errors import InputError
 from atmoloss.sphere import is_periodic
 
@@ -40,7 +40,7 @@ class RegularGrid:
         columns, east = longitude_order(longitude)
         self.periodic = is_periodic(east)
         if self.periodic:
-            columns = columns[np.argsort((east + 1e-4) % 360)]
+            columns = columns[from_greenwich(east)]
         self._rows, self._columns = (torch.from_numpy(order.copy()) for order in (rows, columns))
         self.weight = area_weight(latitude[rows])
 
