@@ -36,22 +36,21 @@ def is_periodic(longitude: Any) -> bool:
     return bool(abs(step * values.size - 360.0) < 0.01 * step)
 
 
-def distance_and_bearing(start: tuple[float, float], end: tuple[float, float]) -> tuple[float, float]:
+def distance_and_bearing(start: tuple[Any, Any], end: tuple[Any, Any]) -> tuple[Any, Any]:
     """Return how far and in which direction one place lies from another, along the great circle.
 
     Args:
-        start, end: degrees north and east.
+        start, end: degrees north and east, numbers or arrays that broadcast.
 
     Returns:
         Metres, by the haversine, and degrees clockwise from north in [0, 360), of the circle at its start (Snyder
         1987, doi:10.3133/pp1395, equations 5-3a and 5-4b).
     """
-    south, north = math.radians(start[0]), math.radians(end[0])
-    east = math.radians(end[1] - start[1])
-    half = math.sin((north - south) / 2) ** 2 + math.cos(south) * math.cos(north) * math.sin(east / 2) ** 2
-    angle = 2 * math.asin(min(1.0, math.sqrt(half)))
-    northward = math.cos(south) * math.sin(north) - math.sin(south) * math.cos(north) * math.cos(east)
-    bearing = math.degrees(math.atan2(math.cos(north) * math.sin(east), northward)) % 360.0
+    south, north, east = (np.radians(x) for x in (start[0], end[0], np.subtract(end[1], start[1])))
+    half = np.sin((north - south) / 2) ** 2 + np.cos(south) * np.cos(north) * np.sin(east / 2) ** 2
+    angle = 2 * np.arcsin(np.sqrt(half).clip(max=1.0))
+    northward = np.cos(south) * np.sin(north) - np.sin(south) * np.cos(north) * np.cos(east)
+    bearing = np.degrees(np.arctan2(np.cos(north) * np.sin(east), northward)) % 360.0
     return EARTH_RADIUS * angle, bearing
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from atmoloss.data.splits import Period, in_periods
-from atmoloss.sphere import EARTH_RADIUS
+from atmoloss.sphere import distance_and_bearing
 
 GALE = 34.0  # kt, from which on a storm has a name
 LONGEST_GAP = np.timedelta64(6, "h")  # between two positions of a track that a time between them is interpolated from
@@ -93,10 +93,8 @@ def sides(centres: Iterable[Centre], held_out: Sequence[Period]) -> tuple[list[S
 
 
 def kilometres(latitude: np.ndarray, longitude: np.ndarray, place: tuple[float, float]) -> np.ndarray:
-    """Return great-circle distances of points to one place, degrees north and east, by the haversine."""
-    a, b, c, d = (np.radians(x) for x in (latitude, longitude, *place))
-    half = np.sin((a - c) / 2) ** 2 + np.cos(a) * np.cos(c) * np.sin((b - d) / 2) ** 2
-    return np.asarray(2 * EARTH_RADIUS / 1e3 * np.arcsin(np.sqrt(np.clip(half, 0, 1))))
+    """Return great-circle distances of points to one place, degrees north and east."""
+    return np.asarray(distance_and_bearing((latitude, longitude), place)[0] / 1e3)
 
 
 def nearest_kilometres(latitude: np.ndarray, longitude: np.ndarray, centres: Sequence[Centre]) -> np.ndarray:
