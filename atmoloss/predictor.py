@@ -75,17 +75,18 @@ class Predictor(Frozen):
 
         Args:
             sequence: as of a call.
-            method: ``"head"``: the weights of the head's last attention. ``"rollout"``: those of all its attentions and
-                of the encoder's, one applied after the other, half of each step being the residual (Abnar & Zuidema
-                2020, arXiv:2005.00928), the mean over heads. ``"gradient"``: which cells move the prediction there: the
+            method: ``"head"``: the weights of every head of the attentions that see all fields, those of the first
+                block first. ``"rollout"``: those of all attentions, of the encoder's, too, one applied after the other,
+                half of each step being the residual (Abnar & Zuidema 2020, arXiv:2005.00928), the mean over heads.
+                ``"gradient"``: which cells move the prediction there: the
                 absolute derivative of its mean over the cells of the position, in units of the normalisation; one
                 backward pass a position, and no attention weight is read.
             at: row and column of the one position whose map is asked for; ``None``: all of them.
 
         Returns:
-            (N, heads or 1, h, w, F, S, S): for the position (h, w) of the features the weights in each field of
-            positions (−S//2, …, S//2) rows southward and columns eastward of it; nothing outside of the field. With
-            ``at``, h and w are 1.
+            (N, blocks × heads or 1, h, w, F, S, S): for the position (h, w) of the features the weights in each field
+            of positions (−S//2, …, S//2) rows southward and columns eastward of it; nothing outside of the field.
+            With ``at``, h and w are 1.
         """
         if method not in ("head", "rollout", "gradient"):
             raise InputError(f"method: got {method!r}, expected 'head', 'rollout' or 'gradient'")
@@ -96,7 +97,7 @@ class Predictor(Frozen):
         if method == "gradient":
             return self._gradient_maps(x, at)
         with torch.no_grad():
-            maps = self._rollout(x) if method == "rollout" else _square(self.model.with_maps(x)[1][-1])
+            maps = self._rollout(x) if method == "rollout" else _square(torch.cat(self.model.with_maps(x)[1], 1))
         return maps if at is None else maps[:, :, at[0] : at[0] + 1, at[1] : at[1] + 1]
 
     def _rollout(self, x: Tensor) -> Tensor:

@@ -31,9 +31,10 @@ def test_a_prediction_is_that_of_the_model_in_physical_units(prediction_model, p
 def test_head_maps_are_those_that_the_prediction_used(prediction_model, predicts, sequence) -> None:
     normalised = LogNormalization(**ORIGINAL_NORMALIZATION)(sequence.flatten(0, 1)).unflatten(0, (2, 3))
     maps = load_predictor(predicts).attention(sequence)
-    assert maps.shape == (2, 2, 6, 7, 3, 5, 5)
+    assert maps.shape == (2, 4, 6, 7, 3, 5, 5)  # two blocks of two heads
     with torch.no_grad():
-        assert_close(maps.flatten(-2), prediction_model.with_maps(normalised)[1][-1], 1e-5)
+        for block, weights in zip(maps.split(2, 1), prediction_model.with_maps(normalised)[1], strict=True):
+            assert_close(block.flatten(-2), weights, 1e-5)
 
 
 @pytest.mark.parametrize("method", ["head", "rollout", "gradient"])

@@ -38,7 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--point", type=_point, required=True, metavar="LAT,LON", help=text)
     text = "Take the map of this method (default: %(default)s)."
     add("--method", choices=tuple(_METHODS), default="head", help=text)
-    text = "Take the map of this head alone, from 0 on, with the method head (default: the mean of all heads)."
+    text = (
+        "With the method head: take this head alone, from 0 on, those of the first block first (default: their mean)."
+    )
     add("--head", type=int, metavar="K", help=text)
     add("--channel", metavar="NAME", help="Draw this channel of the weights (default: their last).")
     add("--plot", metavar="PNG", help="Draw fields, maps, prediction and what came.")

@@ -17,6 +17,7 @@ KINDS = {
     "positions": "positions",
     "runs": "means of runs",
     "within": "run means removed",
+    "vortices": "means of runs, by vorticity",
 }
 Row = Mapping[str, Any]
 

@@ -7,7 +7,8 @@
 Prints one JSON object. ``errors``: squared errors as shares of that of persistence, over the cells that every shift
 reaches; "shift" is the present moved by the whole number of cells that fits best, run by run. ``advection``: per split,
 method, past field and head the score of ``atmoloss.verification.advection_score``, of single positions, of the means
-of runs, and of what differs within them: value, interval over runs, and each direction alone. Choose a head on the
+of runs, of what differs within them, and of the means of runs where positions count by the vorticity that they have:
+value, interval over runs, and each direction alone. Choose a head on the
 validation runs and read its score on the test runs. The same with ``--random``, whose weights were never trained, is
 what counts for nothing.
 """
@@ -39,6 +40,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "positions": {"block_days": 1},
     "runs": {"block_days": 1, "field_means": "only"},
     "within": {"block_days": 1, "field_means": "removed"},
+    "vortices": {"block_days": 1, "field_means": "only", "weight": "field"},
 }
 INNER = (slice(None), slice(REACH, -REACH), slice(REACH, -REACH))
 SPLITS = {"validation": slice(768, 896), "test": slice(896, 992)}
@@ -119,14 +121,17 @@ def advection(
         moved: of :func:`position_motion`.
         times: of the present, (N,).
         method: of the maps.
-        kinds: name of a score to the options of :func:`advection_score`.
+        kinds: name of a score to the options of :func:`advection_score`; ``weight``, whatever it is, stands for the
+            strength of the present field at each position.
     """
     maps = maps_of(predictor, before, method)
+    strength = F.avg_pool2d(before[:, -1].abs().mean(1, keepdim=True), predictor.stride, ceil_mode=True)[:, 0].numpy()
     steps = range(predictor.frames - 1, 0, -1)
     for frame, step in enumerate(steps):
         for head in range(maps.shape[1]):
             score = {"method": method, "field": -step, "head": head}
             for name, options in kinds.items():
+                options = {**options, "weight": strength} if "weight" in options else options
                 result = advection_score(maps[:, head, :, :, frame], step * moved, times, **options)
                 score[name] = [round(float(x), 3) for x in result]
             yield score

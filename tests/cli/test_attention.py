@@ -99,7 +99,7 @@ def test_a_file_of_the_channels_that_ends_at_the_present(run, predicts, tmp_path
         (["--time", "2026-05-01T13"], ["--time: got 2026-05-01T13:00", "4 from 2026-05-01T00:00 to 2026-05-01T18:00"]),
         (["--time", "2026-05-01"], ["no field of 2026-04-30T12:00 and 2026-04-30T18:00", "3 fields, 6 h apart"]),
         (["--point", "18N,122W"], ["--point: got 18°N 122°W", "60°N to 21°N, 30°W to 17°E"]),
-        (["--head", "2"], ["--head: got 2", "from 0 to 1"]),
+        (["--head", "4"], ["--head: got 4", "from 0 to 3"]),
         (["--channel", "speed"], ["--channel: got 'speed'", "divergence, vorticity"]),
         (["--plot", "nowhere/at/all.png"], ["--plot"]),
         (["--plot", "picture.xyz"], [".png"]),
