@@ -130,7 +130,7 @@ def _draw_key(ax: Any, look: Look, channel: str) -> None:
         "half of what its prediction\nreads of a field; the paler,\nthe less it reads": line(
             [], [], color=_MAP, markersize=11, **hollow
         ),
-        "centroid of what it reads there": line([], [], marker="x", color=_MAP, linestyle="none"),
+        "centroid of the map there": line([], [], marker="x", color=_MAP, linestyle="none"),
     }
     if look.winds is not None:
         signs |= {
