@@ -77,6 +77,19 @@ def test_code_of_the_page_on_scores_runs() -> None:
     assert names["found"].indices[0].tolist()[:1] == [20]
 
 
+def test_code_of_the_page_on_losses_runs() -> None:
+    """As it stands; the loss is of order 1, and that of normalised fields is the same."""
+    names: dict[str, Any] = {}
+    (code,) = re.findall(r"```python\n(.*?)```", TEXT["docs/losses.md"], re.DOTALL)
+    exec(code, names)
+    value = float(names["value"])
+    assert 0.1 < value < 10
+    assert max(float(p.grad.abs().max()) for p in names["network"].parameters()) > 0
+    plain = atmoloss.AtmoDistLoss(sharp=True, normalization=None)
+    target = names["loss"].normalization(names["fields"][1:])
+    assert float(plain(names["output"], target)) == pytest.approx(value, rel=1e-3)
+
+
 def test_code_of_the_page_on_verification_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As it stands; the blurred fields have less power, and the page is there."""
     for extra in ("h5netcdf", "matplotlib", "scipy"):
