@@ -32,7 +32,11 @@ def test_code_runs_as_it_is(code):
 
 def rows_of(section: str) -> dict[str, list[str]]:
     """First cell → other cells of the table in a section of README, without its head."""
-    text = README.split(f"## {section}\n")[1].split("\n## ")[0]
+    return rows_in(README.split(f"## {section}\n")[1].split("\n## ")[0])
+
+
+def rows_in(text: str) -> dict[str, list[str]]:
+    """First cell → other cells of the one table in a text, without its head."""
     lines = [line for line in text.splitlines() if line.startswith("| ")][1:]
     table = [[cell.strip(" *") for cell in line.strip("|").split("|")] for line in lines]
     return {cells[0]: cells[1:] for cells in table}
@@ -56,6 +60,11 @@ def test_table_is_that_of_the_weights():
             f"{value:.3f} ({name})",
             with_interval(own["value"] - value, scores[name]["gap"], sign=True),
         ]
+
+
+def test_table_of_the_page_on_the_distance_is_a_part_of_it():
+    page = (ROOT / "benchmarks" / "pretext" / "README.md").read_text(encoding="utf-8").split("\n## ")[0]
+    assert rows_in(page) == {name: [c[i] for i in (0, 1, 5, 6)] for name, c in rows_of("How good is it?").items()}
 
 
 def test_table_of_content_losses_is_that_of_the_comparison():
