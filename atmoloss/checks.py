@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from atmoloss import cached, functional
-from atmoloss.errors import InputError, UnitsWarning
+from atmoloss.errors import InputError, UnitsWarning, not_a_tensor
 from atmoloss.extractor import Extractor
 
 # How far fields may lie from the stored mean: root mean square over all cells, in units of the stored spread.
@@ -101,10 +101,8 @@ class Inputs:
                     self._seen.add("units")
 
     def _cached_features(self, prediction: Tensor, target: Mapping[str, Tensor], weight: Tensor | None) -> None:
-        if not isinstance(target, Mapping):
-            raise InputError(
-                f"target: got {type(target).__name__}, expected a tensor (N, C, H, W) or what features() returned"
-            )
+        if not isinstance(target, Mapping) or not all(isinstance(value, Tensor) for value in target.values()):
+            raise not_a_tensor(self.names[1], target, " or what features() returned")
         missing = [n for n in (*self.layers, functional.NORMALISED, cached.KEY) if n not in target]
         if missing:
             raise InputError(
@@ -127,9 +125,10 @@ def option(argument: str, value: Any, allowed: Sequence[Any]) -> None:
 
 def four_dimensional(argument: str, fields: Any) -> None:
     """Raise ``InputError`` for anything but a tensor (N, C, H, W) of at least one field."""
-    if not isinstance(fields, Tensor) or fields.ndim != 4 or fields.shape[0] == 0:
-        got = tuple(fields.shape) if isinstance(fields, Tensor) else type(fields).__name__
-        raise InputError(f"{argument}: got {got}, expected a tensor (N, C, H, W) of at least one field")
+    if not isinstance(fields, Tensor):
+        raise not_a_tensor(argument, fields)
+    if fields.ndim != 4 or fields.shape[0] == 0:
+        raise InputError(f"{argument}: got {tuple(fields.shape)}, expected a tensor (N, C, H, W) of at least one field")
 
 
 def can_be_read(tensor: Tensor) -> bool:

@@ -38,6 +38,14 @@ class UnitsWarning(UserWarning):
     """Fields do not look like the physical units that the weights expect."""
 
 
+def not_a_tensor(argument: str, value: object, also: str = "") -> InputError:
+    """Return the error of what computes on tensors alone; ``also`` says what else it takes."""
+    return InputError(
+        f"{argument}: got {type(value).__name__}, expected a tensor (N, C, H, W){also}; atmoloss.atmodist_distance "
+        "takes arrays and xarray objects, and atmoloss.score forecasts of xarray"
+    )
+
+
 def require(module: str, extra: str = "", install: str = "") -> ModuleType:
     """Import ``module``; a ``MissingDependencyError`` says which extra of atmoloss, or what else, to install."""
     try:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from atmoloss import tiling
 from atmoloss import weights as weights_folder
-from atmoloss.errors import InputError, WeightsError
+from atmoloss.errors import InputError, WeightsError, not_a_tensor
 from atmoloss.folding import fold_batch_norm, fold_gains, freeze
 from atmoloss.frozen import Frozen, factory_device, leave_inference_mode
 from atmoloss.functional import full_precision
@@ -125,7 +125,7 @@ class Extractor(Frozen):
     def check_shape(self, argument: str, fields: Tensor, layers: Sequence[str] | None = None) -> None:
         """Raise ``InputError`` for a wrong type, rank, number of channels, or a field that is too small."""
         if not isinstance(fields, Tensor):
-            raise InputError(f"{argument}: got {type(fields).__name__}, expected a tensor (N, C, H, W)")
+            raise not_a_tensor(argument, fields)
         channels = self.encoder.in_channels
         if not fields.is_floating_point():
             raise InputError(f"{argument}: got dtype {fields.dtype}, expected a floating-point dtype")

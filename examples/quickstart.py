@@ -7,12 +7,18 @@ from atmoloss.data.sample import open_sample
 
 sample = open_sample()  # divergence and vorticity of real winds, s⁻¹; your own data: atmoloss.data.open_fields
 fields = torch.from_numpy(sample.to_array().values).transpose(0, 1)[..., :64]  # (27, 2, 64, 64)
-model = torch.nn.Conv2d(2, 2, 5, padding=2, bias=False)  # a bias starts thousands of times larger than these fields
-optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+network = torch.nn.Conv2d(2, 2, 5, padding=2)  # in place of yours
+optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
+loss = AtmoDistLoss()
+
+
+def predict(fields: torch.Tensor) -> torch.Tensor:
+    """The network works on numbers of order 1, and the loss takes physical units."""
+    return loss.normalization.inverse(network(loss.normalization(fields)))
+
 
 # A training step.
-loss = AtmoDistLoss()
-value = loss(model(fields[:8]), fields[1:9])
+value = loss(predict(fields[:8]), fields[1:9])
 value.backward()
 optimizer.step()
 
@@ -22,4 +28,4 @@ for hours in (6, 48):
 
 # A target that comes back every epoch is encoded once.
 cached = loss.features(fields[1:9])
-print("loss:", loss(model(fields[:8]), cached).item())
+print("loss:", loss(predict(fields[:8]), cached).item())

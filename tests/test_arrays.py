@@ -1,5 +1,7 @@
 """Tensors, arrays and xarray objects are the same fields to the functions."""
 
+import hypothesis
+import hypothesis.strategies as st
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from atmoloss import atmodist_distance, atmodist_hours, distance_matrix, fit_hou
 from atmoloss.arrays import area_weight, channel_names
 from atmoloss.data.sample import SAMPLE_PATH
 from atmoloss.errors import InputError
+from atmoloss.weights import bundled, read_info
 from tests.labelled import GLOBE, HOUR, NAMES, REGION, START, fields
 
 xr = pytest.importorskip("xarray")
@@ -72,6 +75,35 @@ def test_other_dimensions_broadcast_by_name(extractor):
     pair = atmodist_distance(a.sel(member=2), b.sel(time=30), weights=extractor)
     assert pair.dims == ()
     np.testing.assert_allclose(got.sel(member=2, time=30), pair, rtol=1e-6)
+
+
+def in_units(data, factor, units):
+    return xr.Dataset({name: (factor * field).assign_attrs(units=units) for name, field in data.items()})
+
+
+OTHER_UNITS = {"s-1": {"10-5 s-1": 1e5, "1e-3 s**-1": 1e3}, "m s-1": {"knots": 3600 / 1852, "km h-1": 3.6}}
+
+
+@pytest.mark.parametrize("weights", sorted(bundled()))
+@hypothesis.given(data=st.data())
+def test_the_form_of_the_same_fields_does_not_matter(weights, data):
+    """A globe upside down, begun at another meridian, or in other units, of either field and any bundled weights."""
+    info = read_info(bundled()[weights])
+    a, b = (fields(GLOBE, seed).rename(dict(zip(NAMES, info.channel_names, strict=True))) for seed in (1, 2))
+    units = info.channels[0]["units"]
+    if units == "m s-1":
+        a, b = (in_units(x, 2e5, units) for x in (a, b))
+    expected = float(atmodist_distance(a, b, weights=weights))
+
+    def another_form(field):
+        start, flipped = data.draw(st.integers(0, 35)), data.draw(st.booleans())
+        unit, factor = data.draw(st.sampled_from([(units, 1.0), *OTHER_UNITS[units].items()]))
+        field = field.roll(longitude=start, roll_coords=True).isel(latitude=slice(None, None, -1 if flipped else 1))
+        west = (field["longitude"] + 180) % 360 - 180 if data.draw(st.booleans()) else field["longitude"]
+        return in_units(field.assign_coords(longitude=west), factor, unit)
+
+    got = atmodist_distance(another_form(a), another_form(b), weights=weights)
+    assert float(got) == pytest.approx(expected, rel=1e-4)
 
 
 def test_labelled_fields_say_their_units(extractor):

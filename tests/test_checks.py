@@ -13,6 +13,8 @@ from atmoloss.winds import WindToVorticityDivergence
 from tests.tolerances import assert_close
 
 pytest.importorskip("xarray", reason="the extra 'data' is not installed")
+import xarray as xr
+
 from atmoloss.data.sample import open_sample
 
 
@@ -30,6 +32,7 @@ def spoiled(fields: torch.Tensor, value: float) -> torch.Tensor:
     return fields
 
 
+TAKEN_BY = ("atmodist_distance takes arrays and xarray objects", "atmoloss.score")
 CALLS = {
     "3 channels": (lambda f, g: (f[:, [0, 1, 1]],) * 2, "prediction", "(2, 3, 32, 32)", "(N, 2, H, W)", "vorticity"),
     "1 channel": (lambda f, g: (f[:, :1],) * 2, "prediction", "(2, 1, 32, 32)", "divergence, vorticity"),
@@ -42,8 +45,11 @@ CALLS = {
     "integers": (lambda f, g: (f.long(), g), "prediction", "torch.int64", "floating"),
     "complex": (lambda f, g: (f.to(torch.complex64), g), "prediction", "complex64", "floating"),
     "integer target": (lambda f, g: (f, g.long()), "target", "torch.int64", "floating"),
-    "numpy": (lambda f, g: (f.numpy(), g), "prediction", "ndarray", "tensor"),
-    "numpy target": (lambda f, g: (f, g.numpy()), "target", "ndarray", "tensor"),
+    "numpy": (lambda f, g: (f.numpy(), g), "prediction", "ndarray", "tensor", *TAKEN_BY),
+    "numpy target": (lambda f, g: (f, g.numpy()), "target", "ndarray", "tensor", "features()", *TAKEN_BY),
+    "DataArray": (lambda f, g: (xr.DataArray(f.numpy()), g), "prediction", "DataArray", "tensor", *TAKEN_BY),
+    "DataArray target": (lambda f, g: (f, xr.DataArray(g.numpy())), "target", "DataArray", "tensor", *TAKEN_BY),
+    "Dataset target": (lambda f, g: (f, xr.Dataset({"u": 1.0})), "target", "Dataset", "tensor", *TAKEN_BY),
     "no target": (lambda f, g: (f, None), "target", "NoneType", "tensor"),
     "NaN": (lambda f, g: (spoiled(f, math.nan), g), "prediction", "1 missing", "finite"),
     "infinite target": (lambda f, g: (f, spoiled(g, -math.inf)), "target", "1 missing or infinite", "weight=0"),

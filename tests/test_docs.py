@@ -90,6 +90,32 @@ def test_code_of_the_page_on_scores_runs() -> None:
     assert names["matrix"].dims == ("time", "other_time")
 
 
+def test_code_of_the_page_on_losses_runs() -> None:
+    """As it stands; the loss is of order 1, and that of normalised fields is the same."""
+    names: dict[str, Any] = {}
+    (code,) = re.findall(r"```python\n(.*?)```", TEXT["docs/losses.md"], re.DOTALL)
+    exec(code, names)
+    value = float(names["value"])
+    assert 0.1 < value < 10
+    assert max(float(p.grad.abs().max()) for p in names["network"].parameters()) > 0
+    plain = atmoloss.AtmoDistLoss(sharp=True, normalization=None)
+    target = names["loss"].normalization(names["fields"][1:])
+    assert float(plain(names["output"], target)) == pytest.approx(value, rel=1e-3)
+
+
+def test_code_of_the_page_on_verification_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it stands; the blurred fields have less power, and the page is there."""
+    for extra in ("h5netcdf", "matplotlib", "scipy"):
+        pytest.importorskip(extra)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    (code,) = re.findall(r"```python\n(.*?)```", TEXT["docs/verification.md"], re.DOTALL)
+    exec(code, names)
+    assert names["spectrum"].value > 1
+    assert names["distance"].value > 0
+    assert (tmp_path / "report.html").is_file()
+
+
 def verbs() -> dict[str, set[str]]:
     """Verb → its options."""
     (subparsers,) = (a for a in build_parser()._actions if isinstance(a, argparse._SubParsersAction))
@@ -166,7 +192,8 @@ def test_commands_marked_as_running_run_from_a_clone_alone(page: str, tmp_path: 
 
 
 def test_there_are_commands_marked_as_running() -> None:
-    assert {"docs/training.md", "examples/srgan/README.md"} <= RUNS.keys()
+    pages = {"docs/scale.md", "docs/training.md", "examples/inpainting/README.md", "examples/srgan/README.md"}
+    assert pages <= RUNS.keys()
 
 
 PUBLIC = {

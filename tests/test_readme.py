@@ -15,7 +15,9 @@ from atmoloss.training.card import best_baseline, with_interval
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-WINDS = json.loads((ROOT / "weights" / "winds" / "metrics.json").read_text(encoding="utf-8"))
+DEFAULT, WINDS = (
+    json.loads((ROOT / "weights" / name / "metrics.json").read_text(encoding="utf-8")) for name in ("default", "winds")
+)
 SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
@@ -30,7 +32,11 @@ def test_code_runs_as_it_is(code):
 
 def rows_of(section: str) -> dict[str, list[str]]:
     """First cell → other cells of the table in a section of README, without its head."""
-    text = README.split(f"## {section}\n")[1].split("\n## ")[0]
+    return rows_in(README.split(f"## {section}\n")[1].split("\n## ")[0])
+
+
+def rows_in(text: str) -> dict[str, list[str]]:
+    """First cell → other cells of the one table in a text, without its head."""
     lines = [line for line in text.splitlines() if line.startswith("| ")][1:]
     table = [[cell.strip(" *") for cell in line.strip("|").split("|")] for line in lines]
     return {cells[0]: cells[1:] for cells in table}
@@ -47,6 +53,23 @@ def test_evidence_on_distances_is_that_of_the_weights():
     scores = tested["gfs-1deg-10m"]
     assert f"{scores['random weights']['value']:.3f} the same network with random weights" in rows[0][1]
     assert rows[0][1].endswith(f"{scores['MSE of winds']['value']:.3f} MSE")
+
+
+def test_table_of_the_page_on_the_distance_is_that_of_the_weights():
+    rows = rows_in((ROOT / "benchmarks" / "pretext" / "README.md").read_text(encoding="utf-8").split("\n## ")[0])
+    tested = [s for s in WINDS["sources"] if s["split"] == "test"]
+    of_default = {s["name"]: s["lag_2afc"]["distance"] for s in DEFAULT["sources"] if s["split"] == "test"}
+    assert rows.keys() == {s["name"] for s in tested}
+    for source in tested:
+        scores = source["lag_2afc"]
+        own, default = scores["distance"], of_default[source["name"]]
+        name, value = best_baseline(scores)
+        assert rows[source["name"]] == [
+            with_interval(own["value"], own["interval"]),
+            with_interval(default["value"], default["interval"]),
+            f"{value:.3f} ({name})",
+            with_interval(own["value"] - value, scores[name]["gap"], sign=True),
+        ]
 
 
 def test_evidence_on_hours_is_that_of_the_benchmark():

@@ -65,7 +65,7 @@ def compare_pairs(loss: AtmoDistLoss, a: xr.Dataset, b: xr.Dataset, read: Read =
     columns = {name: values.tolist() for name, values in read(distances).items()}
     times, others = valid_texts(a), valid_texts(b)
     name, values = next(iter(columns.items()))
-    draw: Callable[[str, str], None] = partial(plots.draw_series, x=a["time"].values, values=values, name=name)
+    draw: Callable[[str, str], None] = partial(plots.draw_series, x=a["time"].values, series={"": values}, name=name)
     if len(values) == 1:
         text = times[0] if times == others else f"{times[0]} and {others[0]}"
         unit = " h" if name == "hours" else ""
@@ -89,15 +89,15 @@ def compare_forecasts(
     leads, group = np.unique(hours, return_inverse=True)
     means, low, high = _by_group(np.asarray(values), group, data["init_time"].values)
     known = bool(np.isfinite(low).all())  # an interval; there is none of a few days
-    x, y = (leads, means.tolist()) if len(leads) > 1 else (data["time"].values, values)
-    labels = {"initial time": init_texts(data), "lead [h]": [f"{h:g}" for h in hours], "valid time": valid_texts(data)}
     shown = (means, low, high) if known else (means,)
+    x, y = (leads, shown) if len(leads) > 1 else (data["time"].values, values)
+    labels = {"initial time": init_texts(data), "lead [h]": [f"{h:g}" for h in hours], "valid time": valid_texts(data)}
     summary = [[f"{h:g}", *row, str(n)] for h, n, *row in zip(leads, np.bincount(group), *shown, strict=True)]
     titles = ["lead [h]", f"mean {name}", *(("95 % from", "to") if known else ()), "number"]
     return Comparison(
         [*labels, *columns],
         list(zip(*labels.values(), *columns.values(), strict=True)),
-        partial(plots.draw_series, x=x, values=y, name=name, interval=(low, high) if known and x is leads else None),
+        partial(plots.draw_series, x=x, series={"": y}, name=name),
         (titles, summary) if by_lead else None,
     )
 

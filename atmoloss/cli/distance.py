@@ -17,7 +17,15 @@ import sys
 from functools import partial
 from typing import Any
 
-from atmoloss.cli.options import WEIGHTS, add_field_options, add_forecast_options, field_options, names, word_or_number
+from atmoloss.cli.options import (
+    WEIGHTS,
+    add_field_options,
+    add_forecast_options,
+    add_hours,
+    field_options,
+    names,
+    word_or_number,
+)
 from atmoloss.cli.output import check_folders, print_table, write_csv
 
 
@@ -29,14 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--matrix", action="store_true", help="Compare every time of A with every time of B.")
     add("--plot", metavar="PNG", help="Draw the distances over time, the matrix, or the map of a single pair.")
     add("--csv", metavar="FILE", help="Write the distances to FILE instead of printing them.")
-    text = (
-        "Say how many hours apart two analyses are that differ as much, with the 80 %% range (low, high), instead of "
-        "the distance. Where high is inf, hours is the largest lag that can be told. The curves of distance against "
-        "lag belong to the weights and are chosen by grid spacing and level."
-    )
-    add("--hours", action="store_true", help=text)
-    text = "With --hours: the level of the curve, for example '10 m', where the files do not say their own."
-    add("--hours-level", metavar="LEVEL", help=text)
+    text = "Their 80 %% range is from low to high; where high is inf, hours is the largest lag that can be told."
+    add_hours(parser, text)
     add("--weights", default="default", help=f"{WEIGHTS[:-1]} (default: %(default)s).")
     add_field_options(parser, "values that are missing in one field of a pair are masked in both")
     add_forecast_options(parser)

@@ -30,6 +30,17 @@ def add_forecast_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lead", type=float, metavar="HOURS", help="Take only the forecasts of this lead time.")
 
 
+def add_hours(parser: argparse.ArgumentParser, more: str) -> None:
+    """Add ``--hours`` and ``--hours-level``; ``more`` says what else there is to know of the hours."""
+    text = (
+        f"Say how many hours apart two analyses are that differ as much, instead of the distance. {more} The curves of "
+        "distance against lag belong to the weights and are chosen by grid spacing and level."
+    )
+    parser.add_argument("--hours", action="store_true", help=text)
+    text = "With --hours: the level of the curve, for example '10 m', where the files do not say their own."
+    parser.add_argument("--hours-level", metavar="LEVEL", help=text)
+
+
 def add_variables(parser: argparse.ArgumentParser) -> None:
     """Add ``--variables`` with divergence and vorticity as its default."""
     default = ("divergence", "vorticity")

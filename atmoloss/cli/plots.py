@@ -1,16 +1,17 @@
-"""The pictures of ``atmoloss distance --plot``."""
+"""The pictures of ``atmoloss distance --plot``, and the one of ``atmoloss report`` over lead times."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from atmoloss.errors import InputError, require
 from atmoloss.verification.report.coastlines import draw_coastlines
-from atmoloss.verification.report.drawing import panels, to_plot
+from atmoloss.verification.report.drawing import panels, style, to_plot
 
 _LABELS = {"distance": "distance", "hours": "equivalent lag [h]"}
 
@@ -28,33 +29,29 @@ def save(figure: Any, path: str, title: str) -> None:
     Path(path).write_bytes(to_plot(figure, Path(path).name.lower(), title, title).data)
 
 
-def draw_series(
-    path: str,
-    title: str,
-    *,
-    x: np.ndarray,
-    values: Sequence[float],
-    name: str,
-    interval: tuple[np.ndarray, np.ndarray] | None = None,
-) -> None:
-    """Draw distances or equivalent lags (N,) over times (datetime64), or their means over runs by lead time (hours).
+def draw_series(path: str, title: str, *, x: np.ndarray, series: Mapping[str, ArrayLike], name: str) -> None:
+    """Draw distances or equivalent lags over times (datetime64), or their means over runs by lead time (hours).
 
-    A shaded band is the ``interval`` of means, lower and upper bounds (N,).
+    Each of the series is (N,), or (3, N) with the lower and upper bounds of its interval, which are a shaded band.
     """
-    label = _LABELS[name]
+    label, highest, banded = _LABELS[name], 0.0, False
     figure, ((axes,),) = panels(1, 1, 3.6)
-    axes.plot(x, values, marker="o", markersize=4)
+    for own, rows in series.items():
+        values, *bounds = np.atleast_2d(rows)
+        look = style(list(series), own)
+        axes.plot(x, values, marker="o", markersize=4, label=own, **look)
+        if bounds and np.isfinite(bounds).all():
+            axes.fill_between(x, *bounds, color=look["color"], alpha=0.25, linewidth=0)
+            banded = True
+        highest = max(highest, np.nanmax(rows))
+    if len(series) > 1:
+        axes.legend(frameon=False)
     if x.dtype.kind == "M":
         dates = require("matplotlib.dates", "eval")
         axes.xaxis.set_major_formatter(dates.ConciseDateFormatter(axes.xaxis.get_major_locator()))
         axes.set_ylabel(label)
     else:
-        axes.set(xlabel="lead time [h]", ylabel=f"{label}, mean over runs")
-    highest = max(values)
-    if interval is not None:
-        axes.fill_between(x, *interval, alpha=0.25, linewidth=0)
-        axes.set_ylabel(f"{axes.get_ylabel()}, 95 %")
-        highest = max(highest, *interval[1])
+        axes.set(xlabel="lead time [h]", ylabel=f"{label}, mean over runs{', 95 %' * banded}")
     axes.set_ylim(0, 1.08 * highest or 1.0)
     axes.grid(alpha=0.3)
     save(figure, path, title)

@@ -1,25 +1,32 @@
 """Compare fields of models with the truth on a page.
 
 At the times that all have: power and kinetic-energy spectra, semivariogram, distributions at cities, tails, moments,
-pixel errors and grid artefacts, with intervals by bootstrap over blocks of time. Writes a self-contained HTML page,
-its figures as files, and the scores as JSON. Of forecasts with several runs a page is written for each lead time, and
-a table of the scores of all of them; --run and --lead choose one. All files are read by atmoloss.data.open_fields and
-lie on one grid. The documentation of evaluation defines every score.
+pixel errors, grid artefacts and, where bundled weights have these variables, the AtmoDist distance, with intervals by
+bootstrap over blocks of time. Writes a self-contained HTML page, its figures as files, and the scores as JSON. Of
+forecasts with several runs a page is written for each lead time, a table of the scores of all of them, and a figure of
+the AtmoDist distance against lead time; --run and --lead choose one. All files are read by atmoloss.data.open_fields
+and lie on one grid. The documentation of evaluation defines every score.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import reduce
 from typing import TYPE_CHECKING
 
-from atmoloss.cli.options import add_field_options, add_forecast_options, add_variables, field_options, pair
+from atmoloss.cli.options import add_field_options, add_forecast_options, add_hours, add_variables, field_options, pair
 from atmoloss.cli.output import progress, write_csv
 from atmoloss.errors import DataError, InputError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import xarray as xr
+
+    from atmoloss.verification.results import Score
+
+_COLUMNS = ("variable", "metric", "model", "value", "low", "high", "units")  # of the table over lead times
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_variables(parser)
     add_field_options(parser, "times that have any are left out")
     add_forecast_options(parser)
+    add_hours(parser, "Distances beyond the largest lag that can be told count as that lag.")
     text = (
         "The first degree that the models' input did not resolve: 180 over its step in latitude, in degrees (default: "
         "a quarter of the highest degree of TRUTH)."
@@ -45,6 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the pages."""
+    from atmoloss.data.sources import describe_level
     from atmoloss.verification.evaluate import evaluate_fields
     from atmoloss.verification.report import output_page, write_report
     from atmoloss.verification.results import TRUTH
@@ -55,8 +64,10 @@ def run(arguments: argparse.Namespace) -> int:
         if name in paths:
             raise InputError(f"models: got {name!r} twice or reserved, expected a name of its own for every model")
         paths[name] = path
-    by_lead = split_by_lead(_open_all(paths, arguments))
-    rows: list[list[object]] = []
+    data = _open_all(paths, arguments)
+    level = arguments.hours_level or describe_level(data[TRUTH], arguments.level)
+    by_lead = split_by_lead(data)
+    scores: dict[float, Sequence[Score]] = {}
     for lead, fields in by_lead.items():
         with progress("" if lead is None else f"{lead:g} h: ") as show:
             evaluation = evaluate_fields(
@@ -66,6 +77,8 @@ def run(arguments: argparse.Namespace) -> int:
                 block_days=arguments.block_days,
                 n_bootstrap=arguments.draws,
                 seed=arguments.seed,
+                atmodist="hours" if arguments.hours else "distance",
+                level=level,
                 progress=show,
             )
         written = write_report(
@@ -77,12 +90,34 @@ def run(arguments: argparse.Namespace) -> int:
         )
         for path in written.values():
             print(f"wrote {path}")
-        rows += [[lead, s.variable, s.metric, s.model, s.value, s.low, s.high, s.units] for s in evaluation.scores]
-    if None not in by_lead:
-        table = page.with_name(f"{page.stem}_leads.csv")
-        write_csv(table, ["lead [h]", "variable", "metric", "model", "value", "low", "high", "units"], rows)
-        print(f"wrote {table}")
+        if lead is not None:
+            scores[lead] = evaluation.scores
+    if scores:
+        made = evaluation.settings["atmodist"]
+        title = f"{arguments.title}: AtmoDist, weights {made['weights']}" if made else ""
+        _write_leads(page.with_name(f"{page.stem}_leads"), scores, title)
     return 0
+
+
+def _write_leads(path: Path, scores: Mapping[float, Sequence[Score]], title: str) -> None:
+    """Write the scores of all lead times (hours) to ``path.csv``; draw AtmoDist, if it is there, to ``path.svg``."""
+    import numpy as np
+
+    from atmoloss.cli.plots import draw_series
+    from atmoloss.verification.results import ATMODIST
+
+    rows = [[lead, *(getattr(score, column) for column in _COLUMNS)] for lead, own in scores.items() for score in own]
+    table, picture = (path.with_name(f"{path.name}.{kind}") for kind in ("csv", "svg"))
+    write_csv(table, ["lead [h]", *_COLUMNS], rows)
+    print(f"wrote {table}")
+    series: dict[str, list[tuple[float, ...]]] = {}
+    for score in (s for own in scores.values() for s in own if s.variable == ATMODIST):
+        series.setdefault(score.model, []).append((score.value, score.low, score.high))
+        name = score.metric.removeprefix("atmodist_")
+    if series:
+        bands = {model: np.transpose(values) for model, values in series.items()}
+        draw_series(str(picture), title, x=np.array(list(scores)), series=bands, name=name)
+        print(f"wrote {picture}")
 
 
 def _open_all(paths: Mapping[str, str], arguments: argparse.Namespace) -> dict[str, xr.Dataset]:

@@ -83,7 +83,11 @@ _AT_HEIGHT = {"uas": "u10", "vas": "v10", "tas": "t2", "huss": "q2m"}
 
 # Units as _plain writes them → factor and offset to the quantity's units.
 _UNITS: dict[str, tuple[tuple[str, float, float], ...]] = {
-    "m s-1": ((r"(m|met(er|re)s?)((/|per)(s|sec|seconds?)|(s|sec|seconds?)-1)", 1.0, 0.0),),
+    "m s-1": (
+        (r"(m|met(er|re)s?)((/|per)(s|sec|seconds?)|(s|sec|seconds?)-1)", 1.0, 0.0),
+        (r"(km|kilomet(er|re)s?)((/|per)(h|hr|hours?)|(h|hr|hours?)-1)|kmph|kph", 1 / 3.6, 0.0),
+        (r"knots?|kts?|kn", 1852 / 3600, 0.0),
+    ),
     "s-1": ((r"1?(/|per)(s|sec|seconds?)|1?(s|sec|seconds?)-1", 1.0, 0.0),),
     "K": (
         (r"(deg(rees?)?_?)?(k|kelvins?)", 1.0, 0.0),
@@ -95,6 +99,8 @@ _UNITS: dict[str, tuple[tuple[str, float, float], ...]] = {
     "Pa": ((r"pa|pascals?", 1.0, 0.0), (r"hpa|mb|mbars?|millibars?|hectopascals?", 100.0, 0.0)),
     "kg m-2": ((r"kgm-2|kg/m2|mm", 1.0, 0.0),),
 }
+# A power of ten before a unit, as GEMPAK and many netCDF files have it: "10-5 s-1", "1e-5 s**-1", "10^-5/s".
+_SCALED = re.compile(r"(?:\s*(?:1(?:\.0*)?[eE]|10(?:\*\*|\^)?(?=[+-]))([+-]?\d+)[\s*]*(?=\D))?(.*)", re.DOTALL)
 _FEW_HPA = (10.0, 20.0, 30.0, 50.0, 70.0)
 _NUMBER = r"(?:(?P<{0}>\d+(?:\.\d+)?)_?(?P<{0}_unit>m|met(?:re|er)s?|hpa|mb|mbar|millibars?|pa)?)"
 _ABOVE_GROUND = r"(?:_?(?:above_?ground(?:_level)?|agl))?"
@@ -165,8 +171,9 @@ def conversion(field: xr.DataArray, wanted: Quantity) -> tuple[float, float]:
     given = field.attrs.get("units")
     if given is None:
         return 1.0, 0.0
-    text = plain_units(str(given))
+    power, unit = _SCALED.fullmatch(str(given)).groups()  # type: ignore[union-attr]
+    text, scale = plain_units(unit), 10.0 ** int(power or 0)
     for pattern, factor, offset in _UNITS[wanted.units]:
         if re.fullmatch(pattern, text):
-            return factor, offset
+            return scale * factor, offset
     raise DataError(f"{field.name}: got units {given!r}, expected {wanted.units!r}; convert it first")

@@ -14,7 +14,7 @@ import numpy as np
 
 from atmoloss.errors import require
 from atmoloss.verification.comparison import Comparison
-from atmoloss.verification.results import KINETIC_ENERGY, TRUTH
+from atmoloss.verification.results import ATMODIST, KINETIC_ENERGY, TRUTH
 from atmoloss.verification.statistics.bootstrap import BOUNDS
 from atmoloss.verification.statistics.cities import wasserstein
 from atmoloss.verification.statistics.distributions import area_shares
@@ -85,11 +85,12 @@ def _sums_of(
 
 
 def accumulate(comparison: Comparison, progress: Callable[[str], None] | None = None) -> dict[str, dict[str, Sums]]:
-    """Return variable → data set → sums; the kinetic energy, where there are winds, is a variable of its own.
+    """Return variable → data set → sums; kinetic energy and AtmoDist, where they are, are variables of their own.
 
     Data that are lazy are read some times at a time; ``progress`` is called with a line for each part.
     """
-    names = [*comparison.variables, *([KINETIC_ENERGY] if comparison.winds else [])]
+    made = {KINETIC_ENERGY: comparison.winds, ATMODIST: comparison.atmodist}
+    names = [*comparison.variables, *(name for name, there in made.items() if there)]
     sums: dict[str, dict[str, Sums]] = {name: {dataset: {} for dataset in comparison.data} for name in names}
     grid, blocks, n_times = comparison.grid, comparison.blocks, comparison.times.size
     size = max(1, _CHUNK_CELLS // (grid.latitude.size * grid.longitude.size))
@@ -109,6 +110,9 @@ def accumulate(comparison: Comparison, progress: Callable[[str], None] | None = 
             for dataset, data in loaded.items():
                 a, b = (Field(data[name], name).values for name in comparison.winds.values())
                 _add(sums[KINETIC_ENERGY][dataset], "spectrum", energy_of(a, b, grid)[1], *in_blocks)
+        if comparison.atmodist is not None:
+            for dataset, distances in comparison.atmodist.of_times(loaded).items():
+                _add(sums[ATMODIST][dataset], comparison.atmodist.metric, distances, *in_blocks)
         if progress is not None:
             progress(f"{min(part.stop, n_times)} of {n_times} times")
     return sums
@@ -148,7 +152,7 @@ def curves_of(draws: Sequence[Draws]) -> xr.Dataset:
         curves["wasserstein"] = ("model", "city"), distances, {"units": unit}
         coords["city"] = places["city"].values
         coords |= {f"city_{a}": ("city", places[a].values) for a in ("latitude", "longitude")}
-    if "map" in first.truth:  # of the kinetic energy there is neither map nor histogram
+    if "map" in first.truth:  # of what is made of several variables there is neither map nor histogram
         edges = comparison.edges[first.variable]
         curves["density"] = ("dataset", "bin"), means("histogram") / (edges[1] - edges[0]), {"units": f"({unit})-1"}
         coords["bin"] = "bin", (edges[1:] + edges[:-1]) / 2, {"units": unit}

@@ -5,14 +5,16 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from atmoloss.checks import option
 from atmoloss.data.quantities import parse
 from atmoloss.errors import InputError
 from atmoloss.verification.overlap import overlap
-from atmoloss.verification.results import KINETIC_ENERGY, TRUTH
+from atmoloss.verification.results import ATMODIST, KINETIC_ENERGY, TRUTH
+from atmoloss.verification.statistics.atmodist import AtmoDist, atmodist_of
 from atmoloss.verification.statistics.bootstrap import DEFAULT_BLOCK_DAYS, BlockBootstrap
 from atmoloss.verification.statistics.cities import nearest_points
 from atmoloss.verification.statistics.distributions import bin_edges
@@ -40,6 +42,10 @@ class Options:
         lags_km: distances of the semivariogram; those shorter than a grid step or longer than half a region are
             left out.
         n_samples: pairs of the semivariogram for each time and distance.
+        atmodist: what the AtmoDist score says, which there is where variables are the channels of bundled weights: the
+            ``"distance"``, or how many ``"hours"`` two analyses are apart that differ as much; ``None``: no such score.
+        level: of the fields, ``"10 m"`` or ``"850 hPa"``, which the curves for hours are chosen by; empty: what the
+            truth says.
     """
 
     unresolved_from: float | None = None
@@ -48,6 +54,8 @@ class Options:
     seed: int = 0
     lags_km: Sequence[float] = LAGS_KM
     n_samples: int = 2000
+    atmodist: Literal["distance", "hours"] | None = "distance"
+    level: str = ""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -62,6 +70,7 @@ class Comparison:
         degree: of the spectra, ``None`` where the grid has none.
         unresolved_from: first degree that counts as unresolved.
         lags: distances of the semivariogram that the grid has, kilometres.
+        atmodist: the AtmoDist distance, ``None`` where it is not asked for or no bundled weights fit.
         notes: what was left out and why, and what limits the intervals.
     """
 
@@ -72,6 +81,7 @@ class Comparison:
     degree: np.ndarray | None
     unresolved_from: float
     lags: np.ndarray
+    atmodist: AtmoDist | None
     notes: tuple[str, ...]
 
     @property
@@ -81,7 +91,7 @@ class Comparison:
 
     @property
     def variables(self) -> tuple[str, ...]:
-        """The variables of the data; the kinetic energy is not among them."""
+        """The variables of the data; kinetic energy and AtmoDist are not among them."""
         return tuple(str(name) for name in self.data[TRUTH].data_vars)
 
     @property
@@ -110,7 +120,9 @@ class Comparison:
         return None if self.degree is None else wind_pair(self.variables)
 
     def units(self, variable: str, power: int = 1) -> str:
-        """Return the CF units of a variable, or of its square; of the kinetic energy in any case its own."""
+        """Return the CF units of a variable, or of its square; of what is made of several in any case its own."""
+        if variable == ATMODIST:
+            return "1" if self.options.atmodist == "distance" else "h"
         return "m2 s-2" if variable == KINETIC_ENERGY else Field(self.data[TRUTH][variable]).units(power)
 
 
@@ -120,7 +132,8 @@ def compare(truth: xr.Dataset, models: Mapping[str, xr.Dataset], options: Option
     first = next(iter(data[TRUTH].data_vars.values()))
     grid = grid_of(first)
     blocks = BlockBootstrap(first["time"].values, options.block_days, options.n_bootstrap, options.seed)
-    degree, why = _degrees(grid)
+    degree, no_spectra = _degrees(grid)
+    atmodist, no_distance = _atmodist(truth, grid, options)
     unresolved_from = 45.0 / grid.step[0] if options.unresolved_from is None else options.unresolved_from
     highest = 180.0 / grid.step[0] if degree is None else degree[-1]
     if not 0 < unresolved_from <= highest:
@@ -130,8 +143,9 @@ def compare(truth: xr.Dataset, models: Mapping[str, xr.Dataset], options: Option
         few = "All times lie in one block: there are no intervals."
     elif blocks.n_blocks < _FEW_BLOCKS:
         few = f"Only {blocks.n_blocks} blocks of time: the intervals are rough, and too narrow rather than too wide."
-    notes, lags = tuple(filter(None, (few, cropped, why))), _usable_lags(options.lags_km, grid)
-    return Comparison(data, options, grid, blocks, degree, unresolved_from, lags, notes)
+    notes = tuple(filter(None, (few, cropped, no_spectra, no_distance)))
+    lags = _usable_lags(options.lags_km, grid)
+    return Comparison(data, options, grid, blocks, degree, unresolved_from, lags, atmodist, notes)
 
 
 def wind_pair(variables: Sequence[str]) -> dict[str, str] | None:
@@ -151,6 +165,19 @@ def _degrees(grid: Grid) -> tuple[np.ndarray | None, str]:
         return power_of_degrees(np.zeros((1, grid.latitude.size, grid.longitude.size)), grid)[0], ""
     except InputError as error:
         return None, f"No spectra: {error}."
+
+
+def _atmodist(truth: xr.Dataset, grid: Grid, options: Options) -> tuple[AtmoDist | None, str]:
+    """Return the AtmoDist distance, or ``None`` and why there is none; hours are asked for, and so must be there."""
+    option("atmodist", options.atmodist, ("distance", "hours", None))
+    if options.atmodist is None:
+        return None, ""
+    try:
+        return atmodist_of(truth, grid, hours=options.atmodist == "hours", level=options.level), ""
+    except InputError as error:
+        if options.atmodist == "hours":
+            raise
+        return None, f"No AtmoDist distance: {error}."
 
 
 def _usable_lags(lags_km: Sequence[float], grid: Grid) -> np.ndarray:

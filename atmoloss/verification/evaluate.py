@@ -33,13 +33,14 @@ def evaluate_fields(
     Args:
         truth: variables (time, latitude, longitude), any scalars, on a global or regional grid in either order of
             latitude and any convention of longitude. Of vorticity and divergence, or of two winds, the kinetic
-            energy is compared, too.
+            energy is compared, too, and the AtmoDist distance is a score.
         models: name → the same variables on the same grid, or on a part of it.
         progress: called with a line for every part of the times.
         **options: of :class:`Options`.
 
     Raises:
-        InputError: no model or variable, a reserved name, variables, grids or times that do not fit, missing values.
+        InputError: no model or variable, a reserved name, variables, grids or times that do not fit, missing values, or
+            hours of variables, a grid or a level that no bundled weights have a curve for.
         TypeError: an unknown option.
     """
     comparison = compare(truth, models, Options(**options))
@@ -95,6 +96,7 @@ def _settings(comparison: Comparison, variables: list[str]) -> dict[str, Any]:
         "spectrum": None if comparison.degree is None else "spherical" if grid.geometry else "planar",
         "unresolved_from_degree": float(comparison.unresolved_from),
         "energy_from": comparison.winds,
+        "atmodist": None if comparison.atmodist is None else comparison.atmodist.describe(),
         "block_days": float(options.block_days),
         "n_blocks": comparison.blocks.n_blocks,
         "n_bootstrap": options.n_bootstrap,

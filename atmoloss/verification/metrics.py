@@ -57,7 +57,7 @@ def samples_of(draws: Draws) -> dict[str, np.ndarray]:
     if "mse" in draws.model:
         mse, out["mae"], out["ssim"] = (draws.model_means(key) for key in ("mse", "mae", "ssim"))
         out["rmse"] = np.sqrt(mse)
-    if draws.comparison.degree is not None:
+    if draws.comparison.degree is not None and "spectrum" in draws.model:
         unresolved = draws.comparison.degree >= draws.comparison.unresolved_from
         truth, model = (spectra[:, unresolved] for spectra in draws.means("spectrum"))
         out["log_spectral_distance"] = np.sqrt(((10 * np.log10(model / truth)) ** 2).mean(1))
@@ -81,6 +81,7 @@ def samples_of(draws: Draws) -> dict[str, np.ndarray]:
     if "grid_scale" in draws.model:
         truth, model = draws.means("grid_scale")
         out["grid_scale_power"], out["peak_2"], out["peak_4"] = artefact_ratios(model, truth)
+    out |= {key: draws.model_means(key) for key in ("atmodist_distance", "atmodist_hours") if key in draws.model}
     return out
 
 
@@ -161,6 +162,15 @@ METRICS: dict[str, Metric] = {
             "out from that beside it; values up to 1 are no fault", "1", 1.0, "excess",
         ),
         Metric("peak_4", "Artefact at 4 steps", "the same at 4 grid steps", "1", 1.0, "excess"),
+        Metric(
+            "atmodist_distance", "AtmoDist distance",
+            "mean squared difference of the features that a network computes of both fields, mean over times", "1",
+        ),
+        Metric(
+            "atmodist_hours", "AtmoDist distance in hours",
+            "how many hours apart two analyses usually are that differ as much, mean over times; where a distance is "
+            "beyond the largest lag that can be told, it counts as that lag", "h",
+        ),
     )
 }  # fmt: skip
 """Every score by name, in the order of the tables."""

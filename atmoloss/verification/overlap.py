@@ -10,7 +10,7 @@ import numpy as np
 from atmoloss.data.alignment import on_grid_of
 from atmoloss.errors import InputError, require
 from atmoloss.sphere import is_periodic
-from atmoloss.verification.results import KINETIC_ENERGY, TRUTH
+from atmoloss.verification.results import ATMODIST, KINETIC_ENERGY, TRUTH
 from atmoloss.verification.statistics.grid import FEWEST, TOLERANCE, standardise_axes
 
 if TYPE_CHECKING:
@@ -73,8 +73,8 @@ def overlap(truth: xr.Dataset, models: Mapping[str, xr.Dataset]) -> tuple[dict[s
         raise InputError(f"truth, models: got {len(names)} variables and {len(models)} models, expected one or more")
     if TRUTH in models:
         raise InputError(f"models: got one named {TRUTH!r}, expected another name")
-    if KINETIC_ENERGY in names:
-        raise InputError(f"truth: got a variable {KINETIC_ENERGY!r}, which is reserved; expected another name")
+    for reserved in {KINETIC_ENERGY, ATMODIST}.intersection(names):
+        raise InputError(f"truth: got a variable {reserved!r}, which is reserved; expected another name")
     everything = {TRUTH: truth, **models}
     times = _common_times(everything, names)
     xarray = require("xarray", "eval")

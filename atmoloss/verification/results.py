@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 TRUTH = "truth"
 KINETIC_ENERGY = "kinetic_energy"
+ATMODIST = "AtmoDist"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +43,8 @@ class Evaluation:
     """The result of :func:`atmoloss.verification.evaluate_fields`.
 
     Attributes:
-        scores: of every variable, metric and model; kinetic energy counts as the variable ``kinetic_energy``.
+        scores: of every variable, metric and model; what is made of several variables counts as the variables
+            ``kinetic_energy`` and ``AtmoDist``.
         differences: of all pairs of models.
         curves: by variable, what the plots show: ``spectrum`` (dataset, degree) with ``spectrum_ratio`` (model, bound,
             degree), ``semivariogram`` (dataset, lag), ``density`` (dataset, bin), ``mean`` and ``std`` (dataset,

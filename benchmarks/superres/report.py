@@ -42,7 +42,7 @@ def report(arms: list[Arm], runs: Path) -> None:
                 models[label(arm)] = made_by(load_generator(folder), source)
                 print(source.name, label(arm), flush=True)
         truth = truth_like(models["start"], source)
-        evaluation = evaluate_fields(truth, models)
+        evaluation = evaluate_fields(truth, models, atmodist=None)  # distances are of patches, below
         write(evaluation, source, [*atmodist_scores(truth, models, source.level), *realism_scores(truth, models)])
         if source.name == EVALUATED[0]:
             coarse = truth.coarsen(latitude=4, longitude=4, boundary="trim").mean()

@@ -47,6 +47,6 @@ def trained(
 def quick_scores(truth: xr.Dataset, made: xr.Dataset) -> dict[str, dict[str, float]]:
     """Return variable → metric → value of made fields, for choosing: without intervals."""
     out: dict[str, dict[str, float]] = {}
-    for score in evaluate_fields(truth, {"made": made}, n_bootstrap=10, n_samples=500).scores:
+    for score in evaluate_fields(truth, {"made": made}, n_bootstrap=10, n_samples=500, atmodist=None).scores:
         out.setdefault(score.variable, {})[score.metric] = float(f"{score.value:.5g}")
     return out

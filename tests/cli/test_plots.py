@@ -37,6 +37,20 @@ def test_a_series(drawn, a, b):
     assert axes.get_ylabel() == "distance"
 
 
+def test_series_by_lead_time_have_a_band_each_where_there_is_an_interval(monkeypatch):
+    figures = []
+    monkeypatch.setattr(plots, "save", lambda figure, *_: figures.append(figure))
+    series = {"a": np.array([[1.0, 2.0], [0.5, 1.5], [1.5, 3.0]]), "b": np.array([[2.0, 4.0], *[[np.nan] * 2] * 2])}
+    plots.draw_series("", "", x=np.array([6.0, 12.0]), series=series, name="hours")
+    (axes,) = figures[0].axes
+    assert [text.get_text() for text in axes.get_legend().texts] == ["a", "b"]
+    assert [line.get_ydata().tolist() for line in axes.lines] == [[1, 2], [2, 4]]
+    (band,) = axes.collections
+    assert band.get_paths()[0].get_extents().get_points().tolist() == [[6, 0.5], [12, 3]]
+    assert axes.get_ylim() == (0, pytest.approx(1.08 * 4))
+    assert axes.get_ylabel() == "equivalent lag [h], mean over runs, 95 %"
+
+
 def test_a_matrix(drawn, a, b):
     axes, table = drawn(a, b, "--matrix")
     values = np.array([row[1:] for row in table], float)

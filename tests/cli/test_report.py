@@ -6,6 +6,8 @@ import json
 import numpy as np
 import pytest
 
+from atmoloss import atmodist_hours
+from atmoloss.cli import plots
 from atmoloss.cli.report import split_by_lead
 from atmoloss.data import open_fields
 from atmoloss.errors import DataError
@@ -91,7 +93,8 @@ def test_lead_times_that_not_all_data_have_are_left_out():
         split_by_lead({"truth": truth, "A": forecasts([0, 12]), "B": forecasts([6, 18])})
 
 
-def test_a_page_for_each_lead_time_and_a_table_of_all(run, a, tmp_path):
+@pytest.fixture
+def two_runs(a, tmp_path):
     """Forecasts of two runs whose error is 1 m/s after 6 hours and 2 m/s after 12."""
     with xr.open_dataset(a) as opened:
         truth = opened.load()
@@ -103,11 +106,15 @@ def test_a_page_for_each_lead_time_and_a_table_of_all(run, a, tmp_path):
     for name in data:
         data[name].attrs = truth[name].attrs
     data.to_netcdf(tmp_path / "forecasts.nc", engine="h5netcdf")
-    arguments = ["report", a, f"M={tmp_path / 'forecasts.nc'}", *FEW, "--output"]
+    return tmp_path / "forecasts.nc"
+
+
+def test_a_page_for_each_lead_time_and_a_table_of_all(run, a, two_runs, tmp_path):
+    arguments = ["report", a, f"M={two_runs}", *FEW, "--output"]
     code, out, _ = run(*arguments, tmp_path / "all.html")
     assert code == 0
     assert sorted(p.name for p in tmp_path.glob("all*.html")) == ["all_006h.html", "all_012h.html"]
-    assert out.splitlines()[-1] == f"wrote {tmp_path / 'all_leads.csv'}"
+    assert out.splitlines()[-1] == f"wrote {tmp_path / 'all_leads.csv'}"  # one wind has no AtmoDist distance to draw
     header, *rows = csv.reader((tmp_path / "all_leads.csv").open(encoding="utf-8"))
     assert header == ["lead [h]", "variable", "metric", "model", "value", "low", "high", "units"]
     errors = {row[0]: float(row[4]) for row in rows if row[2] == "rmse"}
@@ -115,3 +122,28 @@ def test_a_page_for_each_lead_time_and_a_table_of_all(run, a, tmp_path):
     assert "lead time 12 h" in (tmp_path / "all_012h.html").read_text(encoding="utf-8")
     assert run(*arguments, tmp_path / "one.html", "--lead", "12")[0] == 0
     assert {p.name for p in tmp_path.glob("one*")} == {"one.html", "one.json", "one_figures"}
+
+
+def test_hours_are_tabulated_and_drawn_against_lead_times(run, fails, a, two_runs, tmp_path, monkeypatch):
+    """The figure has the numbers of the table, which are those of ``atmodist_hours``; there is a curve at 1°."""
+    drawn = {}
+    monkeypatch.setattr(plots, "draw_series", lambda path, title, **shown: drawn.update(shown, path=path, title=title))
+    few = ["--variables", "u,v", "--draws", "5", "--block-days", "0.25", "--hours"]
+    arguments = ["report", a, f"M={two_runs}", *few, "--output", tmp_path / "r.html"]
+    assert "grid_spacing, level" in fails(*arguments)  # u and v do not say their level
+    code, out, _ = run(*arguments, "--hours-level", "10 m")
+    assert code == 0
+    assert out.splitlines()[-1] == f"wrote {tmp_path / 'r_leads.svg'}"
+    rows = csv.reader((tmp_path / "r_leads.csv").open(encoding="utf-8"))
+    hours = [[float(x) for x in row[4:7]] for row in rows if row[1:4] == ["AtmoDist", "atmodist_hours", "M"]]
+    np.testing.assert_array_equal(np.transpose(hours), drawn["series"]["M"])
+    assert drawn["x"].tolist() == [6.0, 12.0]
+    assert drawn["name"] == "hours"
+    assert "weights winds@" in drawn["title"]
+    truth, model = open_fields(a, ("u", "v")), open_fields(two_runs, ("u", "v"))
+    own = model.isel(time=model["lead_time"].values == np.timedelta64(12, "h"))
+    at = {"time": own["time"].values}
+    own = own.reset_coords(drop=True).assign_coords(at)
+    expected = atmodist_hours(own, truth.sel(at).reset_coords(drop=True), level="10 m", weights="winds")
+    assert hours[1][0] == pytest.approx(float(expected.mean()), rel=1e-5)
+    assert "up to 30 h" in (tmp_path / "r_012h.html").read_text(encoding="utf-8")

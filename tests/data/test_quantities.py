@@ -105,10 +105,26 @@ def test_spellings_of_units(name, units):
 
 
 @pytest.mark.parametrize(
+    ("name", "units", "expected"),
+    [
+        *(("u10", units, 2 * 1.852 / 3.6) for units in ("knots", "knot", "kt", "kts", "kn")),  # 1852 m an hour
+        *(("u10", units, 2 / 3.6) for units in ("km h-1", "km/h", "km h**-1", "kilometers per hour", "kph")),
+        *(("vo", units, 2e-5) for units in ("10-5 s-1", "1e-5 s-1", "1.e-05 s-1", "1.0E-5 1/s", "10^-5 s^-1")),
+        *(("vo", units, 2e-5) for units in ("10**-5 s**-1", "10-5/s", "1e-5*s-1")),
+        ("q", "10-3 kg kg-1", 2e-3),
+        ("msl", "1e2 hPa", 2e4),
+    ],
+)
+def test_other_units_are_converted(name, units, expected):
+    got = open_fields(xr.Dataset({name: field(2.0, units)}), name)[name]
+    assert got.values[0, 0, 0] == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize(
     ("name", "units", "asked"),
     [
-        *(("u10", units, "u10") for units in ("knots", "km/h", "m s-2")),
-        *(("vo", units, "vorticity") for units in ("1e-5 s-1", "m s-1")),
+        *(("u10", units, "u10") for units in ("furlongs per fortnight", "m s-2", "10-5")),
+        *(("vo", units, "vorticity") for units in ("1e-5 m s-1", "m s-1", "5e-5 s-1", "10 s-1")),
         ("z500", "m", "z"),
         ("t2m", "degF", "t2m"),
         ("msl", "K", "msl"),

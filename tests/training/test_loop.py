@@ -151,6 +151,14 @@ def test_sources_of_different_units_are_refused_before_training(scalar_config, t
         train(with_second(temperature_units="degF"), tmp_path / "run")
 
 
+def test_a_source_that_is_not_there_is_named_before_any_is_read(scalar_config, monkeypatch, one_sentence):
+    monkeypatch.setattr("atmoloss.training.loop.open_source", pytest.fail)
+    gone = {"name": "b", "path": "/no/such/era5.nc"}
+    with pytest.raises(DataError) as error:
+        open_sources(make_config({**scalar_config, "sources": [*scalar_config["sources"], gone]}))
+    one_sentence(error.value, "sources", "/no/such/era5.nc for b", "expected a file", "data of your own")
+
+
 def test_a_prepared_store_keeps_names_and_units(tmp_path):
     pytest.importorskip("zarr", minversion="3")
     from atmoloss.data.plan import PrepareOptions

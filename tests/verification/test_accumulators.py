@@ -30,6 +30,8 @@ def test_sums_are_of_the_times_of_each_block(comparison, sums, truth, models):
     np.testing.assert_array_equal(noise["cities"], at_cities(models["noise"]["vorticity"]))  # not summed
     assert "mse" not in sums["vorticity"]["truth"]
     assert set(sums["kinetic_energy"]["noise"]) == {"spectrum"}
+    assert sums["AtmoDist"]["truth"] == {}
+    assert sums["AtmoDist"]["noise"]["atmodist_distance"].shape == (5,)
 
 
 def test_lazy_data_in_parts_give_the_same(comparison, sums, truth, models, monkeypatch):

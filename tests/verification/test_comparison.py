@@ -37,6 +37,19 @@ def test_a_globe_has_all(truth, models):
     assert result.edges["vorticity"][[0, -1]] == pytest.approx([low, high])
 
 
+def test_hours_that_cannot_be_told_are_an_error_and_a_distance_is_left_out(truth, models, one_sentence):
+    with pytest.raises(InputError) as error:
+        compare(truth, models, Options(atmodist="hours", level="10 m", **FEW))  # of 5 degrees
+    one_sentence(error.value, "grid_spacing, level", "5.0 and 10 m")
+    with pytest.raises(InputError) as error:
+        compare(truth, models, Options(atmodist="days", **FEW))
+    one_sentence(error.value, "atmodist", "'days'", "'hours'")
+    alone = truth[["vorticity"]]
+    assert compare(alone, {"m": alone}, Options(**FEW)).atmodist is None
+    with pytest.raises(InputError, match="divergence"):
+        compare(alone, {"m": alone}, Options(atmodist="hours", **FEW))
+
+
 def test_a_band_too_wide_for_a_plane_has_no_spectra(truth, models):
     band = {"latitude": slice(70, -70)}
     result = compare(truth.sel(band), {"m": models["half"].sel(band)}, Options(**FEW))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import wasserstein_distance
 
+from atmoloss import atmodist_distance, load_extractor
 from atmoloss.verification import at_cities, evaluate_fields, kinetic_energy_spectrum, power_spectrum, semivariogram
 from atmoloss.verification.metrics import METRICS
 from tests.verification.conftest import FEW, GLOBE, xarray
@@ -64,7 +65,7 @@ def test_every_score_is_what_its_definition_says(truth, models, evaluation):
 
 
 def test_half_of_the_truth_and_noise_have_known_scores_and_intervals(evaluation):
-    assert len({s.metric for s in evaluation.scores}) == len(METRICS)
+    assert {s.metric for s in evaluation.scores} == METRICS.keys() - {"atmodist_hours"}
     for s in evaluation.scores:
         assert s.low <= s.value <= s.high, s
     half = {s.metric: s for s in evaluation.scores if (s.variable, s.model) == ("vorticity", "half")}
@@ -129,6 +130,31 @@ def test_models_on_a_part_of_the_globe_are_compared_there_alone(truth, models):
     ocean = {"latitude": slice(-20, -60), "longitude": slice(220, 270)}
     notes = evaluate_fields(truth.sel(ocean), {"m": models["half"].sel(ocean)}, **FEW).notes
     assert notes[-1] == "No city of the list lies on the grid."
+
+
+def test_the_atmodist_distance_is_a_score_with_interval_and_difference(truth, models, evaluation):
+    for label, model in models.items():
+        expected = atmodist_distance(model, truth, weights="default", weight="area")
+        result = evaluation.score("AtmoDist", "atmodist_distance", label)
+        assert result.value == pytest.approx(float(expected.mean()), rel=1e-5)
+        assert result.low < result.value < result.high
+    (difference,) = (d for d in evaluation.differences if d.variable == "AtmoDist")
+    distances = [evaluation.score("AtmoDist", "atmodist_distance", m).value for m in ("half", "noise")]
+    assert difference.value == pytest.approx(distances[0] - distances[1])
+    assert evaluation.settings["atmodist"] == {"weights": load_extractor().info.id}
+
+
+def test_variables_of_no_weights_have_no_distance_and_a_line_says_so(truth, models):
+    one = {name: data[["vorticity"]].isel(time=[0]) for name, data in {"truth": truth, **models}.items()}
+    result = evaluate_fields(one.pop("truth"), one, **FEW)
+    assert "AtmoDist" not in result.curves
+    assert result.settings["atmodist"] is None
+    (note,) = (n for n in result.notes if n.startswith("No AtmoDist distance"))
+    assert "weights winds" in note
+    assert "weights default" in note
+    unasked = evaluate_fields(truth.isel(time=[0]), {"half": models["half"].isel(time=[0])}, atmodist=None, **FEW)
+    assert unasked.settings["atmodist"] is None
+    assert not any("AtmoDist" in n for n in unasked.notes)
 
 
 def test_an_unknown_option_is_refused(truth, models):

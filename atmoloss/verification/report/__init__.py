@@ -52,7 +52,8 @@ def write_report(
     sections: list[tuple[str, list[Table | Plot]]] = []
     for variable in evaluation.settings["variables"]:
         parts = [part for draw in PARTS if (part := draw(evaluation, variable)) is not None]
-        sections.append((pretty_name(variable).capitalize(), parts))
+        name = pretty_name(variable)
+        sections.append((name[0].upper() + name[1:], parts))
         for plot in parts:
             if isinstance(plot, Plot):
                 write_atomically(folder / plot.file, plot.data)

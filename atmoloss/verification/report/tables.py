@@ -11,7 +11,7 @@ import numpy as np
 from atmoloss.verification.metrics import METRICS
 from atmoloss.verification.report.drawing import pretty_name, raised, readable
 from atmoloss.verification.report.page import Cell, Table
-from atmoloss.verification.results import KINETIC_ENERGY, Difference, Evaluation, Score
+from atmoloss.verification.results import ATMODIST, KINETIC_ENERGY, Difference, Evaluation, Score
 from atmoloss.verification.statistics.cities import compare_cities
 
 
@@ -37,7 +37,7 @@ def score_table(evaluation: Evaluation, variable: str) -> Table:
             row.append((_interval(own[model], factor), len(evaluation.models) > 1 and distance[model] == best))
         rows.append(row)
     bold = "; bold: nearest to the ideal" * (len(evaluation.models) > 1)
-    caption = f"Scores of {_of(variable)}, value [95 % interval]{bold}. {period(evaluation)}."
+    caption = f"Scores of {_of(variable, evaluation)}, value [95 % interval]{bold}. {period(evaluation)}."
     return Table(caption, ("score", "unit", "ideal", *evaluation.models), rows)
 
 
@@ -54,8 +54,8 @@ def difference_table(evaluation: Evaluation, variable: str) -> Table | None:
         row: list[Cell] = [(METRICS[name].label, False), (unit, False)]
         rows.append(row + [(_interval(own[p], factor, sign="+"), own[p].low > 0 or own[p].high < 0) for p in pairs])
     return Table(
-        f"Scores of {_of(variable)}: how much farther from the ideal the first model is than the second [paired 95 % "
-        "interval]; negative: the first is nearer to the truth; bold: the interval excludes 0. "
+        f"Scores of {_of(variable, evaluation)}: how much farther from the ideal the first model is than the second "
+        "[paired 95 % interval]; negative: the first is nearer to the truth; bold: the interval excludes 0. "
         f"{period(evaluation)}.",
         ("score", "unit", *(f"{a} − {b}" for a, b in pairs)),
         rows,
@@ -80,7 +80,11 @@ def city_table(evaluation: Evaluation, variable: str) -> Table | None:
     )
 
 
-def _of(variable: str) -> str:
+def _of(variable: str, evaluation: Evaluation) -> str:
+    if variable == ATMODIST:
+        made = evaluation.settings["atmodist"]
+        hours = f", hours by the curve of {made['curve']}, up to {made['limit']:g} h" if "curve" in made else ""
+        return f"AtmoDist (weights {made['weights']}{hours})"
     return "the kinetic-energy spectrum" if variable == KINETIC_ENERGY else pretty_name(variable)
 
 
