@@ -78,6 +78,13 @@ def test_code_of_the_page_on_the_loss_runs() -> None:
     assert names["prediction"].grad.isfinite().all()
     assert names["value"] > 0
     assert names["matrix"].shape == (8, 8)
+    # Of a network on normalised fields the loss is of order 1, and the same without the way to physical units.
+    loss, target = names["loss"], names["fields"][1:]
+    value = float(loss(names["forecast"], target))
+    assert 0.1 < value < 10
+    assert max(float(p.grad.abs().max()) for p in names["network"].parameters()) > 0
+    plain = atmoloss.AtmoDistLoss(sharp=True, normalization=None)
+    assert float(plain(names["output"], loss.normalization(target))) == pytest.approx(value, rel=1e-3)
 
 
 def test_code_of_the_page_on_scores_runs() -> None:
@@ -88,19 +95,6 @@ def test_code_of_the_page_on_scores_runs() -> None:
     assert names["where"].sizes == {"latitude": 68, "longitude": 196}
     assert names["found"].indices[0].tolist()[:1] == [20]
     assert names["matrix"].dims == ("time", "other_time")
-
-
-def test_code_of_the_page_on_losses_runs() -> None:
-    """As it stands; the loss is of order 1, and that of normalised fields is the same."""
-    names: dict[str, Any] = {}
-    (code,) = re.findall(r"```python\n(.*?)```", TEXT["docs/losses.md"], re.DOTALL)
-    exec(code, names)
-    value = float(names["value"])
-    assert 0.1 < value < 10
-    assert max(float(p.grad.abs().max()) for p in names["network"].parameters()) > 0
-    plain = atmoloss.AtmoDistLoss(sharp=True, normalization=None)
-    target = names["loss"].normalization(names["fields"][1:])
-    assert float(plain(names["output"], target)) == pytest.approx(value, rel=1e-3)
 
 
 def test_code_of_the_page_on_verification_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
