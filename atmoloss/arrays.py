@@ -17,6 +17,7 @@ from torch import Tensor
 
 from atmoloss import weights as weights_folder
 from atmoloss.data import alignment, gridded
+from atmoloss.data.times import valid_times
 from atmoloss.errors import InputError, require
 from atmoloss.extractor import Extractor
 
@@ -50,6 +51,13 @@ class Converted:
         """What the fields themselves say of the options of a loss."""
         return {} if self.grid is None else {"periodic": self.grid.periodic}
 
+    @property
+    def times(self) -> np.ndarray:
+        """The valid times of an xarray object, ``datetime64``; anything else has none, which is an ``InputError``."""
+        if self.grid is None:
+            raise InputError("times: got None, expected one per field; only xarray objects know their times")
+        return valid_times(self.grid.outer)[0].values
+
 
 def channel_names(weights: Weights) -> tuple[str, ...]:
     """Return the names of the channels of some weights; of a folder only its description is read."""
@@ -77,16 +85,53 @@ def convert(fields: Mapping[str, Fields], weight: Any, weights: Weights) -> Conv
         InputError: different or unknown forms, shapes that do not broadcast, or a weight that does not fit.
         DataError: xarray objects in which the channels of the weights are not found.
     """
-    labelled = {name: gridded.is_labelled(value) for name, value in fields.items()}
-    if all(labelled.values()):
+    if _are_labelled(fields):
         return _of_xarray(fields, weight, channel_names(weights))
+    if isinstance(weight, str):
+        raise InputError(f"weight: got {weight!r}, expected a tensor or None; only xarray objects know their latitudes")
+    return _of_arrays(fields, weight)
+
+
+def convert_lists(fields: Mapping[str, Fields], weight: Any, weights: Weights) -> list[Converted]:
+    """Return lists of fields of one size, of any length each, as tensors (N, C, H, W), one ``Converted`` a list.
+
+    Raises:
+        InputError: different sizes, none or several dimensions beside those of a field, or what :func:`convert`
+            refuses.
+        DataError: xarray objects in which the channels of the weights are not found.
+    """
+    labelled = _are_labelled(fields)
+    lists = [convert({name: value}, weight, weights) for name, value in fields.items()]
+    for name, value, its in zip(fields, fields.values(), lists, strict=True):
+        if its.grid is not None and its.grid.outer.ndim != 1:
+            dims = ", ".join(map(str, its.grid.outer.dims)) or "none"
+            raise InputError(f"{name}: got dimensions beside those of space {dims}, expected one; stack or select")
+        if its.grid is None and value.ndim != 4:
+            raise InputError(f"{name}: got shape {tuple(value.shape)}, expected (N, C, H, W)")
+        got, first = its.tensors[0].shape, lists[0].tensors[0].shape[1:]
+        if got[1:] != first:
+            raise InputError(f"{name}: got shape {tuple(got)}, expected (N, {', '.join(map(str, first))})")
+    if labelled:
+        _one_grid({name: its.grid for name, its in zip(fields, lists, strict=True) if its.grid is not None})
+    return lists
+
+
+def _are_labelled(fields: Mapping[str, Fields]) -> bool:
+    """Say whether all are xarray objects, and raise where they are neither that nor all tensors nor all arrays."""
+    if all(map(gridded.is_labelled, fields.values())):
+        return True
     kinds = {Tensor if isinstance(value, Tensor) else type(value) for value in fields.values()}
     if kinds != {Tensor} and kinds != {np.ndarray}:
         got = " and ".join(type(value).__name__ for value in fields.values())
         raise InputError(f"{', '.join(fields)}: got {got}, expected tensors (…, C, H, W), or arrays, or xarray objects")
-    if isinstance(weight, str):
-        raise InputError(f"weight: got {weight!r}, expected a tensor or None; only xarray objects know their latitudes")
-    return _of_arrays(fields, weight)
+    return False
+
+
+def _one_grid(grids: Mapping[str, gridded.GriddedFields]) -> None:
+    """Raise ``InputError`` where xarray objects are not on the grid of the first."""
+    first, *others = grids
+    for other in others:
+        alignment.on_grid_of(grids[first].grid, grids[other].grid, (first, other), InputError)
 
 
 def _of_arrays(fields: Mapping[str, Any], weight: Any) -> Converted:
@@ -146,9 +191,8 @@ def _of_xarray(fields: Mapping[str, Any], weight: Any, names: Sequence[str]) -> 
         with gridded.opened(value, names, name) as files:
             grid = gridded.gridded(files, names)
         read[name] = (grid, xarray.DataArray(grid.read(), grid.outer.coords, (*grid.outer.dims, *space)))
-    (name, (grid, _)), *others = read.items()
-    for other, (its, _) in others:
-        alignment.on_grid_of(grid.grid, its.grid, (name, other), InputError)
+    _one_grid({name: its for name, (its, _) in read.items()})
+    grid = next(iter(read.values()))[0]
     try:
         aligned = xarray.align(*(array for _, array in read.values()), join="exact", exclude=space)
     except ValueError as error:  # xarray's AlignmentError is one

@@ -19,9 +19,18 @@ from atmoloss.windows import extend, window_products, window_sums
 
 
 def neighbourhood_attention(
-    query: Tensor, key: Tensor, value: Tensor, bias: Tensor, periodic: bool = False
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    bias: Tensor,
+    key_offsets: Tensor,
+    value_offsets: Tensor,
+    periodic: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    r"""Average values over the window around each position, weighted by softmax(q·k + bias) over all of its offsets.
+    r"""Average v + v' over the window around each position, weighted by softmax(q·(k + k') + bias) over its offsets.
+
+    Values v and keys k are of what is read. v' and k' are of the offset alone (Shaw et al. 2018, arXiv:1803.02155): by
+    v' a position learns *where* it found what it was looking for, by k' it can look at an offset of its choice.
 
     Offsets (Δrow, Δcolumn) count row by row from (−r, −r) to (r, r). Those that leave the map take no weight. With
     ``periodic`` columns wrap; in a map narrower than the window a position then stands at several offsets.
@@ -33,6 +42,7 @@ def neighbourhood_attention(
         query: (N, heads, d, h, w).
         key, value: (N, F, heads, d, h, w), the frames that are read.
         bias: (heads, F, (2r + 1)²).
+        key_offsets, value_offsets: (heads, F, (2r + 1)², d).
         periodic: wrap columns.
 
     Returns:
@@ -46,11 +56,26 @@ def neighbourhood_attention(
     inside = extend(torch.ones(1, 1, height, width, device=query.device), side // 2, periodic)
     outside = torch.stack([inside[0, 0, rows, columns] == 0 for rows, columns in cuts])
     added = bias[..., None, None].masked_fill(outside, -math.inf).flatten(1, 2)
+    by_offset = key_offsets.flatten(1, 2).to(query) @ query.flatten(-2)
     logits = window_products(query, key, side)
+    logits = logits + by_offset.view_as(logits)
     weights = (logits + added.to(logits)).softmax(2)
-    output = window_sums(weights.to(value), value, side)
     by_query = weights.movedim(2, -1)
-    return output, by_query.reshape(*by_query.shape[:-1], frames, len(cuts))
+    return averages(weights, value, value_offsets), by_query.reshape(*by_query.shape[:-1], frames, len(cuts))
+
+
+def averages(weights: Tensor, extended: Tensor, value_offsets: Tensor) -> Tensor:
+    """Average v + v' by given weights, (N, heads, d, h, w).
+
+    Args:
+        weights: (N, heads, F (2r + 1)², h, w).
+        extended: the values v, by :func:`atmoloss.windows.extend`.
+        value_offsets: (heads, F, (2r + 1)², d), the values v'.
+    """
+    weights = weights.to(extended)
+    of_offsets = value_offsets.flatten(1, 2).mT.to(extended) @ weights.flatten(-2)
+    of_fields = window_sums(weights, extended, math.isqrt(value_offsets.shape[2]))
+    return of_fields + of_offsets.view_as(of_fields)
 
 
 SMALLEST_VARIANCE = 0.1
@@ -65,11 +90,23 @@ def channel_norm(x: Tensor) -> Tensor:
     return F.layer_norm(x.movedim(1, -1), x.shape[1:2], eps=SMALLEST_VARIANCE).movedim(-1, 1)
 
 
+def sinusoids(radius: int, depth: int) -> Tensor:
+    """Return waves of the offsets of a window, ((2r + 1)², depth), from the longest on, by rows and by columns in turn.
+
+    What positions begin with before they learn their own (Vaswani et al. 2017, arXiv:1706.03762).
+    """
+    side = 2 * radius + 1
+    axis = torch.arange(-radius, radius + 1) * (2 * math.pi / side)
+    offsets = torch.stack(torch.meshgrid(axis, axis, indexing="ij"), -1).reshape(-1, 1, 2)
+    angles = offsets * torch.arange(1, depth // 4 + 2)[:, None]
+    return torch.stack((angles.cos(), angles.sin()), -1).flatten(1)[:, :depth]
+
+
 class NeighbourhoodAttention(nn.Module):
     """Multi-head attention of each position to those within a radius of it.
 
     Queries and keys have a length of at most 1, and each head learns a temperature (Liu et al. 2022,
-    arXiv:2111.09883), so that logits stay bounded, and a bias for each offset in each frame.
+    arXiv:2111.09883), so that logits stay bounded. For each offset in each frame it learns a bias, a key and a value.
 
     Args:
         channels: of the map, a multiple of ``heads``.
@@ -96,6 +133,8 @@ class NeighbourhoodAttention(nn.Module):
         self.output = Conv(channels, channels, 1, bias=True)
         self.log_temperature = nn.Parameter(torch.full((heads,), math.log(10.0)))
         self.position_bias = nn.Parameter(torch.zeros(heads, frames, (2 * radius + 1) ** 2))
+        waves = 0.1 * sinusoids(radius, channels // heads).repeat(heads, frames, 1, 1)
+        self.position_key, self.position_value = nn.Parameter(waves), nn.Parameter(waves.clone())
 
     def forward(self, x: Tensor, read: Tensor | None = None) -> Tensor:
         """Return what each position of ``x`` makes of those that it reads."""
@@ -109,14 +148,15 @@ class NeighbourhoodAttention(nn.Module):
         key, value = (t.unflatten(0, read.shape[:2]).unflatten(2, (self.heads, -1)) for t in (key, value))
         temperature = full_precision(self.log_temperature).clamp(max=math.log(100.0)).exp()
         query, key = _unit(query) * temperature[:, None, None, None], _unit(key)
-        output, weights = neighbourhood_attention(query, key, value, self.position_bias, self.periodic)
+        offsets = self.position_bias, _unit(self.position_key, -1), self.position_value
+        output, weights = neighbourhood_attention(query, key, value, *offsets, periodic=self.periodic)
         return self.output(output.flatten(1, 2)), weights
 
 
-def _unit(x: Tensor) -> Tensor:
-    """Bring (…, d, h, w) to unit length, where it is not small, in float32."""
+def _unit(x: Tensor, axis: int = -3) -> Tensor:
+    """Bring vectors along an axis to unit length, where it is not small, in float32."""
     x = full_precision(x)
-    return x * torch.rsqrt(x.square().sum(-3, keepdim=True) + SMALLEST_VARIANCE)
+    return x * torch.rsqrt(x.square().sum(axis, keepdim=True) + SMALLEST_VARIANCE)
 
 
 class AttentionBlock(nn.Module):
@@ -138,7 +178,9 @@ class AttentionBlock(nn.Module):
         side = 2 * attention.radius + 1
         n_weights = attention.heads * side**2
         # The softmax, whose operations do not count, keeps as many numbers as the logits before it.
-        window = [(1, channels // attention.heads, n_weights), (1, 0, n_weights), (side, 1, channels)]
+        depth = channels // attention.heads
+        keys, values = 2 * [(1, depth, n_weights)], [(side, 1, channels), (1, side**2, channels)]
+        window = [*keys, (1, 0, n_weights), *values]
         parts = [attention.query, attention.key_value, attention.output, self.expand, self.contract]
         one = [(1, part.in_channels, part.out_channels) for part in parts]
         return [*one[:2], *window, *one[2:]]

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from atmoloss import checks, functional
-from atmoloss.arrays import Fields, Weights, convert
+from atmoloss import functional
+from atmoloss.arrays import Converted, Fields, Weights, convert, convert_lists
 from atmoloss.errors import InputError, require
 from atmoloss.extractor import Extractor
 from atmoloss.hub import CONFIG_NAME
@@ -87,8 +87,8 @@ def atmodist_distance(a: Fields, b: Fields, *, weights: Weights = "default", wei
 
 @torch.no_grad()
 def distance_matrix(
-    fields: Tensor,
-    others: Tensor | None = None,
+    fields: Fields,
+    others: Fields | None = None,
     *,
     weights: Weights = "default",
     squared: bool = True,
@@ -96,7 +96,7 @@ def distance_matrix(
     max_memory: float = 4e9,
     progress: bool = False,
     **options: Any,
-) -> Tensor:
+) -> Any:
     r"""Return the distances of every field from every other, (N, M), float32 on the CPU.
 
     Each field is encoded once. With features Φ weighted such that :math:`d(a, b) = \|Φ(a) - Φ(b)\|^2`, the matrix is
@@ -104,8 +104,9 @@ def distance_matrix(
     their digits.
 
     Args:
-        fields: (N, C, H, W), physical units, row 0 northernmost, columns eastward: see :func:`atmodist_distance`.
-        others: (M, C, H, W); ``None`` compares the fields with each other.
+        fields: a tensor or an array (N, C, H, W), physical units, row 0 northernmost, columns eastward; or an xarray
+            object with one further dimension, which is read as a whole: see :func:`atmodist_distance`.
+        others: (M, C, H, W) in the same form; ``None`` compares the fields with each other.
         weights: bundled name, weights folder, Hub repository, or an ``Extractor``.
         squared: return distances as they are, which are squares. Their roots (``False``) obey the triangle inequality,
             which clustering, UMAP and scikit-learn (``metric="precomputed"``) ask for.
@@ -115,35 +116,46 @@ def distance_matrix(
         progress: show a bar (extra ``train``).
         **options: of :class:`AtmoDistLoss`, except ``reduction`` and ``sharp``.
 
+    Returns:
+        The matrix in the form of the arguments; of xarray objects along their dimension ``DIM`` and ``other_DIM``.
+
     Raises:
         InputError: shapes, channels or values that do not fit.
+        DataError: an xarray object without the variables of the weights.
     """
     if batch_size is not None and batch_size < 1:
         raise InputError(f"batch_size: got {batch_size}, expected at least 1, or None")
     if not max_memory > 0:
         raise InputError(f"max_memory: got {max_memory}, expected a positive number of bytes")
-    arguments = [("fields", fields)] if others is None else [("fields", fields), ("others", others)]
-    for name, value in arguments:
-        checks.four_dimensional(name, value)
-    if others is not None and others.shape[1:] != fields.shape[1:]:
-        raise InputError(
-            f"others: got shape {tuple(others.shape)}, expected (M, {', '.join(map(str, fields.shape[1:]))})"
-        )
     if options.get("sharp"):
         raise InputError("sharp: got True, expected False; products of features make squared differences only")
+    arguments = {"fields": fields} if others is None else {"fields": fields, "others": others}
+    converted = convert_lists(arguments, None, weights)
+    tensors = {name: its.tensors[0] for name, its in zip(arguments, converted, strict=True)}
+    first = tensors["fields"]
     # Half for features; the other half for encoding, which takes no more of its bound without a gradient, and after
     # it for the products.
-    loss = distance_of(weights, fields.device, {**options, "max_memory": max_memory})
+    loss = distance_of(weights, first.device, {**converted[0].options, **options, "max_memory": max_memory})
     if batch_size is None:
-        height, width = fields.shape[-2:]
+        height, width = first.shape[-2:]
         needed = working_memory(loss.extractor.encoder, height, width, 4, tuple(loss.factors))
-        needed += 8 * 4 * fields[0].numel()  # what the normalisation makes of them
-        batch_size = max(1, min(batch_of(fields), int(max_memory / 2 / needed)))
-    in_memory = max_memory / 2 / sum(len(value) for _, value in arguments)
+        needed += 8 * 4 * first[0].numel()  # what the normalisation makes of them
+        batch_size = max(1, min(batch_of(first), int(max_memory / 2 / needed)))
+    in_memory = max_memory / 2 / sum(map(len, tensors.values()))
     with tempfile.TemporaryDirectory() as folder:
-        embedded = [_embed(loss, value, batch_size, in_memory, folder, name, progress) for name, value in arguments]
+        embedded = [_embed(loss, x, batch_size, in_memory, folder, name, progress) for name, x in tensors.items()]
         distances = _pairwise(embedded[0], embedded[-1], max_memory / 2)
-    return distances if squared else distances.sqrt_()
+    return _labelled(distances if squared else distances.sqrt_(), converted)
+
+
+def _labelled(matrix: Tensor, converted: list[Converted]) -> Any:
+    """Return a matrix in the form of the fields that it compares."""
+    columns = converted[-1].grid
+    if columns is None:
+        return converted[0].restore(matrix)
+    (dim,) = columns.outer.dims
+    labels = {f"other_{name}": (f"other_{dim}", c.values) for name, c in columns.outer.coords.items() if c.ndim}
+    return converted[0].restore(matrix, f"other_{dim}").assign_coords(labels)
 
 
 def batch_of(fields: Tensor) -> int:

@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from atmoloss import functional
-from atmoloss.arrays import Fields, Weights, convert
+from atmoloss.arrays import Fields, Weights, convert, convert_lists
 from atmoloss.distance import distance_of
 from atmoloss.errors import InputError
 from atmoloss.extractor import Extractor
@@ -152,11 +152,11 @@ def _not_decreasing(values: NDArray[Any], weights: NDArray[Any]) -> NDArray[Any]
 
 
 def fit_hours(
-    fields: Tensor,
-    times: ArrayLike,
+    fields: Fields,
+    times: ArrayLike | None = None,
     *,
     weights: Weights = "default",
-    weight: Tensor | None = None,
+    weight: Any = None,
     max_lag: float = 96.0,
     description: Mapping[str, Any] = MappingProxyType({}),
     **options: Any,
@@ -164,10 +164,11 @@ def fit_hours(
     """Fit the curve of distance against lag to analyses of your own; a few days are enough.
 
     Args:
-        fields: (T, C, H, W), physical units; what is compared later should have the same size, grid and level.
-        times: (T,), ``datetime64`` or hours.
+        fields: a tensor or an array (T, C, H, W), physical units, or an xarray object with times; what is compared
+            later should have the same size, grid and level.
+        times: (T,), ``datetime64`` or hours; ``None`` for those of an xarray object.
         weights: bundled name, weights folder, Hub repository, or an ``Extractor``.
-        weight: (H,) or (H, W), as the comparisons will have it.
+        weight: as the comparisons will have it: (H,) or (H, W), or ``"area"`` with an xarray object.
         max_lag: longest lag, hours.
         description: ``grid_spacing``, ``level`` and ``source`` of :class:`LagCurve`, for those who read it.
         **options: of :func:`atmodist_hours`, the same for both.
@@ -176,16 +177,18 @@ def fit_hours(
         InputError: times that do not fit the fields, too few of them, or an option that changes the distance.
     """
     check_options(options)
-    t = np.asarray(times)
-    if t.shape != fields.shape[:1]:
-        raise InputError(f"times: got shape {t.shape}, expected {tuple(fields.shape[:1])}, one per field")
+    converted = convert_lists({"fields": fields}, weight, weights)[0]
+    values = converted.tensors[0]
+    t = np.asarray(converted.times if times is None else times)
+    if t.shape != values.shape[:1]:
+        raise InputError(f"times: got shape {t.shape}, expected {tuple(values.shape[:1])}, one per field")
     if np.issubdtype(t.dtype, np.datetime64):
         t = (t - t.min()) / np.timedelta64(1, "h")
-    loss = distance_of(weights, fields.device, options)
-    matrix = pair_distances(loss, fields, weight)
+    loss = distance_of(weights, values.device, {**converted.options, **options})
+    matrix = pair_distances(loss, values, converted.weight)
     lag = np.asarray(t, np.float64)[None, :] - np.asarray(t, np.float64)[:, None]
     chosen = (lag > 0) & (lag <= max_lag)
-    size = (int(fields.shape[-2]), int(fields.shape[-1]))
+    size = (int(values.shape[-2]), int(values.shape[-1]))
     description = {"weights": loss.extractor.info.id, **description}
     return fit_lag_curve(matrix.numpy()[chosen], lag[chosen], size, **description)
 
@@ -230,7 +233,7 @@ def curve_for(
         c
         for c in curves
         if (grid_spacing is None or 1 / _SAME_SPACING <= grid_spacing / c.grid_spacing <= _SAME_SPACING)
-        and (level is None or _plain(level) == _plain(c.level))
+        and (level is None or level.replace(" ", "").lower() == c.level.replace(" ", "").lower())
     ]
     if len({(c.grid_spacing, c.level) for c in fitting}) != 1:
         kinds = "; ".join(dict.fromkeys(f"{c.grid_spacing:g} degrees, {c.level}" for c in curves)) or "none"
@@ -239,10 +242,6 @@ def curve_for(
             f"has a curve for ({kinds}), or curve=fit_hours(fields, times) of your own analyses"
         )
     return min(fitting, key=lambda c: abs(math.log(math.prod(c.size) / math.prod(size))))
-
-
-def _plain(level: str) -> str:
-    return level.replace(" ", "").lower()
 
 
 def check_options(options: Mapping[str, Any]) -> None:

@@ -32,7 +32,7 @@ TINY = {
 TINY_ATTENTION = {
     **TINY,
     "stage_channels": (8, 16, 8, 8),  # of fewer channels, some positions have none that is not zero
-    "attention": {"stage2": {"blocks": 2, "heads": 2, "radius": 1}},
+    "attention": {"stage2": {"blocks": 1, "heads": 2, "radius": 1}},
 }
 
 TINY_PREDICTION = {

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from atmoloss import atmodist_distance, atmodist_hours
+from atmoloss import atmodist_distance, atmodist_hours, distance_matrix, fit_hours
 from atmoloss.arrays import area_weight, channel_names
 from atmoloss.data.sample import SAMPLE_PATH
 from atmoloss.errors import InputError
-from tests.labelled import GLOBE, NAMES, REGION, fields
+from tests.labelled import GLOBE, HOUR, NAMES, REGION, START, fields
 
 xr = pytest.importorskip("xarray")
 
@@ -118,3 +118,39 @@ def test_wrong_inputs(call, words, extractor, draw, one_sentence):
     with pytest.raises(InputError) as error:
         call(fields(m=[1, 2]), draw(3), extractor)
     one_sentence(error.value, *words, "expected")
+
+
+def test_matrices_and_curves_take_what_distances_take(extractor):
+    a = fields(GLOBE, 1, time=START + 6 * HOUR * np.arange(12)).cumsum("time", keep_attrs=True)
+    b = fields(GLOBE, 2, member=[1, 2])
+    x, y = (torch.from_numpy(d.to_dataarray().values).transpose(0, 1) for d in (a, b))
+    options = {"weights": extractor, "periodic": True}
+    expected = distance_matrix(x, y, **options)
+    turned = b.isel(latitude=slice(None, None, -1)).roll(longitude=7, roll_coords=True)
+    matrix = distance_matrix(a, turned, weights=extractor)
+    assert matrix.dims == ("time", "other_member")
+    assert matrix["other_member"].values.tolist() == [1, 2]
+    np.testing.assert_allclose(matrix.values, expected, rtol=1e-4)
+    square = distance_matrix(a, weights=extractor, squared=False)
+    assert square.dims == ("time", "other_time")
+    assert (square["other_time"].values == a["time"].values).all()
+    np.testing.assert_array_equal(distance_matrix(x.numpy(), y.numpy(), **options), expected.numpy())
+    curve = fit_hours(a.isel(latitude=slice(None, None, -1)), weights=extractor, weight="area")
+    area = area_weight(GLOBE[0])
+    assert curve == fit_hours(x.numpy(), a["time"].values, weight=area.numpy(), **options)
+    assert curve == fit_hours(x, a["time"].values, weight=area, **options)
+
+
+def test_lists_of_fields_are_lists(extractor, draw):
+    with pytest.raises(InputError, match=r"fields: got dimensions beside those of space none, expected one"):
+        distance_matrix(fields(), weights=extractor)
+    with pytest.raises(InputError, match=r"others: got dimensions beside those of space member, time, expected one"):
+        distance_matrix(fields(member=[1]), fields(member=[1], time=[2]), weights=extractor)
+    with pytest.raises(InputError, match=r"fields and others: got fields on 24x36 points .* expected one grid"):
+        distance_matrix(fields(GLOBE, member=[1]), fields((GLOBE[0] / 2, GLOBE[1]), member=[1]), weights=extractor)
+    with pytest.raises(InputError, match=r"fields, others: got Dataset and Tensor, expected"):
+        distance_matrix(fields(member=[1]), draw(1), weights=extractor)
+    with pytest.raises(InputError, match=r"fields: got shape \(2, 32, 32\), expected \(N, C, H, W\)"):
+        fit_hours(draw(1)[0], [0], weights=extractor)
+    with pytest.raises(InputError, match=r"times: got None, expected one per field"):
+        fit_hours(draw(2), weights=extractor)

@@ -5,7 +5,14 @@ import math
 import pytest
 import torch
 
-from atmoloss.attention import AttentionBlock, NeighbourhoodAttention, Readout, channel_norm, neighbourhood_attention
+from atmoloss.attention import (
+    AttentionBlock,
+    NeighbourhoodAttention,
+    Readout,
+    channel_norm,
+    neighbourhood_attention,
+    sinusoids,
+)
 from atmoloss.errors import InputError
 from tests.tolerances import TOLERANCES, assert_close
 
@@ -13,7 +20,7 @@ RADIUS = 2
 SIDE = 2 * RADIUS + 1
 
 
-def by_position(query, key, value, bias, periodic):
+def by_position(query, key, value, bias, key_offsets, value_offsets, periodic):
     """The formula, one query after the other, by lists of what each may read."""
     _, heads, _, height, width = query.shape
     output, weights = torch.zeros_like(query), query.new_zeros(len(query), heads, height, width, *bias.shape[1:])
@@ -27,18 +34,21 @@ def by_position(query, key, value, bias, periodic):
                 ]
                 seen = [s for s in seen if 0 <= s[2] < height and (periodic or 0 <= s[3] < width)]
                 q = query[:, head, :, i, j]
-                logits = [(q * key[:, f, head, :, r, c % width]).sum(1) + bias[head, f, n] for f, n, r, c in seen]
+                keys = [key[:, f, head, :, r, c % width] + key_offsets[head, f, n] for f, n, r, c in seen]
+                logits = [(q * k).sum(1) + bias[head, f, n] for k, (f, n, _, _) in zip(keys, seen, strict=True)]
                 share = torch.stack(logits, 1).softmax(1)
                 for k, (f, n, r, c) in enumerate(seen):
                     weights[:, head, i, j, f, n] = share[:, k]
-                    output[:, head, :, i, j] += share[:, k, None] * value[:, f, head, :, r, c % width]
+                    found = value[:, f, head, :, r, c % width] + value_offsets[head, f, n]
+                    output[:, head, :, i, j] += share[:, k, None] * found
     return output, weights
 
 
 def draw(height: int, width: int, frames: int = 1, dtype=torch.float64) -> list[torch.Tensor]:
     query = torch.randn(2, 2, 3, height, width, dtype=dtype)
     key, value = torch.randn(2, 2, frames, 2, 3, height, width, dtype=dtype)
-    return [query, key, value, torch.randn(2, frames, SIDE**2, dtype=dtype)]
+    bias, *offsets = torch.randn(2, frames, SIDE**2, 7, dtype=dtype).split((1, 3, 3), -1)
+    return [query, key, value, bias[..., 0], *offsets]
 
 
 @pytest.mark.parametrize("periodic", [False, True])
@@ -58,13 +68,13 @@ def test_values_and_gradients_are_those_of_the_formula(size, frames, periodic) -
 
 @pytest.mark.parametrize("periodic", [False, True])
 def test_the_map_is_what_the_output_used(periodic) -> None:
-    query, key, value, bias = draw(7, 8, 2)
-    output, weights = neighbourhood_attention(query, key, value, bias, periodic)
+    query, key, value, *offsets = draw(7, 8, 2)
+    output, weights = neighbourhood_attention(query, key, value, *offsets, periodic)
     assert weights.shape == (2, 2, 7, 8, 2, SIDE**2)
     assert_close(weights.sum((-2, -1)), torch.ones(2, 2, 7, 8), torch.float64)
     changed = value.clone()
     changed[:, 1, :, :, 4, 5] += 1.0  # one position of one frame: the output moves by the weight given to it
-    moved = neighbourhood_attention(query, key, changed, bias, periodic)[0] - output
+    moved = neighbourhood_attention(query, key, changed, *offsets, periodic)[0] - output
     for i, j in ((4, 5), (2, 3), (6, 6), (4, 0)):
         south, east = 4 - i + RADIUS, 5 - j + RADIUS
         inside = 0 <= south < SIDE and 0 <= east < SIDE
@@ -80,11 +90,11 @@ def test_positions_outside_take_no_weight() -> None:
 
 
 def test_periodic_maps_shift_with_the_field_and_others_do_not() -> None:
-    query, key, value, bias = draw(5, 8)
+    query, key, value, *offsets = draw(5, 8)
     rolled = [t.roll(3, -1) for t in (query, key, value)]
     for periodic in (True, False):
-        output, weights = neighbourhood_attention(query, key, value, bias, periodic)
-        shifted, map_shifted = neighbourhood_attention(*rolled, bias, periodic)
+        output, weights = neighbourhood_attention(query, key, value, *offsets, periodic)
+        shifted, map_shifted = neighbourhood_attention(*rolled, *offsets, periodic)
         equal = torch.allclose(shifted, output.roll(3, -1)) and torch.allclose(map_shifted, weights.roll(3, 3))
         assert equal == periodic
 
@@ -98,15 +108,18 @@ def test_two_derivatives_by_finite_differences() -> None:
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 def test_the_module_reads_other_frames_than_it_asks_for(memory_format) -> None:
     module = NeighbourhoodAttention(8, 2, RADIUS, frames=3).double().to(memory_format=memory_format)
-    torch.nn.init.normal_(module.position_bias)
+    position = module.position_bias, module.position_key, module.position_value
+    for table in position:
+        torch.nn.init.normal_(table)
     x, read = torch.randn(2, 8, 5, 6, dtype=torch.float64), torch.randn(2, 3, 8, 5, 6, dtype=torch.float64)
     output, weights = module.with_map(x, read)
     query = module.query(x).unflatten(1, (2, 4))
     key, value = torch.stack([module.key_value(read[:, f]).unflatten(1, (2, 2, 4)) for f in range(3)], 1).unbind(2)
     query, key = (t / (t.square().sum(-3, keepdim=True) + 0.1).sqrt() for t in (query, key))
-    found, expected = by_position(
-        module.log_temperature.exp()[:, None, None, None] * query, key, value, module.position_bias, False
-    )
+    bias, offsets, values = position
+    offsets = offsets / (offsets.square().sum(-1, keepdim=True) + 0.1).sqrt()
+    temperature = module.log_temperature.exp()[:, None, None, None]
+    found, expected = by_position(temperature * query, key, value, bias, offsets, values, False)
     assert_close(weights, expected, torch.float64)
     assert_close(output, module.output(found.flatten(1, 2)), torch.float64)
     assert torch.equal(output, module(x, read))
@@ -120,7 +133,7 @@ def test_logits_stay_bounded() -> None:
     weights = module.with_map(x)[1]
     logits = weights[0, :, 2, 2].log()
     assert torch.isfinite(weights).all()
-    assert (logits.amax() - logits.amin()) <= 200.1
+    assert (logits.amax() - logits.amin()) <= 400.2  # keys of what is read and of the offset
 
 
 def test_derivatives_at_zero_are_finite() -> None:
@@ -170,3 +183,10 @@ def test_random_heads_look_everywhere() -> None:
     weights = NeighbourhoodAttention(16, 4, RADIUS).with_map(torch.randn(2, 16, 9, 9))[1]
     inner = weights[:, :, RADIUS:-RADIUS, RADIUS:-RADIUS, 0].mean((0, 2, 3))
     assert float(-(inner * inner.log()).sum(-1).min().detach()) > 0.97 * math.log(SIDE**2)
+
+
+def test_positions_begin_as_waves_that_know_every_offset() -> None:
+    waves = sinusoids(4, 16).double()
+    assert_close(waves.T @ waves, 40.5 * torch.eye(16), torch.float32, scale=40.5)  # half of the 81 positions
+    apart = torch.cdist(waves, waves) + 10 * torch.eye(81)
+    assert apart.min() > 1

@@ -12,6 +12,7 @@ import pytest
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 pytest.importorskip("h5netcdf")
+pytestmark = pytest.mark.xdist_group("demo")  # one process makes what all of them look at
 
 
 def run(script: str, *arguments: str, cwd: Path) -> str:

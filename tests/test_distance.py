@@ -213,7 +213,6 @@ def test_progress(extractor, draw, capsys) -> None:
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda f, e: distance_matrix(f.numpy(), weights=e), ("fields", "ndarray")),
         (lambda f, e: distance_matrix(f[0], weights=e), ("fields", "(2, 32, 32)")),
         (lambda f, e: distance_matrix(f[:0], weights=e), ("fields", "(0, 2, 32, 32)")),
         (lambda f, e: distance_matrix(f[:, :1], weights=e), ("fields", "(3, 1, 32, 32)")),

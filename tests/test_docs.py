@@ -76,17 +76,30 @@ def test_the_lag_2afc_is_spelt_out_where_it_first_stands(page: str) -> None:
         assert re.match(r"\s\(two-alternative\s+forced\s+choice", TEXT[page][first.end() :])
 
 
-def test_code_of_the_page_on_scores_runs() -> None:
-    """As it stands, block after block; what it says of the result holds."""
+def run_code(page: str) -> dict[str, Any]:
+    """Run the Python of a page as it stands, block after block, and return what it names."""
     pytest.importorskip("h5netcdf")
     names: dict[str, Any] = {}
-    for code in re.findall(r"```python\n(.*?)```", TEXT["docs/score.md"], re.DOTALL):
+    for code in re.findall(r"```python\n(.*?)```", TEXT[page], re.DOTALL):
         exec(code, names)
+    return names
+
+
+def test_code_of_the_page_on_the_loss_runs() -> None:
+    names = run_code("docs/loss.md")
+    assert names["prediction"].grad.isfinite().all()
+    assert names["value"] > 0
+    assert names["matrix"].shape == (8, 8)
+
+
+def test_code_of_the_page_on_scores_runs() -> None:
+    names = run_code("docs/score.md")
     assert names["by_lead"].dims == ("lead_time",)
     assert float(names["by_lead"][0]) == 0
     assert (names["by_lead"].diff("lead_time") > 0).all()
     assert names["where"].sizes == {"latitude": 68, "longitude": 196}
     assert names["found"].indices[0].tolist()[:1] == [20]
+    assert names["matrix"].dims == ("time", "other_time")
 
 
 def verbs() -> dict[str, set[str]]:

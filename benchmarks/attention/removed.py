@@ -20,12 +20,12 @@ from fluid.score import position_motion
 from skill import rounded
 from torch import Tensor
 
-from atmoloss.attention import neighbourhood_attention
+from atmoloss.attention import averages, neighbourhood_attention
 from atmoloss.predictor import Predictor
 from atmoloss.training.config import SourceConfig
 from atmoloss.verification.statistics.advection import interior
 from atmoloss.verification.statistics.bootstrap import BlockBootstrap
-from atmoloss.windows import extend, window_sums
+from atmoloss.windows import extend
 
 WHICH = ("upstream", "downstream", "random")
 _FASTER = 0.5  # positions a step: below it there is no upstream to speak of
@@ -35,15 +35,14 @@ _FASTER = 0.5  # positions a step: below it there is no upstream to speak of
 def reading_only(kept: Tensor) -> Iterator[None]:
     """Let the head's attention read only what is ``kept``, (N, h, w, F, S²), 1 or 0; the encoder's reads everything."""
 
-    def masked(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, periodic: bool = False) -> Any:
-        output, weights = neighbourhood_attention(query, key, value, bias, periodic)
+    def masked(query: Tensor, key: Tensor, value: Tensor, *offsets: Tensor, periodic: bool = False) -> Any:
+        output, weights = neighbourhood_attention(query, key, value, *offsets, periodic)
         if weights.shape[-2:] != kept.shape[-2:]:  # the encoder has one field
             return output, weights
         weights = weights * kept[:, None]
         weights = weights / weights.sum((-2, -1), keepdim=True)
-        side = math.isqrt(kept.shape[-1])
-        by_offset = weights.flatten(-2).movedim(-1, 2).contiguous()
-        return window_sums(by_offset, extend(value, side // 2, periodic), side), weights
+        extended = extend(value, math.isqrt(kept.shape[-1]) // 2, periodic)
+        return averages(weights.flatten(-2).movedim(-1, 2), extended, offsets[-1]), weights
 
     with mock.patch("atmoloss.attention.neighbourhood_attention", masked):
         yield

@@ -70,7 +70,7 @@ def advection_rows(weights: Path, arm: Arm, config: TrainConfig, splits: Splits)
         for source in splits[split]:
             cases = cases_of(source, config, mapped if source.periodic else SCORED)
             derived = split == "test" and source.name in GRADIENTS.get(arm[0], ())
-            patches = networks_of(weights, arm[1], periodic=False)
+            patches = networks_of(weights, arm[1], periodic=False) if derived else {}
             for name, network in networks_of(weights, arm[1], source.periodic).items():
                 rows = [r for method in ("head", "rollout") for r in of_maps(network, cases, config.sources, method)]
                 if derived:

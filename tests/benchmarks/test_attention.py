@@ -214,18 +214,20 @@ def test_what_is_removed_lies_upstream(removed):
 def test_attention_without_some_positions_is_that_with_a_bias_of_minus_infinity(removed):
     torch.manual_seed(0)
     query, key, value = (torch.randn(1, *frames, 2, 3, 6, 7) for frames in ((), (3,), (3,)))
-    bias = torch.zeros(2, 3, 9)
+    bias, offsets = torch.zeros(2, 3, 9), torch.randn(2, 3, 9, 3)
     kept = torch.ones(1, 6, 7, 3, 9)
     kept[..., 0, 1] = kept[..., 1, 5] = 0.0
-    expected = neighbourhood_attention(query, key, value, bias.masked_fill(kept[0, 0, 0] == 0, -torch.inf))
+    masked = bias.masked_fill(kept[0, 0, 0] == 0, -torch.inf)
+    expected = neighbourhood_attention(query, key, value, masked, offsets, offsets)
     import atmoloss.attention
 
     with removed.reading_only(kept):
-        got = atmoloss.attention.neighbourhood_attention(query, key, value, bias)
-        one_field = atmoloss.attention.neighbourhood_attention(query, key[:, :1], value[:, :1], bias[:, :1])
+        got = atmoloss.attention.neighbourhood_attention(query, key, value, bias, offsets, offsets)
+        one = [x[:, :1] for x in (key, value, bias, offsets, offsets)]
+        one_field = atmoloss.attention.neighbourhood_attention(query, *one)
     for a, b in zip(got, expected, strict=True):
         assert_close(a, b, torch.float32)
-    unmasked = neighbourhood_attention(query, key[:, :1], value[:, :1], bias[:, :1])
+    unmasked = neighbourhood_attention(query, *one)
     assert all(torch.equal(a, b) for a, b in zip(one_field, unmasked, strict=True))
 
 

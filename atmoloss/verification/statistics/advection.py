@@ -83,12 +83,12 @@ def advection_score(
     moved: np.ndarray,
     times: Any,
     *,
+    weight: np.ndarray | None = None,
     radius: int | None = None,
     periodic: bool = False,
     remove_latitude_means: bool = False,
     field_means: Literal["kept", "only", "removed"] = "kept",
     block_days: float = DEFAULT_BLOCK_DAYS,
-    n: int = 1000,
 ) -> AdvectionScore:
     """Correlate where maps look in a past field with how the air moved since then.
 
@@ -96,6 +96,7 @@ def advection_score(
         maps: of one head and one past field, (T, h, w, S, S).
         moved: of the air at the queries, (T, h, w, 2), from :func:`motion`.
         times: of the present, (T,) datetime64.
+        weight: how much each query counts, (T, h, w): where nothing is in the field, there is nothing to follow.
         radius: positions around a query that count, where the windows of the maps are wider (those of a rollout).
         periodic: columns wrap, and no column is near an edge.
         remove_latitude_means: take the mean of each row of both displacements out first: that westerlies are westerly
@@ -103,7 +104,6 @@ def advection_score(
         field_means: ``"only"`` correlates the means over the positions of each time: how it follows a flow that carries
             all of it. ``"removed"`` takes them out of both displacements: how it follows what differs within a field.
         block_days: of the bootstrap (:class:`BlockBootstrap`); a day, where each day is a run of its own.
-        n: draws.
 
     Raises:
         InputError: shapes that do not fit, no position whose window lies inside, or another ``field_means``.
@@ -111,9 +111,11 @@ def advection_score(
     if field_means not in ("kept", "only", "removed"):
         raise InputError(f"field_means: got {field_means!r}, expected 'kept', 'only' or 'removed'")
     count, height, width = maps.shape[:3]
-    if maps.ndim != 5 or moved.shape != (count, height, width, 2):
+    weight = np.ones((count, height, width)) if weight is None else np.asarray(weight, np.float64)
+    if maps.ndim != 5 or moved.shape != (count, height, width, 2) or weight.shape != (count, height, width):
         raise InputError(
-            f"moved: got shape {moved.shape} for maps {maps.shape}, expected (T, h, w, 2) for (T, h, w, S, S)"
+            f"moved, weight: got shapes {moved.shape} and {weight.shape} for maps {maps.shape}, expected (T, h, w, 2) "
+            "and (T, h, w) for (T, h, w, S, S)"
         )
     if radius is not None and 0 < radius < maps.shape[-1] // 2:
         cut = slice(maps.shape[-1] // 2 - radius, maps.shape[-1] // 2 + radius + 1)
@@ -124,11 +126,12 @@ def advection_score(
             f"maps: got windows of {maps.shape[-1]} in {height}x{width} positions, expected a smaller radius"
         )
     looks, moves = displacement(maps), moved.astype(np.float64)
-    inside = np.where(inside[None, ..., None] & np.isfinite(looks) & np.isfinite(moves), 1.0, 0.0)
-    looks, moves = (np.where(inside > 0, x, 0.0) for x in (looks, moves))
-    inside, looks, moves = _without_means(inside, looks, moves, remove_latitude_means, field_means)
-    bootstrap = BlockBootstrap(times, block_days, n)
-    moments = np.stack((inside, looks, moves, looks * moves, looks**2, moves**2)).sum((2, 3))  # (6, T, 2)
+    weight = np.where(inside[..., None] & np.isfinite(looks) & np.isfinite(moves), weight[..., None], 0.0)
+    looks, moves = (np.where(weight > 0, x, 0.0) for x in (looks, moves))
+    weight, looks, moves = _without_means(weight, looks, moves, remove_latitude_means, field_means)
+    bootstrap = BlockBootstrap(times, block_days)
+    products = np.stack((np.ones_like(looks), looks, moves, looks * moves, looks**2, moves**2))
+    moments = (weight * products).sum((2, 3))  # (6, T, 2)
     drawn = np.einsum("kb,bmc->mkc", bootstrap.counts, bootstrap.block_sums(moments.swapaxes(0, 1)))
     total, a, b, ab, aa, bb = drawn
     covariance, first, second = ab - a * b / total, aa - a**2 / total, bb - b**2 / total
@@ -140,17 +143,19 @@ def advection_score(
 
 
 def _without_means(
-    inside: np.ndarray, looks: np.ndarray, moves: np.ndarray, of_latitudes: bool, field_means: str
+    weight: np.ndarray, looks: np.ndarray, moves: np.ndarray, of_latitudes: bool, field_means: str
 ) -> list[np.ndarray]:
-    """Take means out of both displacements, (T, h, w, 2), 0 where not inside, or leave those of fields alone."""
+    """Take weighted means out of both displacements, (T, h, w, 2), or leave those of fields, which count alike."""
+
+    def mean(x: np.ndarray, axes: tuple[int, int]) -> np.ndarray:
+        total = weight.sum(axes, keepdims=True)
+        return np.asarray((weight * x).sum(axes, keepdims=True) / np.where(total > 0, total, 1.0))
+
     both = [looks, moves]
     if of_latitudes:
-        total = np.maximum(inside.sum((0, 2), keepdims=True), 1.0)
-        both = [inside * (x - x.sum((0, 2), keepdims=True) / total) for x in both]
-    if field_means != "kept":
-        total = np.maximum(inside.sum((1, 2), keepdims=True), 1.0)
-        means = [x.sum((1, 2), keepdims=True) / total for x in both]
-        if field_means == "only":
-            return [np.minimum(inside.sum((1, 2), keepdims=True), 1.0), *means]
-        both = [inside * (x - mean) for x, mean in zip(both, means, strict=True)]
-    return [inside, *both]
+        both = [x - mean(x, (0, 2)) for x in both]
+    if field_means == "only":
+        return [np.sign(weight.sum((1, 2), keepdims=True)), *(mean(x, (1, 2)) for x in both)]
+    if field_means == "removed":
+        both = [x - mean(x, (1, 2)) for x in both]
+    return [weight, *both]

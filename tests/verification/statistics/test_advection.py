@@ -29,6 +29,25 @@ def air() -> np.ndarray:
 TIMES = np.datetime64("2026-01-01") + np.arange(40) * np.timedelta64(1, "D")
 
 
+@pytest.mark.parametrize("field_means", ["kept", "only", "removed"])
+@pytest.mark.parametrize("remove_latitude_means", [False, True])
+def test_queries_of_no_weight_do_not_count_and_others_by_it(air, remove_latitude_means, field_means):
+    options = {"remove_latitude_means": remove_latitude_means, "field_means": field_means}
+    weight = np.random.default_rng(1).integers(0, 3, air.shape[:3])
+    maps = looking(-0.6 * air)
+    score = advection_score(maps, air, TIMES, weight=weight, **options)
+    spoilt = np.where((weight == 0)[..., None], 5.0, air)
+    assert np.allclose(advection_score(maps, spoilt, TIMES, weight=weight, **options), score)
+    assert not np.allclose(advection_score(maps, spoilt, TIMES, **options), score)
+    assert np.allclose(advection_score(maps, air, TIMES, weight=0.5 * weight, **options), score)
+    if field_means == "kept" and not remove_latitude_means:  # numpy's own, of a list in which each stands by its weight
+        inner = interior(*air.shape[1:3], SIDE)
+        looks, moves = (
+            np.repeat(x[:, inner].reshape(-1, 2), weight[:, inner].ravel(), 0) for x in (displacement(maps), air)
+        )
+        assert np.isclose(score.east, np.corrcoef(looks[:, 1], moves[:, 1])[0, 1])
+
+
 def test_displacement_is_the_centroid():
     maps = np.random.default_rng(0).random((2, SIDE, SIDE))
     for weights, got in zip(maps, displacement(maps), strict=True):
@@ -148,6 +167,7 @@ def test_wrong_input(air, one_sentence):
     for call, words in (
         (lambda: displacement(np.zeros((4, 4))), ("maps", "odd")),
         (lambda: advection_score(maps, air[:, :-1], TIMES), ("moved", "(T, h, w, 2)")),
+        (lambda: advection_score(maps, air, TIMES, weight=air), ("weight", "(T, h, w)")),
         (lambda: advection_score(maps[:, :4], air[:, :4], TIMES), ("maps", "4x12", "smaller radius")),
     ):
         with pytest.raises(InputError) as error:
