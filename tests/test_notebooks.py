@@ -81,3 +81,10 @@ def test_what_fails_or_leaves_files_is_an_error(code: str, message: str) -> None
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
     with pytest.raises(Exception, match=message):
         execute.execute(notebook)
+
+
+def test_times_of_a_training_are_taken_out() -> None:
+    log = "step 2 of 4: loss 1.5, seconds_per_step 0.31\nstep 4 of 4: winds 0.9\n"
+    output = nbformat.v4.new_output("stream", text=log)
+    execute.trim(output)
+    assert output.text == "step 2 of 4: loss 1.5\nstep 4 of 4: winds 0.9\n"
