@@ -13,7 +13,7 @@ CORE    := cached checks distance export frozen functional heads loss* metric mo
 PYTEST   = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadgroup
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-sim test-integrations test-oldest lint docs format bench bench-check build clean
+.PHONY: help demo test test-all test-sim test-integrations test-oldest lint docs notebooks format bench bench-check build clean
 
 help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
@@ -69,6 +69,9 @@ lint: $(STAMP)  ## ruff check, ruff format --check, mypy
 
 docs: $(STAMP)  ## the site, into build/docs; a warning, such as a link that leads nowhere, is an error
 	$(BIN)/python -m sphinx -q -W --keep-going -c docs . build/docs
+
+notebooks: $(STAMP)  ## execute docs/tutorials and keep their outputs; minutes of a core
+	$(BIN)/python docs/tutorials/execute.py
 
 format: $(STAMP)  ## mend what ruff can mend
 	$(BIN)/ruff check --fix .

@@ -26,7 +26,7 @@ author = "The atmoloss developers"
 copyright = f"2026, {author}"
 version = release = __version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax"]
 root_doc = "docs/index"
 include_patterns = [
     "README.md",
@@ -40,10 +40,11 @@ include_patterns = [
     "examples/*/README.md",
     "weights/*/README.md",
 ]
-exclude_patterns = [".*", "build", "runs"]
+exclude_patterns = [".*", "build", "runs", "**/.ipynb_checkpoints"]
 
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 4  # links to headings, as GitHub makes them
+nb_execution_mode = "off"  # outputs are committed: make notebooks
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"

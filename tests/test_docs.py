@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import json
 import os
 import re
 import shutil
@@ -32,13 +33,24 @@ PAGES = sorted(
         "SECURITY.md",
         "CODE_OF_CONDUCT.md",
         "docs/*.md",
+        "docs/tutorials/*.ipynb",
         "examples/*/README.md",
         "benchmarks/*/README.md",
         "weights/*/README.md",
     )
     for path in ROOT.glob(pattern)
 )
-TEXT = {page: (ROOT / page).read_text(encoding="utf-8") for page in PAGES}
+
+
+def text_of(page: str) -> str:
+    """Text of a page; of a notebook that of its text cells."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    if not page.endswith(".ipynb"):
+        return text
+    return "\n\n".join("".join(c["source"]) for c in json.loads(text)["cells"] if c["cell_type"] == "markdown")
+
+
+TEXT = {page: text_of(page) for page in PAGES}
 
 
 def anchors(text: str) -> set[str]:
@@ -210,8 +222,8 @@ def test_the_site_has_every_page_in_its_navigation() -> None:
     """Sphinx finds pages that no table of contents has; GitHub's readers need the links of the list as well."""
     text = TEXT["docs/index.md"]
     trees = "".join(re.findall(r"```\{toctree\}\n(.*?)```", text, re.DOTALL))
-    inside = {page.removeprefix("docs/").removesuffix(".md") for page in PAGES if page != "docs/index.md"}
+    inside = {re.sub(r"^docs/|\.(md|ipynb)$", "", page) for page in PAGES if page != "docs/index.md"}
     named = set(re.findall(r"<(?:\.\./)?([^>]+)>", trees))
     assert inside <= named
-    linked = {re.sub(r"\.(md|rst)$", "", link).removeprefix("../") for link in re.findall(r"\]\(([^)#]+)", text)}
+    linked = {re.sub(r"\.(md|rst|ipynb)$", "", link).removeprefix("../") for link in re.findall(r"\]\(([^)#]+)", text)}
     assert named <= linked
