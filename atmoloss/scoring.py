@@ -226,7 +226,7 @@ class _Comparison:
             blocks = require("tqdm", "train").tqdm(blocks, desc="score", unit="block")
         lost = 0
         for index in blocks:
-            part = values[tuple(index.values())]  # a view
+            part = values[(*index.values(), ...)]  # a view, of a single field, too
             place = self._place[tuple(index.values())]
             if (place < 0).all():
                 continue

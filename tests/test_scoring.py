@@ -39,6 +39,24 @@ def turned(data):
     return data.assign_coords(longitude=(data["longitude"] + 180) % 360 - 180).sortby("longitude")
 
 
+@pytest.mark.parametrize("names", [("time", "prediction_timedelta"), ("time", "step"), ("init_time", "lead_time")])
+@pytest.mark.parametrize("standard_name", [None, "time"], ids=["", "called time"])
+@pytest.mark.parametrize("selected", [(0,), (1,), (0, 1)], ids=["one run", "one lead", "one field"])
+def test_one_run_or_lead_that_is_selected_has_the_score_of_all(names, standard_name, selected, extractor):
+    """Also where the start of the runs was the time of analyses, and still says so."""
+    forecast = forecasts(2, 3).rename(init_time=names[0], lead_time=names[1])
+    if standard_name:
+        forecast[names[0]].attrs["standard_name"] = standard_name
+    chosen = {names[k]: 1 for k in selected}
+    expected = score(forecast, analyses(5), weights=extractor)
+    got = score(forecast.isel(chosen), analyses(5), weights=extractor)
+    assert got.dims == expected.isel(chosen).dims
+    np.testing.assert_allclose(got.values, expected.isel(chosen).values, rtol=1e-6)
+    where = score(forecast.isel(chosen), analyses(5), weights=extractor, spatial=True)
+    assert float(where.min()) >= 0
+    assert float(where.max()) > 0
+
+
 @pytest.mark.parametrize("grid", [GLOBE, REGION], ids=["globe", "region"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("change", [lambda d: d, south_up, turned, lambda d: d.transpose(..., "init_time")])
