@@ -101,12 +101,16 @@ def _kinds(field: xr.DataArray, outer: Sequence[str]) -> dict[str, str]:
     if "valid_time" in field.coords and valid not in (None, "valid_time"):
         present["valid"] = "valid_time"
         present.setdefault("reference", str(valid))
-    elif step is not None and valid is not None and not set(field.coords[step].dims) & set(field.coords[valid].dims):
-        # WeatherBench and others: (time, prediction_timedelta) with time = start of the forecast. One lead time that was
-        # selected stays as a scalar; beside a reference time of its own, as CF has it, the other one is valid.
-        if step in outer or "reference" not in present:
-            present.setdefault("reference", valid)
-            del present["valid"]
+    elif (
+        step is not None
+        and valid is not None
+        and not set(field.coords[step].dims) & set(field.coords[valid].dims)
+        and (step in outer or "reference" not in present)
+    ):
+        # WeatherBench and others: (time, prediction_timedelta) with time = start of the forecast. A lead time that was
+        # selected stays as a scalar; beside a reference time of its own, as in CF, the other one is valid.
+        present.setdefault("reference", valid)
+        del present["valid"]
     if "valid" not in present and "reference" not in present:
         raise DataError(f"{field.name}: found no time coordinate among {list(field.coords)}, expected one")
     return present
