@@ -7,7 +7,7 @@ and anomaly correlation, since the distance of a field from a mean of fields fol
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,8 @@ from atmoloss import nearest
 LEADS = (6, 12, 24, 48)  # hours
 FARTHER, WITHIN = 5 * 24, 60 * 24
 """Hours between a query and a state that may answer: no longer the same weather, and still the same season."""
+SHARES, DRAWS = (1 / 8, 1 / 4, 1 / 2), 10
+"""Of the days, that a thinned archive has, and how often they are drawn."""
 FEWEST = 2  # states that may answer, without which a query is not asked
 RMSE, CORRELATION = "RMSE of winds", "anomaly correlation"
 
@@ -26,14 +28,24 @@ class Plan:
     """Queries and what may answer, as indices of T times.
 
     Attributes:
+        hours: (T,) the times.
         query: (Q,) indices of the queries.
         allowed: (Q, T) whether a state may answer.
         later: (T, L) indices of the times that follow after each of ``LEADS``, −1 where there is none.
     """
 
+    hours: np.ndarray
     query: np.ndarray
     allowed: np.ndarray
     later: np.ndarray
+
+    @property
+    def used(self) -> np.ndarray:
+        """Say which times (T,) are queries or may answer one, or follow after such."""
+        out = self.allowed.any(0)
+        out[self.query] = True
+        out[self.later[out]] = True
+        return out
 
 
 def plan(hours: np.ndarray, known: np.ndarray, asked: np.ndarray) -> Plan:
@@ -51,7 +63,7 @@ def plan(hours: np.ndarray, known: np.ndarray, asked: np.ndarray) -> Plan:
     away = np.abs(hours[query, None] - hours[None, :])
     allowed = with_future(known) & (away >= FARTHER) & (away <= WITHIN)
     enough = allowed.sum(1) >= FEWEST
-    return Plan(query[enough], allowed[enough], later)
+    return Plan(hours, query[enough], allowed[enough], later)
 
 
 def all_distances(vectors: Any) -> np.ndarray:
@@ -76,10 +88,9 @@ def principal_components(distances: np.ndarray, known: np.ndarray, most: int) ->
     return np.asarray(products @ vectors[:, leading] / np.sqrt(values[leading]))
 
 
-def choose(distances: np.ndarray, asked: Plan, allowed: np.ndarray | None = None) -> np.ndarray:
-    """Return the nearest state (Q,) to each query, of those of the plan or of ``allowed`` (Q, T)."""
-    may = asked.allowed if allowed is None else allowed
-    return np.asarray(np.where(may, distances[asked.query], np.inf).argmin(1))
+def choose(distances: np.ndarray, query: np.ndarray, allowed: np.ndarray) -> np.ndarray:
+    """Return the nearest state (Q,) to each query (Q,), of those that may answer (Q, T)."""
+    return np.asarray(np.where(allowed, distances[query], np.inf).argmin(1))
 
 
 def _from_mean(distances: np.ndarray, of: np.ndarray) -> np.ndarray:
@@ -124,6 +135,25 @@ def scores(winds: np.ndarray, judges: Mapping[str, np.ndarray], asked: Plan) -> 
 def of_chosen(scored: Mapping[str, np.ndarray], chosen: np.ndarray) -> dict[str, np.ndarray]:
     """Return the scores (Q, L) of one state a query (Q,)."""
     return {name: values[np.arange(len(chosen)), chosen] for name, values in scored.items()}
+
+
+def thinned(asked: Plan) -> list[list[np.ndarray]]:
+    """Return what may answer (Q, T) where only some of the days may, for each of ``SHARES`` and each draw of them."""
+    days, of = np.unique(asked.hours // 24, return_inverse=True)
+    out: list[list[np.ndarray]] = []
+    for share in SHARES:
+        drawn = [np.random.default_rng(draw).random(len(days)) < share for draw in range(DRAWS)]
+        left = [asked.allowed & day[of] for day in drawn]
+        out.append([np.where(few.any(1, keepdims=True), few, asked.allowed) for few in left])  # rather all than none
+    return out
+
+
+def mean_correlation(
+    scored: Mapping[str, np.ndarray], distances: np.ndarray, query: np.ndarray, draws: Sequence[np.ndarray]
+) -> np.ndarray:
+    """Return the anomaly correlation (Q,) of the nearest states, mean over leads and over draws of what may answer."""
+    chosen = [scored[CORRELATION][np.arange(len(query)), choose(distances, query, allowed)] for allowed in draws]
+    return np.asarray(np.mean(chosen, (0, 2)))
 
 
 def controls(scored: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:

@@ -41,7 +41,6 @@ SIGMAS = (1, 2, 4, 8, 16)  # cells of 1°
 COMPONENTS = (2, 5, 10, 20, 40)
 BANDS = {"20–60°N": (60, 20), "20°S–20°N": (20, -20), "20–60°S": (-20, -60)}
 WIDTH = 60  # degrees of longitude of a box
-SHARES, DRAWS = (1 / 8, 1 / 4, 1 / 2), 10
 SPACE = ("time", "channel", "latitude", "longitude")
 Options = dict[tuple[str, str], np.ndarray]
 """Chooser and setting → squared distances (T, T)."""
@@ -57,11 +56,6 @@ class Archive:
     derived: Any
     smoothed: dict[int, Any]
 
-    @property
-    def hours(self) -> np.ndarray:
-        """Times as hours, (T,)."""
-        return np.asarray((self.winds["time"].values - np.datetime64(0, "s")) // np.timedelta64(1, "h"))
-
     def fields(self, extractor: Extractor) -> Any:
         """Return what an extractor reads."""
         return self.winds if extractor.info.channel_names[0] == "u" else self.derived
@@ -73,13 +67,23 @@ def smoothed(winds: Any, sigma: float) -> Any:
     return winds.map(lambda wind: wind.copy(data=gaussian_filter(wind.values, **around)))
 
 
-def open_archive(source: SourceConfig) -> Archive:
-    """Read every sixth hour of a source."""
+def plans_of(times: np.ndarray, config: TrainConfig) -> tuple[np.ndarray, dict[str, search.Plan]]:
+    """Return which of the times (T,) are training dates, (T,), and the plan of each split that is held out."""
+    hours = (times - np.datetime64(0, "s")) // np.timedelta64(1, "h")
+    held = {split: in_periods(times, parse_periods(getattr(config, split))) for split in ("validation", "test")}
+    known = ~np.any([*held.values()], 0)
+    return known, {split: search.plan(hours, known, asked) for split, asked in held.items()}
+
+
+def open_archive(source: SourceConfig, config: TrainConfig) -> Archive:
+    """Read every sixth hour of a source, as far as it is used."""
     winds, derived = (
         open_fields(source.path, names, source.level, grid=source.grid)
         for names in (("u", "v"), ("divergence", "vorticity"))
     )
-    kept = np.flatnonzero(winds["time"].dt.hour.values % STEP == 0)
+    sixth = np.flatnonzero(winds["time"].dt.hour.values % STEP == 0)
+    _, plans = plans_of(winds["time"].values[sixth], config)
+    kept = sixth[np.any([plan.used for plan in plans.values()], 0)]
     winds, derived = (dataset.isel(time=kept).astype(np.float32).load() for dataset in (winds, derived))
     return Archive(winds, derived, {sigma: smoothed(winds, sigma) for sigma in SIGMAS})
 
@@ -129,30 +133,17 @@ def options_of(archive: Archive, encoders: Mapping[str, Any], where: dict[str, s
     return out
 
 
-def thinned(options: Options, scored: Mapping[str, np.ndarray], asked: search.Plan, hours: np.ndarray) -> Any:
-    """Return the anomaly correlation (Q, shares), mean over leads, where only a share of the days may answer."""
-    days, of = np.unique(hours // 24, return_inverse=True)
-    total: dict[Any, np.ndarray] = {key: np.zeros((len(asked.query), len(SHARES))) for key in options}
-    for k, share in enumerate(SHARES):
-        for draw in range(DRAWS):
-            allowed = asked.allowed & (np.random.default_rng(draw).random(len(days)) < share)[of]
-            allowed = np.where(allowed.any(1, keepdims=True), allowed, asked.allowed)  # rather all than none
-            for key, distances in options.items():
-                chosen = search.of_chosen(scored, search.choose(distances, asked, allowed))
-                total[key][:, k] += chosen[search.CORRELATION].mean(1) / DRAWS
-    return total
-
-
-def measure_region(options: Options, asked: search.Plan, hours: np.ndarray) -> Rows:
+def measure_region(options: Options, asked: search.Plan) -> Rows:
     """Return the scores (Q, L) of every chooser in one region, and of the controls."""
     judges = {name: options[name, ""] for name in ("AtmoDist winds", "AtmoDist default")}
     scored = search.scores(options["MSE of winds", ""], judges, asked)
-    small = thinned(options, scored, asked, hours)
+    fewer = search.thinned(asked)
     rows: Rows = {}
     for key, distances in options.items():
-        chosen = search.choose(distances, asked)
-        same_hour = (hours[chosen] - hours[asked.query]) % 24 == 0
-        rows[key] = search.of_chosen(scored, chosen) | {"same hour": same_hour, "thinned": small[key]}
+        chosen = search.choose(distances, asked.query, asked.allowed)
+        same_hour = (asked.hours[chosen] - asked.hours[asked.query]) % 24 == 0
+        thinned = [search.mean_correlation(scored, distances, asked.query, draws) for draws in fewer]
+        rows[key] = search.of_chosen(scored, chosen) | {"same hour": same_hour, "thinned": np.stack(thinned, 1)}
     return rows | {(name, ""): row for name, row in search.controls(scored).items()}
 
 
@@ -174,15 +165,13 @@ def averaged(regions: Sequence[Rows]) -> Rows:
 
 def measure(archive: Archive, config: TrainConfig) -> dict[str, Any]:
     """Return, by group of regions, the scores of every chooser on test dates with its setting, and the dates."""
-    times, hours = archive.winds["time"].values, archive.hours
-    held = {split: in_periods(times, parse_periods(getattr(config, split))) for split in ("validation", "test")}
-    known = ~(held["validation"] | held["test"])
-    plans = {split: search.plan(hours, known, asked) for split, asked in held.items()}
+    times = archive.winds["time"].values
+    known, plans = plans_of(times, config)
     encoders = encoders_of(archive, known)
     measured: dict[str, dict[str, list[Rows]]] = {}
     for groups, where in regions():
         options = options_of(archive, encoders, where, known)
-        rows = {split: measure_region(options, asked, hours) for split, asked in plans.items()}
+        rows = {split: measure_region(options, asked) for split, asked in plans.items()}
         for group in groups:
             for split in plans:
                 measured.setdefault(group, {}).setdefault(split, []).append(rows[split])
@@ -202,7 +191,7 @@ def main() -> int:
     sources = {source.name: source for source in config.sources}
     results = {}
     for name in arguments.archives:
-        results[name] = measure(open_archive(sources[name]), config)
+        results[name] = measure(open_archive(sources[name], config), config)
         print(name, f"{time.process_time():.0f} CPU-seconds", flush=True)
     text, data, figure = analogues_page.page(results, time.process_time())
     print(text)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from analogue_search import CORRELATION, LEADS, RMSE
+from analogue_search import CORRELATION, LEADS, RMSE, SHARES
 
 from atmoloss.errors import require
 from atmoloss.verification.statistics.bootstrap import BlockBootstrap
@@ -17,7 +17,6 @@ BLOCK_DAYS = 2.0  # as long as a forecast
 SCORES = (RMSE, CORRELATION, "AtmoDist winds", "AtmoDist default")
 SHOWN = ("AtmoDist winds", "AtmoDist default", "MSE of winds, smoothed", "principal components", "random weights winds")
 RIVALS = ("MSE of winds", "MSE of winds, smoothed", "principal components", "random weights winds")
-DRAWN = ("gfs-1deg-10m", "speedy-T85-sigma0.883")
 
 
 def _blocks(result: Mapping[str, Any]) -> BlockBootstrap:
@@ -59,7 +58,8 @@ def _gains_table(result: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _thinned_table(result: Mapping[str, Any], shares: tuple[str, ...] = ("1/8", "1/4", "1/2")) -> list[str]:
+def _thinned_table(result: Mapping[str, Any]) -> list[str]:
+    shares = [f"1/{1 / share:.0f} of the days" for share in SHARES]
     lines = [f"| chosen by | {' | '.join(shares)} | all days |", "|---" * (2 + len(shares)) + "|"]
     for name, row in result["groups"]["boxes"]["rows"].items():
         if "thinned" in row:
@@ -71,13 +71,12 @@ def _thinned_table(result: Mapping[str, Any], shares: tuple[str, ...] = ("1/8", 
 def _figure(results: Mapping[str, Any]) -> bytes:
     plt = require("matplotlib.pyplot", "eval")
     plt.rcParams["svg.hashsalt"] = "downstream"  # the same file from the same numbers
-    archives = [name for name in DRAWN if name in results]
     drawn = SCORES[:3]
     figure, axes = plt.subplots(
-        len(archives), len(drawn), figsize=(9.6, 3.1 * len(archives)), squeeze=False, layout="constrained"
+        len(results), len(drawn), figsize=(9.6, 2.7 * len(results)), squeeze=False, layout="constrained"
     )
-    for row, archive in zip(axes, archives, strict=True):
-        blocks, rows = _blocks(results[archive]), results[archive]["groups"]["boxes"]["rows"]
+    for row, (archive, result) in zip(axes, results.items(), strict=True):
+        blocks, rows = _blocks(result), result["groups"]["boxes"]["rows"]
         for ax, score in zip(row, drawn, strict=True):
             for k, name in enumerate(SHOWN):
                 value, low, high = _bounds(blocks, rows[name][score])

@@ -38,12 +38,13 @@ from atmoloss.training.config import TrainConfig, read_config
 HERE = Path(__file__).resolve().parent
 CONFIGS = {"vorticity": "own_vorticity.toml", "sea-level pressure": "own_pressure.toml"}
 DISTANCE = "AtmoDist"
+SIZE = 32  # rows and columns of the patches of measurements, 80°, whatever a network was trained on
 SETTINGS: dict[str, tuple[str, ...]] = {
-    "patches of 32": ("patch_sizes=[32]", "steps=3000"),
-    "patches of 48": ("patch_sizes=[48]", "steps=1500"),
-    "patches of 64": ("patch_sizes=[64]", "steps=1000"),
-    "patches of 32, a third of the steps": ("patch_sizes=[32]", "steps=1000"),
-    "patches of 32, stem of stride 1": ("patch_sizes=[32]", "steps=1000", "encoder_options={ stem_stride = 1 }"),
+    "patches of 32": ("patch_sizes=[32]", "steps=4000"),
+    "a quarter of the steps": ("patch_sizes=[32]", "steps=1000"),
+    "patches of 64": ("patch_sizes=[64]", "steps=1200"),
+    "stem of stride 1": ("patch_sizes=[32]", "steps=1200", "encoder_options={ stem_stride = 1 }"),
+    "three stages": ("patch_sizes=[32]", "steps=4000", "encoder_options={ stage_channels = [16, 32, 64] }"),
 }
 """What --settings compares; everything else is as the configurations have it."""
 
@@ -87,12 +88,10 @@ def measures_of(extractor: Extractor, source: FieldSource) -> dict[str, Measure]
     }
 
 
-def tallies(
-    source: FieldSource, measures: Mapping[str, Measure], size: int, longest: int
-) -> dict[str, dict[str, Tally]]:
-    """Return the right answers of every distance for each kind of triples, over all patches."""
+def tallies(source: FieldSource, measures: Mapping[str, Measure], longest: int) -> dict[str, dict[str, Tally]]:
+    """Return the right answers of every distance for each kind of triples, over all patches; lags to ``longest`` hours."""
     sums: dict[str, dict[str, Any]] = {kind: {} for kind in TRIPLES}
-    for patch in iterate_patches(source, None, size):
+    for patch in iterate_patches(source, None, SIZE):
         for name, measure in measures.items():
             distances = torch.as_tensor(measure(patch)).double().numpy()
             for kind, kept in TRIPLES.items():
@@ -101,34 +100,25 @@ def tallies(
     return {kind: {n: Tally(*counts, source.times) for n, counts in by.items()} for kind, by in sums.items()}
 
 
-def measure(weights: Path, config: TrainConfig) -> dict[str, Any]:
-    """Return lag 2AFC by split, kind of triples and distance: value, interval, and that of AtmoDist minus it."""
-    extractor, longest = load_extractor(weights), config.base_step * config.n_classes
+def measure(weights: Path, source: FieldSource, longest: int) -> dict[str, Any]:
+    """Return lag 2AFC by kind of triples and distance: value, interval, and that of AtmoDist minus it."""
     out: dict[str, Any] = {}
-    for split, source in held_out(config).items():
-        counted = tallies(source, measures_of(extractor, source), config.patch_sizes[0], longest)
-        out[split] = {}
-        for kind, by in counted.items():
-            intervals, gaps = bootstrap(list(by.values()))
-            out[split][kind] = {
-                name: {"value": tally.share, "interval": interval, "gap": gap}
-                for (name, tally), interval, gap in zip(by.items(), intervals, [None, *gaps], strict=True)
-            }
+    for kind, by in tallies(source, measures_of(load_extractor(weights), source), longest).items():
+        intervals, gaps = bootstrap(list(by.values()))
+        out[kind] = {
+            name: {"value": tally.share, "interval": interval, "gap": gap}
+            for (name, tally), interval, gap in zip(by.items(), intervals, [None, *gaps], strict=True)
+        }
     return out
 
 
-def compare_settings(folder: Path) -> str:
-    """Train every setting on every variable and return the table of their validation dates."""
-    rows: dict[str, dict[str, tuple[float, float]]] = {name: {} for name in SETTINGS}
-    for variable, config in CONFIGS.items():
-        for number, (name, changes) in enumerate(SETTINGS.items()):
-            output = folder / f"{variable}-{number}"
-            seconds = train(HERE / config, output, changes)
-            metrics = json.loads((output / "weights" / "metrics.json").read_text(encoding="utf-8"))
-            (value,) = (s["lag_2afc"]["distance"]["value"] for s in metrics["sources"] if s["split"] == "validation")
-            rows[name][variable] = value, seconds
-            print(variable, name, f"{value:.4f}, {seconds:.0f} CPU-seconds", flush=True)
-    return own_variables_page.settings(rows, SETTINGS)
+def train_and_measure(name: str, output: Path, splits: Sequence[str], changes: Sequence[str] = ()) -> dict[str, Any]:
+    """Train a configuration, and return seconds of a core and what :func:`measure` says of some splits."""
+    config = read_config(HERE / name)
+    seconds, sources = train(HERE / name, output, changes), held_out(config)
+    longest = config.base_step * config.n_classes
+    measured = {split: measure(output / "weights", sources[split], longest) for split in splits}
+    return {"cpu_seconds": round(seconds)} | measured
 
 
 def main() -> int:
@@ -136,15 +126,20 @@ def main() -> int:
     parser.add_argument("--settings", action="store_true", help="compare settings on validation dates instead")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as folder:
-        if arguments.settings:
-            write_atomically(HERE / "results" / "own_variables_settings.md", compare_settings(Path(folder)).encode())
-            return 0
-        results = {}
-        for variable, name in CONFIGS.items():
-            seconds = train(HERE / name, output := Path(folder) / name)
-            results[variable] = {"cpu_seconds": round(seconds), **measure(output / "weights", read_config(HERE / name))}
-            print(variable, f"{seconds:.0f} CPU-seconds", flush=True)
+    settings = SETTINGS if arguments.settings else {"": ()}
+    splits = ("validation",) if arguments.settings else ("validation", "test")
+    results: dict[str, dict[str, Any]] = {}
+    for variable, config in CONFIGS.items():
+        for name, changes in settings.items():
+            with tempfile.TemporaryDirectory() as folder:
+                result = train_and_measure(config, Path(folder) / "run", splits, changes)
+            results.setdefault(variable, {})[name] = result
+            print(variable, name, own_variables_page.line(result), flush=True)
+    if arguments.settings:
+        text = own_variables_page.settings(results, SETTINGS)
+        write_atomically(HERE / "results" / "own_variables_settings.md", text.encode())
+        return 0
+    results = {variable: by[""] for variable, by in results.items()}
     text, data, figure = own_variables_page.page(results)
     print(text)
     write_atomically(HERE / "results" / "own_variables.md", text.encode())

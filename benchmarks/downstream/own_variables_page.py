@@ -13,6 +13,11 @@ from atmoloss.errors import require
 PLAIN = ("AtmoDist", "random weights", "MSE", "MAE")
 
 
+def line(result: Mapping[str, Any]) -> str:
+    """Return the lag 2AFC of all triples of validation dates, and the seconds."""
+    return f"{result['validation']['all']['AtmoDist']['value']:.4f}, {result['cpu_seconds']} s"
+
+
 def shown(result: Mapping[str, Any]) -> list[str]:
     """Return the distances of the table: of the smoothed norms those that are best on validation dates."""
     known = result["validation"]["all"]
@@ -89,17 +94,20 @@ def _rounded(score: Mapping[str, Any]) -> dict[str, Any]:
     return {"value": round(score["value"], 4), **pairs}
 
 
-def settings(rows: Mapping[str, Mapping[str, tuple[float, float]]], changes: Mapping[str, Sequence[str]]) -> str:
-    """Return the page of the settings: lag 2AFC of validation dates and seconds of a core."""
-    variables = list(next(iter(rows.values())))
+def settings(results: Mapping[str, Mapping[str, Any]], changes: Mapping[str, Sequence[str]]) -> str:
+    """Return the page of the settings: lag 2AFC of validation dates and seconds of a core, by variable and setting."""
     text = [
-        f"`python benchmarks/downstream/own_variables.py --settings`, torch {torch.__version__}. Lag 2AFC of "
-        "validation dates, and seconds of a core.",
+        f"`python benchmarks/downstream/own_variables.py --settings`, torch {torch.__version__}. Lag 2AFC of all "
+        "triples of validation dates, and seconds of a core.",
         "",
-        f"| setting | keys | {' | '.join(variables)} |",
-        "|---" * (2 + len(variables)) + "|",
+        f"| setting | keys | {' | '.join(results)} |",
+        "|---" * (2 + len(results)) + "|",
     ]
-    for name, row in rows.items():
-        cells = [f"{value:.4f}, {seconds:.0f} s" for value, seconds in (row[v] for v in variables)]
-        text.append(f"| {name} | {', '.join(f'`{c}`' for c in changes[name])} | {' | '.join(cells)} |")
+    for name, keys in changes.items():
+        cells = [line(by[name]) for by in results.values()]
+        text.append(f"| {name} | {', '.join(f'`{key}`' for key in keys)} | {' | '.join(cells)} |")
+    norms = {name for by in results.values() for result in by.values() for name in result["validation"]["all"]}
+    for norm in sorted(norms - {"AtmoDist", "random weights"}):
+        values = [next(iter(by.values()))["validation"]["all"][norm]["value"] for by in results.values()]
+        text.append(f"| {norm} | | {' | '.join(f'{v:.4f}' for v in values)} |")
     return "\n".join(text) + "\n"

@@ -32,7 +32,7 @@ def test_a_clock_is_no_use_where_the_time_of_day_is_the_same(own):
         "age": lambda patch: apart.double(),
         "clock": lambda patch: torch.minimum(apart % 24, 24 - apart % 24).double(),
     }
-    found = own.tallies(source, measures, 32, 96)
+    found = own.tallies(source, measures, 96)
     assert found["all"]["age"].share == found["same time of day"]["age"].share == 1.0
     assert found["same time of day"]["clock"].share == 0.5
     # Of 16 lags, 6 to 96 h, the clock tells 0, 6 and 12 h apart; by hand over all pairs of lags:
@@ -64,6 +64,9 @@ def test_smoothing_is_chosen_on_validation_dates(own):
     assert "| MSE, a | 0.600 (0.590 to 0.610) | +0.200 (+0.000 to +0.100) |" in text
     assert data["pressure"]["test"]["all"]["MSE, b"]["value"] == 0.79
     assert figure.startswith(b"<?xml")
+    settings = page.settings({"pressure": {"few": {"cpu_seconds": 3, **result}}}, {"few": ("steps=1",)})
+    assert "| few | `steps=1` | 0.9000, 3 s |" in settings
+    assert "| MSE, b | | 0.7200 |" in settings
 
 
 def test_configurations_differ_in_the_variable_alone(own):
@@ -79,7 +82,7 @@ def test_training_is_the_command_with_the_keys_of_a_setting(own, tmp_path, monke
     run = {}
     monkeypatch.setattr(own.subprocess, "run", lambda command, **options: run.update(command=command, **options))
     assert own.train(HERE / "own_pressure.toml", tmp_path, own.SETTINGS["patches of 64"]) == 0.0
-    changes = ["--set", "patch_sizes=[64]", "--set", "steps=1000"]
+    changes = ["--set", "patch_sizes=[64]", "--set", "steps=1200"]
     assert run["command"][1:] == [
         "-m",
         "atmoloss.train",
