@@ -1,11 +1,12 @@
 """Whose analogue stays near the truth? The most similar past state, by AtmoDist, by winds and by components.
 
-    python benchmarks/downstream/analogues.py [--archives gfs-1deg-10m …]
+    python benchmarks/downstream/analogues.py [--archives gfs-1deg-10m gfs-1deg-850hPa …]
 
 For each 6-hourly state of the test dates the most similar state of training dates is sought, at least 5 and at most 60
 days away, on the whole globe and in 18 boxes of 40° × 60°. What followed it is the forecast of what follows the state.
 It is judged by the RMSE and the anomaly correlation of winds and by AtmoDist. Smoothing and numbers of components are
-chosen on validation dates. Writes results/analogues.json and .md and docs/figures/downstream-analogues.svg; minutes.
+chosen on validation dates. Writes results/analogues-ARCHIVE.json and .md and
+docs/figures/downstream-analogues-ARCHIVE.svg; minutes.
 """
 
 from __future__ import annotations
@@ -184,21 +185,19 @@ def measure(archive: Archive, config: TrainConfig) -> dict[str, Any]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--archives", nargs="*", default=ARCHIVES, help="names of sources; all of them write the page")
+    parser.add_argument("--archives", nargs="*", default=ARCHIVES, help="names of sources")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     config = read_config(HERE.parents[1] / "configs" / "default.toml")
     sources = {source.name: source for source in config.sources}
-    results = {}
     for name in arguments.archives:
-        results[name] = measure(open_archive(sources[name], config), config)
-        print(name, f"{time.process_time():.0f} CPU-seconds", flush=True)
-    text, data, figure = analogues_page.page(results, time.process_time())
-    print(text)
-    if tuple(arguments.archives) == ARCHIVES:
-        write_atomically(HERE / "results" / "analogues.md", text.encode())
-        write_atomically(HERE / "results" / "analogues.json", (json.dumps(data, indent=1) + "\n").encode())
-        write_atomically(HERE.parents[1] / "docs" / "figures" / "downstream-analogues.svg", figure)
+        start = time.process_time()
+        result = measure(open_archive(sources[name], config), config)
+        text, data, figure = analogues_page.page(name, result, time.process_time() - start)
+        print(text, flush=True)
+        write_atomically(HERE / "results" / f"analogues-{name}.md", text.encode())
+        write_atomically(HERE / "results" / f"analogues-{name}.json", (json.dumps(data, indent=1) + "\n").encode())
+        write_atomically(HERE.parents[1] / "docs" / "figures" / f"downstream-analogues-{name}.svg", figure)
     return 0
 
 

@@ -68,27 +68,22 @@ def _thinned_table(result: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _figure(results: Mapping[str, Any]) -> bytes:
+def _figure(result: Mapping[str, Any]) -> bytes:
     plt = require("matplotlib.pyplot", "eval")
     plt.rcParams["svg.hashsalt"] = "downstream"  # the same file from the same numbers
-    drawn = SCORES[:3]
-    figure, axes = plt.subplots(
-        len(results), len(drawn), figsize=(9.6, 2.7 * len(results)), squeeze=False, layout="constrained"
-    )
-    for row, (archive, result) in zip(axes, results.items(), strict=True):
-        blocks, rows = _blocks(result), result["groups"]["boxes"]["rows"]
-        for ax, score in zip(row, drawn, strict=True):
-            for k, name in enumerate(SHOWN):
-                value, low, high = _bounds(blocks, rows[name][score])
-                place = np.arange(len(LEADS)) + 0.07 * (k - 2)
-                ax.errorbar(place, value, (value - low, high - value), marker="o", markersize=3, capsize=2, label=name)
-            for name, style in (("random state", ":"), ("best of the archive", "--")):
-                ax.plot(rows[name][score].mean(0), color="black", linewidth=1, linestyle=style, label=name)
-            ax.set_xticks(range(len(LEADS)), [str(lead) for lead in LEADS])
-            unit = {RMSE: " ÷ climatology", CORRELATION: ""}.get(score, " ÷ random state")
-            ax.set(xlabel="hours ahead", title=f"{score}{unit}")
-        row[0].set_ylabel(archive)
-    handles, labels = axes[0, 0].get_legend_handles_labels()
+    blocks, rows, drawn = _blocks(result), result["groups"]["boxes"]["rows"], SCORES[:3]
+    figure, axes = plt.subplots(1, len(drawn), figsize=(9.6, 3.6), layout="constrained")
+    for ax, score in zip(axes, drawn, strict=True):
+        for k, name in enumerate(SHOWN):
+            value, low, high = _bounds(blocks, rows[name][score])
+            place = np.arange(len(LEADS)) + 0.07 * (k - 2)
+            ax.errorbar(place, value, (value - low, high - value), marker="o", markersize=3, capsize=2, label=name)
+        for name, style in (("random state", ":"), ("best of the archive", "--")):
+            ax.plot(rows[name][score].mean(0), color="black", linewidth=1, linestyle=style, label=name)
+        ax.set_xticks(range(len(LEADS)), [str(lead) for lead in LEADS])
+        unit = {RMSE: " ÷ climatology", CORRELATION: ""}.get(score, " ÷ random state")
+        ax.set(xlabel="hours ahead", title=f"{score}{unit}")
+    handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
@@ -96,46 +91,33 @@ def _figure(results: Mapping[str, Any]) -> bytes:
     return buffer.getvalue()
 
 
-def _data(results: Mapping[str, Any], seconds: float) -> dict[str, Any]:
-    out: dict[str, Any] = {"cpu_seconds": round(seconds), "leads": LEADS}
-    for archive, result in results.items():
-        blocks = _blocks(result)
-        entry: dict[str, Any] = {
-            "queries": len(result["times"]),
-            "states": [int(x(result["states"])) for x in (min, max)],
+def _data(result: Mapping[str, Any], seconds: float) -> dict[str, Any]:
+    blocks, states = _blocks(result), result["states"]
+    out: dict[str, Any] = {"cpu_seconds": round(seconds), "leads": LEADS, "queries": len(result["times"])}
+    out["states"] = [int(states.min()), int(states.max())]
+    for group, of in result["groups"].items():
+        rows = {
+            name: {score: np.round(_bounds(blocks, row[score]), 4).tolist() for score in SCORES}
+            for name, row in of["rows"].items()
         }
-        for group, of in result["groups"].items():
-            rows = {
-                name: {score: np.round(_bounds(blocks, row[score]), 4).tolist() for score in SCORES}
-                for name, row in of["rows"].items()
-            }
-            entry[group] = {
-                "settings": {n: s for n, s in of["settings"].items() if s},
-                "value, low, high by lead": rows,
-            }
-        out[archive] = entry
+        out[group] = {"settings": {n: s for n, s in of["settings"].items() if s}, "value, low, high by lead": rows}
     return out
 
 
-def page(results: Mapping[str, Any], seconds: float) -> tuple[str, dict[str, Any], bytes]:
-    """Return the text, the data and the figure."""
+def page(archive: str, result: Mapping[str, Any], seconds: float) -> tuple[str, dict[str, Any], bytes]:
+    """Return the text, the data and the figure of one archive."""
+    states, days = result["states"], len(np.unique(result["times"].astype("datetime64[D]")))
     text = [
-        f"`python benchmarks/downstream/analogues.py`: {seconds:.0f} CPU-seconds, torch {torch.__version__}. "
-        "../README.md explains the tables."
+        f"`python benchmarks/downstream/analogues.py --archives {archive}`: {len(result['times'])} queries of "
+        f"{days} days, {states.min()} to {states.max()} states may answer; {seconds:.0f} CPU-seconds, torch {torch.__version__}. "
+        "../README.md explains the tables.",
     ]
-    for archive, result in results.items():
-        states, days = result["states"], len(np.unique(result["times"].astype("datetime64[D]")))
+    for group in ("globe", "boxes"):
         text += [
             "",
-            f"## {archive}",
-            f"{len(result['times'])} queries of {days} days; {states.min()} to {states.max()} states may answer.",
+            f"## {group.capitalize()}: mean over leads, 95 % interval over days",
+            *_scores_table(result, group),
         ]
-        for group in ("globe", "boxes"):
-            text += ["", f"### {group}: mean over leads, 95 % interval over days", *_scores_table(result, group)]
-        text += ["", "### AtmoDist minus others, mean over leads, 95 % interval over days", *_gains_table(result)]
-        text += [
-            "",
-            "### Boxes: anomaly correlation where only a share of the days may answer",
-            *_thinned_table(result),
-        ]
-    return "\n".join(text) + "\n", _data(results, seconds), _figure(results)
+    text += ["", "## AtmoDist minus others, mean over leads, 95 % interval over days", *_gains_table(result)]
+    text += ["", "## Boxes: anomaly correlation where only a share of the days may answer", *_thinned_table(result)]
+    return "\n".join(text) + "\n", _data(result, seconds), _figure(result)

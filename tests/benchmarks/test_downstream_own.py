@@ -82,7 +82,7 @@ def test_training_is_the_command_with_the_keys_of_a_setting(own, tmp_path, monke
     run = {}
     monkeypatch.setattr(own.subprocess, "run", lambda command, **options: run.update(command=command, **options))
     assert own.train(HERE / "own_pressure.toml", tmp_path, own.SETTINGS["patches of 64"]) == 0.0
-    changes = ["--set", "patch_sizes=[64]", "--set", "steps=1200"]
+    changes = [word for key in ("patch_sizes=[64]", "steps=500", "encoder_options={}") for word in ("--set", key)]
     assert run["command"][1:] == [
         "-m",
         "atmoloss.train",
@@ -94,4 +94,4 @@ def test_training_is_the_command_with_the_keys_of_a_setting(own, tmp_path, monke
     assert run["env"]["OMP_NUM_THREADS"] == "1"
     for changes in own.SETTINGS.values():
         # Whatever the configuration has come to have.
-        assert {"patch_sizes", "steps"} <= set(parse_overrides(changes))
+        assert {"patch_sizes", "steps", "encoder_options"} == set(parse_overrides(changes))
