@@ -109,8 +109,8 @@ def page(archive: str, result: Mapping[str, Any], seconds: float) -> tuple[str, 
     states, days = result["states"], len(np.unique(result["times"].astype("datetime64[D]")))
     text = [
         f"`python benchmarks/downstream/analogues.py --archives {archive}`: {len(result['times'])} queries of "
-        f"{days} days, {states.min()} to {states.max()} states may answer; {seconds:.0f} CPU-seconds, torch {torch.__version__}. "
-        "../README.md explains the tables.",
+        f"{days} days, {states.min()} to {states.max()} states may answer; {seconds:.0f} CPU-seconds, "
+        f"torch {torch.__version__}. ../README.md explains the tables.",
     ]
     for group in ("globe", "boxes"):
         text += [
