@@ -61,7 +61,9 @@ def _figure(results: Mapping[str, Any]) -> bytes:
         ax.set_yticks(range(len(names)), names)
         ax.invert_yaxis()
         ax.set(title=variable, xlabel="lag 2AFC, test dates")
-    axes[0, 0].legend(frameon=False, fontsize=8)
+    figure.legend(
+        *axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False, fontsize=8
+    )
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
     plt.close(figure)
