@@ -52,7 +52,7 @@ def embed(
 
     Returns:
         Vectors in the form of the fields; of an xarray object with the dimension ``feature`` in place of those of
-        space. Without pooling D is large, some multiple of H × W: two or three for the bundled weights.
+        space. Without pooling D is large, a multiple of H × W: about 7.5 for the bundled weights.
 
     Raises:
         InputError: a bad argument, or fields that :func:`atmodist_distance` refuses.
