@@ -105,7 +105,9 @@ def test_code_of_the_page_on_scores_runs() -> None:
     assert float(names["by_lead"][0]) == 0
     assert (names["by_lead"].diff("lead_time") > 0).all()
     assert names["where"].sizes == {"latitude": 68, "longitude": 196}
-    assert float(names["where"].mean()) == pytest.approx(float(names["distance"][0, 2]), rel=0.2)
+    assert float(names["where"].mean()) == pytest.approx(
+        float(names["distance"].isel(init_time=0, lead_time=2)), rel=0.2
+    )
     assert names["found"].indices[0].tolist()[:1] == [20]
     assert names["matrix"].dims == ("time", "other_time")
 

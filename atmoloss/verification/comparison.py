@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from atmoloss.checks import option
 from atmoloss.data.quantities import parse
 from atmoloss.errors import InputError
 from atmoloss.verification.overlap import overlap
 from atmoloss.verification.results import ATMODIST, KINETIC_ENERGY, TRUTH
-from atmoloss.verification.statistics.atmodist import AtmoDist, atmodist_of
 from atmoloss.verification.statistics.bootstrap import DEFAULT_BLOCK_DAYS, BlockBootstrap
 from atmoloss.verification.statistics.cities import nearest_points
 from atmoloss.verification.statistics.distributions import bin_edges
@@ -24,6 +22,8 @@ from atmoloss.verification.statistics.variogram import LAGS_KM
 
 if TYPE_CHECKING:
     import xarray as xr
+
+    from atmoloss.verification.statistics.atmodist import AtmoDist
 
 _BINS = 4096
 _FEW_BLOCKS = 10
@@ -169,6 +169,9 @@ def _degrees(grid: Grid) -> tuple[np.ndarray | None, str]:
 
 def _atmodist(truth: xr.Dataset, grid: Grid, options: Options) -> tuple[AtmoDist | None, str]:
     """Return the AtmoDist distance, or ``None`` and why there is none; hours are asked for, and so must be there."""
+    from atmoloss.checks import option  # here, since torch is only needed where the distance is asked for
+    from atmoloss.verification.statistics.atmodist import atmodist_of
+
     option("atmodist", options.atmodist, ("distance", "hours", None))
     if options.atmodist is None:
         return None, ""
