@@ -78,9 +78,9 @@ class Predictor(Frozen):
             method: ``"head"``: the weights of every head of the attentions that see all fields, those of the first
                 block first. ``"rollout"``: those of all attentions, of the encoder's, too, one applied after the other,
                 half of each step being the residual (Abnar & Zuidema 2020, arXiv:2005.00928), the mean over heads.
-                ``"gradient"``: which cells move the prediction there: the
-                absolute derivative of its mean over the cells of the position, in units of the normalisation; one
-                backward pass a position, and no attention weight is read.
+                ``"gradient"``: which cells move the prediction there: the absolute derivative of its mean over the
+                cells of the position, in units of the normalisation; one backward pass a position, and no attention
+                weight is read.
             at: row and column of the one position whose map is asked for; ``None``: all of them.
 
         Returns:

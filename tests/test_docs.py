@@ -114,12 +114,10 @@ def test_code_of_the_page_on_scores_runs() -> None:
 
 def test_code_of_the_page_on_verification_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As it stands; the blurred fields have less power, and the page is there."""
-    for extra in ("h5netcdf", "matplotlib", "scipy"):
+    for extra in ("matplotlib", "scipy"):
         pytest.importorskip(extra)
     monkeypatch.chdir(tmp_path)
-    names: dict[str, Any] = {}
-    (code,) = re.findall(r"```python\n(.*?)```", TEXT["docs/verification.md"], re.DOTALL)
-    exec(code, names)
+    names = run_code("docs/verification.md")
     assert names["spectrum"].value > 1
     assert names["distance"].value > 0
     assert (tmp_path / "report.html").is_file()
