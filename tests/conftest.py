@@ -58,6 +58,11 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("atmoloss")
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Number the tests of bytes: some hold the time (gzip), and workers must collect the same names."""
+    return argname if isinstance(val, bytes) else None
+
+
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(SEED)
