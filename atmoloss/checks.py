@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from atmoloss import cached, functional
-from atmoloss.errors import InputError, UnitsWarning, not_a_tensor
+from atmoloss.errors import InputError, UnitsWarning, not_a_tensor, option
 from atmoloss.extractor import Extractor
 
 # How far fields may lie from the stored mean: root mean square over all cells, in units of the stored spread.
@@ -39,6 +39,7 @@ class Inputs:
         self.extractor, self.layers = extractor, tuple(layers)
         self.normalization, self.transform, self.validate = normalization, transform, validate
         self._seen: set[str] = set()
+        self._warned: set[tuple[int, int]] = set()
         # Taken here, where the weights are still on the CPU: later it would wait for the device.
         parts = map(cached.fingerprint, (extractor.encoder, normalization, transform))
         self._maker = (next(parts), int(extractor.encoder.stem.periodic), *parts)
@@ -95,10 +96,8 @@ class Inputs:
             return
         with torch.no_grad():
             finite(argument, fields, weight)
-            if self.transform is None and "units" not in self._seen:
-                channels = self.extractor.info.channels
-                if units(argument, fields, weight, self.normalization, channels):
-                    self._seen.add("units")
+            if self.transform is None:
+                units(argument, fields, weight, self.normalization, self.extractor.info.channels, self._warned)
 
     def _cached_features(self, prediction: Tensor, target: Mapping[str, Tensor], weight: Tensor | None) -> None:
         if not isinstance(target, Mapping) or not all(isinstance(value, Tensor) for value in target.values()):
@@ -115,12 +114,6 @@ class Inputs:
             )
         if self._reads_values("target", prediction):
             cached.check(target, self.mark(prediction, weight), self.extractor.info.id)
-
-
-def option(argument: str, value: Any, allowed: Sequence[Any]) -> None:
-    """Raise ``InputError`` where a value is none of those allowed."""
-    if value not in allowed:
-        raise InputError(f"{argument}: got {value!r}, expected one of {', '.join(map(repr, allowed))}")
 
 
 def four_dimensional(argument: str, fields: Any) -> None:
@@ -153,12 +146,21 @@ def finite(argument: str, fields: Tensor, weight: Tensor | None) -> None:
 
 
 def units(
-    argument: str, fields: Tensor, weight: Tensor | None, normalization: Any, channels: Sequence[Mapping[str, str]]
-) -> bool:
-    """Warn where fields do not look like the units of the normalisation; say whether a warning was given."""
+    argument: str,
+    fields: Tensor,
+    weight: Tensor | None,
+    normalization: Any,
+    channels: Sequence[Mapping[str, str]],
+    warned: set[tuple[int, int]],
+) -> None:
+    """Warn where fields do not look like the units of the normalisation.
+
+    Once for each channel and order of magnitude, which ``warned`` keeps: a loop is not flooded, and who mends the units
+    the wrong way is told again.
+    """
     mean, std = getattr(normalization, "mean", None), getattr(normalization, "std", None)
     if not isinstance(mean, Tensor) or not isinstance(std, Tensor):
-        return False
+        return
     mean, std = mean.to(fields.device), std.to(fields.device)  # a copy that DataParallel made has fields elsewhere
     # In units of the stored spread: the square of 1e-5 s-1 would leave float16, and nearly float32.
     z, share = (functional.full_precision(fields) - mean) / std, 1.0
@@ -173,19 +175,22 @@ def units(
     weak = (deviation < low).all() | (deviation < low / 10)
     wrong = weak | (deviation > high) | (variance < 1e-6 * square)
     if not wrong.any() or not fields.any():  # a field of zeros is a start, or nothing, in any units
-        return False
+        return
     channel = int(wrong.nonzero()[0, 0])
+    order = round(math.log10(float(deviation[channel].clamp(1e-30, 1e30))))
+    if (channel, order) in warned:
+        return
+    warned.add((channel, order))
     about, sigma = channels[channel], float(std.flatten()[channel])
     spread = sigma * float(variance[channel].clamp_min(0).sqrt())
     centre = sigma * float(offset[channel]) + float(mean.flatten()[channel])
     warnings.warn(
         f"{argument}: {about['name']} has a mean of {centre:.2g} and a standard deviation of {spread:.2g}, expected "
         f"about {float(mean.flatten()[channel]):.2g} and {sigma:.2g} {about['units']}; are the fields normalised or in "
-        "other units? (said once)",
+        "other units? (said once for fields of this size)",
         UnitsWarning,
         stacklevel=depth_of_user(),
     )
-    return True
 
 
 def area_weight(weight: Tensor, given: Tensor) -> None:

@@ -6,6 +6,7 @@ import functools
 import os
 import tempfile
 from collections.abc import Iterator
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from atmoloss import functional
 from atmoloss.arrays import Converted, Fields, Weights, convert, convert_lists
-from atmoloss.errors import InputError, require
+from atmoloss.errors import InputError, option, require
 from atmoloss.extractor import Extractor
 from atmoloss.hub import CONFIG_NAME
 from atmoloss.loss import AtmoDistLoss
@@ -125,8 +126,9 @@ def distance_matrix(
     """
     if batch_size is not None and batch_size < 1:
         raise InputError(f"batch_size: got {batch_size}, expected at least 1, or None")
-    if not max_memory > 0:
-        raise InputError(f"max_memory: got {max_memory}, expected a positive number of bytes")
+    if not (isinstance(max_memory, Real) and max_memory > 0):
+        raise InputError(f"max_memory: got {max_memory!r}, expected a positive number of bytes")
+    option("squared", squared, (True, False))
     if options.get("sharp"):
         raise InputError("sharp: got True, expected False; products of features make squared differences only")
     arguments = {"fields": fields} if others is None else {"fields": fields, "others": others}

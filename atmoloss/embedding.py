@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from atmoloss import checks, functional
+from atmoloss import functional
 from atmoloss.arrays import Fields, Weights, convert
 from atmoloss.distance import batch_of, distance_of
-from atmoloss.errors import InputError
+from atmoloss.errors import InputError, option
 
 _DTYPES = {"float16": torch.float16, "float32": torch.float32, "float64": torch.float64}
 _BLOCK_BYTES = 2**26  # of float64 copies of query and archive, and of the distances between them, at a time
@@ -60,7 +60,7 @@ def embed(
     if pooling is not None and not (isinstance(pooling, int) and pooling >= 1):
         raise InputError(f"pooling: got {pooling!r}, expected a number of windows of at least 1, or None")
     if dtype is not None:
-        checks.option("dtype", dtype, tuple(_DTYPES))
+        option("dtype", dtype, tuple(_DTYPES))
     if options.get("sharp"):
         raise InputError("sharp: got True, expected False; Euclidean distances are squared differences")
     converted = convert({"fields": fields}, weight, weights)

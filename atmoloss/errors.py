@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from types import ModuleType
 
 
@@ -44,6 +45,15 @@ def not_a_tensor(argument: str, value: object, also: str = "") -> InputError:
         f"{argument}: got {type(value).__name__}, expected a tensor (N, C, H, W){also}; atmoloss.atmodist_distance "
         "takes arrays and xarray objects, and atmoloss.score forecasts of xarray"
     )
+
+
+def option(argument: str, value: object, allowed: Sequence[object]) -> None:
+    """Raise ``InputError`` where a value is none of those allowed.
+
+    Switches are options of True and False: in Python ``"no"`` is true.
+    """
+    if value not in allowed:
+        raise InputError(f"{argument}: got {value!r}, expected one of {', '.join(map(repr, allowed))}")
 
 
 def require(module: str, extra: str = "", install: str = "") -> ModuleType:

@@ -112,14 +112,17 @@ class Extractor(Frozen):
         return tiling.encode(self.encoder, full_precision(normalised), layers, max_memory)
 
     def attention(self, fields: Tensor) -> dict[str, Tensor]:
-        """Return the map of each attention block, ``"stage2.0"`` for the first of its stage; none: an empty mapping.
+        """Return the map of each attention block, ``"stage2.0"`` for the first of its stage.
 
         From (N, C, H, W) in physical units to (N, heads, h, w, (2r + 1)²): for each position of the stage the weights,
         whose sum is 1, of those around it, row by row from (−r, −r) to (r, r), in rows southward and columns eastward.
+        ``InputError`` for weights without attention.
         """
         leave_inference_mode(self)
         self.check_shape("fields", fields)
         self.check_device(fields)
+        if not self.encoder.architecture.get("attention"):
+            raise InputError(f"weights: got {self.info.id}, which has no attention, expected an encoder with attention")
         return self.encoder.attention(self.normalization(full_precision(fields)))
 
     def check_shape(self, argument: str, fields: Tensor, layers: Sequence[str] | None = None) -> None:

@@ -23,7 +23,7 @@ from torch import Tensor
 from atmoloss import functional
 from atmoloss.arrays import Fields, Weights, convert, convert_lists
 from atmoloss.distance import distance_of
-from atmoloss.errors import InputError
+from atmoloss.errors import InputError, option
 from atmoloss.extractor import Extractor
 from atmoloss.loss import AtmoDistLoss
 
@@ -281,6 +281,7 @@ def atmodist_hours(
         InputError: no curve for such fields, or fields that :func:`atmodist_distance` refuses.
     """
     check_options(options)
+    option("uncertainty", uncertainty, (True, False))
     fields = convert({"a": a, "b": b}, weight, weights)
     loss = distance_of(weights, fields.tensors[0].device, {**fields.options, **options})
     distance = loss(*fields.tensors, fields.weight)

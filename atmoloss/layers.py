@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.grad import conv2d_input
 
+from atmoloss.errors import option
+
 # Keras' value, not PyTorch's 1e-5: the difference shows in every activation.
 BATCH_NORM_EPSILON = 1.001e-5
 BATCH_NORM_MOMENTUM = 0.01
@@ -298,6 +300,7 @@ def he_normal(module: nn.Module) -> None:
 
 def set_periodic(module: nn.Module, periodic: bool) -> None:
     """Let every layer of a module wrap columns, or pad them with zeros."""
+    option("periodic", periodic, (True, False))
     for layer in module.modules():
         if hasattr(layer, "periodic"):
             layer.periodic = periodic  # type: ignore[assignment]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Real
 from typing import Any, Literal
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from atmoloss import cached, checks, functional, tiling
 from atmoloss.adjusted import AdjustedDifference
-from atmoloss.errors import InputError
+from atmoloss.errors import InputError, option
 from atmoloss.extractor import Extractor, load_extractor
 from atmoloss.frozen import leave_inference_mode
 from atmoloss.functional import Reduction
@@ -99,13 +100,15 @@ class AtmoDistLoss(nn.Module):
         sharp: bool = False,
     ) -> None:
         super().__init__()
-        checks.option("reduction", reduction, functional.REDUCTIONS)
-        checks.option("compute_dtype", compute_dtype, tuple(_COMPUTE_DTYPES))
+        option("reduction", reduction, functional.REDUCTIONS)
+        option("compute_dtype", compute_dtype, tuple(_COMPUTE_DTYPES))
+        option("compile", compile, (True, False))
+        option("sharp", sharp, (True, False))
         extractor = weights if isinstance(weights, Extractor) else load_extractor(weights, revision)
         self.extractor = extractor.with_periodic(periodic)
         info = self.extractor.info
         if isinstance(normalization, str):
-            checks.option("normalization", normalization, ("bundled",))
+            option("normalization", normalization, ("bundled",))
             normalization = self.extractor.normalization
         self.normalization = normalization
         n_channels = getattr(self.normalization, "n_channels", self.extractor.encoder.in_channels)
@@ -116,9 +119,9 @@ class AtmoDistLoss(nn.Module):
             )
         self.transform = transform
         self.reduction: Reduction = reduction
+        if mse_weight is not None and not (isinstance(mse_weight, Real) and 0.0 <= mse_weight <= 1.0):
+            raise InputError(f"mse_weight: got {mse_weight!r}, expected a number between 0 and 1")
         self.mse_weight = info.mse_weight if mse_weight is None else float(mse_weight)
-        if not 0.0 <= self.mse_weight <= 1.0:
-            raise InputError(f"mse_weight: got {mse_weight}, expected a number between 0 and 1")
         self.factors = self._layer_factors(layers, scale)
         self.mixture = functional.mixture(self.factors, self.mse_weight)
         if sharp and not self.mse_weight:
@@ -128,8 +131,8 @@ class AtmoDistLoss(nn.Module):
         self.sharp = sharp
         self.differences = {functional.NORMALISED: AdjustedDifference(periodic=periodic)} if sharp else {}
         self.compute_dtype = compute_dtype
-        if max_memory is not None and not max_memory > 0:
-            raise InputError(f"max_memory: got {max_memory}, expected a positive number of bytes, or None")
+        if max_memory is not None and not (isinstance(max_memory, Real) and max_memory > 0):
+            raise InputError(f"max_memory: got {max_memory!r}, expected a positive number of bytes, or None")
         self.max_memory = max_memory
         self._compile = compile
         self._compiled: Callable[..., Tensor] | None = None
@@ -147,12 +150,13 @@ class AtmoDistLoss(nn.Module):
         self.extractor.check_layers(list(chosen))
         if len(chosen) != len(layers):
             raise InputError(f"layers: got {list(layers)}, expected each name once")
-        if not (min(chosen.values()) >= 0 and 0 < sum(chosen.values()) < math.inf):
+        numbers = all(isinstance(share, Real) for share in chosen.values())
+        if not (numbers and min(chosen.values()) >= 0 and 0 < sum(chosen.values()) < math.inf):
             raise InputError(f"layers: got {chosen}, expected finite shares, none negative and some positive")
         if isinstance(scale, str):
-            checks.option("scale", scale, ("mse", "none"))
-        elif not 0 < scale < math.inf:
-            raise InputError(f"scale: got {scale}, expected 'mse', 'none' or a positive number")
+            option("scale", scale, ("mse", "none"))
+        elif not (isinstance(scale, Real) and 0 < scale < math.inf):
+            raise InputError(f"scale: got {scale!r}, expected 'mse', 'none' or a positive number")
         factor = 1.0 if isinstance(scale, str) else float(scale)
         scales = info.layer_scales if scale == "mse" else dict.fromkeys(chosen, factor)
         missing = [n for n in chosen if n not in scales]

@@ -8,8 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from atmoloss import checks
-from atmoloss.errors import InputError, require
+from atmoloss.errors import InputError, option, require
 from atmoloss.hours import LagCurve, check_options, curve_for
 from atmoloss.loss import AtmoDistLoss
 
@@ -69,7 +68,7 @@ class AtmoDistMetric(Metric):
                 f"{unknown[0]}: got an unknown option, expected one of AtmoDistLoss "
                 f"({', '.join(sorted(_LOSS_OPTIONS))}) or of torchmetrics ({', '.join(sorted(_TORCHMETRICS_OPTIONS))})"
             )
-        checks.option("units", units, ("distance", "hours"))
+        option("units", units, ("distance", "hours"))
         if units == "hours":
             check_options(options)
         super().__init__(**{name: value for name, value in options.items() if name in _TORCHMETRICS_OPTIONS})

@@ -22,7 +22,7 @@ from atmoloss.data.reading import read_fields
 from atmoloss.data.sources import describe_level
 from atmoloss.data.times import valid_times, with_time_deltas
 from atmoloss.distance import distance_of
-from atmoloss.errors import DataError, InputError, require
+from atmoloss.errors import DataError, InputError, option, require
 from atmoloss.hours import LagCurve, curve_for
 from atmoloss.loss import AtmoDistLoss, Features
 
@@ -95,7 +95,8 @@ def score(
 def _checked(units: str, curve: LagCurve | None, spatial: bool) -> bool:
     """Say whether hours are asked for, or refuse what does not go together."""
     require("xarray", "data")
-    checks.option("units", units, ("distance", "hours"))
+    option("units", units, ("distance", "hours"))
+    option("spatial", spatial, (True, False))
     if units == "hours" and spatial:
         raise InputError("spatial: got True with units='hours', expected False; curves belong to whole fields")
     if units == "distance" and curve is not None:

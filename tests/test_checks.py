@@ -166,6 +166,17 @@ def test_other_units_warn_once(factor, channel, extractor, draw, one_sentence) -
     assert caught[0].filename == __file__  # points at the user's line
 
 
+def test_units_that_are_mended_the_wrong_way_warn_again(extractor, draw) -> None:
+    loss, fields = AtmoDistLoss(extractor), draw()
+    counts = []
+    for factor in (1.0, 1e5, 1.1e5, 1e-5, 1e5, 1e35):  # the square of the last is infinite
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            loss.features(factor * fields)
+        counts.append(len(caught))
+    assert counts == [0, 1, 0, 1, 0, 1]
+
+
 @pytest.mark.parametrize("call", ["forward", "features", "spatial"])
 def test_the_warning_points_at_the_users_line(call, extractor, draw) -> None:
     loss, fields = AtmoDistLoss(extractor), draw() * 1e4

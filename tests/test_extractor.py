@@ -106,7 +106,9 @@ def test_attention_maps_wrap_at_the_date_line(attention_folder, draw) -> None:
 
 
 def test_weights_without_attention_have_no_maps(extractor, draw, one_sentence) -> None:
-    assert extractor.attention(draw(1)) == {}
+    with pytest.raises(InputError) as error:
+        extractor.attention(draw(1))
+    one_sentence(error.value, "weights", extractor.info.id, "expected an encoder with attention")
     with pytest.raises(InputError) as error:
         extractor.attention(draw(1)[:, :1])
     one_sentence(error.value, "fields", "expected (N, 2, H, W)")

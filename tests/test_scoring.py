@@ -244,7 +244,8 @@ def holed(data):
         (lambda f, a: (f[["vorticity"]], a, {}), DataError, ("'divergence'", "vorticity")),
         (lambda f, a: (f["vorticity"].rename(None), a, {}), InputError, ("forecast", "without a name")),
         (lambda f, a: (f.drop_vars("init_time"), a, {}), DataError, ("time",)),
-        (lambda f, a: (f.values, a, {}), DataError, ("expected a path",)),
+        (lambda f, a: (f["vorticity"].values, a, {}), InputError, ("forecast: got ndarray", "a path")),
+        (lambda f, a: (f, a, {"spatial": "no"}), InputError, ("spatial: got 'no'", "True, False")),
     ],
 )
 def test_wrong_inputs(call, error, words, extractor, one_sentence):

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from atmoloss.cli.options import names
-from atmoloss.errors import ConfigError
+from atmoloss.errors import ConfigError, require
 
 if TYPE_CHECKING:
     from atmoloss.training.config import TrainConfig
@@ -73,6 +73,8 @@ def run(arguments: argparse.Namespace) -> int:
         only_publish = not arguments.resume
     output = output or Path("runs") / config.name
     train, publish = (lag.train, lag_publish.publish) if config.pretext == "lag" else (predict.train, predict.publish)
+    if config.pretext == "lag" and is_main:
+        require("matplotlib", "train")  # now, too: for the figures of the weights folder
     if not only_publish:
         with init_process_group(_device(given.get("device", "auto")), config.timeout_minutes) as group:
             train(config, output, resume=arguments.resume, group=group)
@@ -102,9 +104,13 @@ def _configuration(path: str | None, given: Mapping[str, Any]) -> TrainConfig:
     from atmoloss.training.config_reading import parse_overrides
 
     overrides = parse_overrides(given.get("set", ()))
-    overrides |= {key: given[key] for key in ("recipe", "variables", "seed", "steps") if key in given}
+    named = {key: given[key] for key in ("recipe", "variables", "seed", "steps") if key in given}
     if "data" in given:
-        overrides["sources"] = [{"name": Path(source).stem, "path": source} for source in given["data"]]
+        named["sources"] = [{"name": Path(source).stem, "path": source} for source in given["data"]]
+    if twice := sorted(named.keys() & overrides.keys()):
+        option = "--data" if twice[0] == "sources" else f"--{twice[0]}"
+        raise ConfigError(f"{twice[0]}: is given by {option} and by --set, expected one of them")
+    overrides |= named
     return make_config(overrides) if path is None else read_config(Path(path), overrides)
 
 

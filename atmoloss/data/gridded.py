@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import accumulate, pairwise, product
 from typing import TYPE_CHECKING, Any
@@ -46,6 +47,8 @@ def opened(source: Any, names: Sequence[str], argument: str) -> Iterator[Files]:
     if is_labelled(source):
         yield [unpack(_as_dataset(source, names, argument))]
         return
+    if not isinstance(source, (str, os.PathLike, Sequence)):
+        raise InputError(f"{argument}: got {type(source).__name__}, expected an xarray object, a path or a URL")
     files = open_datasets(source)
     try:
         yield [[part for dataset in datasets for part in unpack(dataset)] for datasets in files]

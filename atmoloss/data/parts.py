@@ -79,8 +79,9 @@ def _only(
 
 def present_names(files: Sequence[Sequence[xr.Dataset]]) -> str:
     """Return what the data hold, for an error message."""
-    names = {str(v) for datasets in files for d in datasets for v in d.data_vars}
-    return "expected one of those present: " + ", ".join(sorted(names))
+    fields = (d[v] for datasets in files for d in datasets for v in d.data_vars)
+    said = {str(f.name): f" ({standard})" if (standard := f.attrs.get("standard_name")) else "" for f in fields}
+    return "expected one of those present: " + ", ".join(name + said[name] for name in sorted(said))
 
 
 def level_of(wanted: Quantity | None, level: float | None) -> float | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from atmoloss.data.quantities import parse
-from atmoloss.errors import InputError
+from atmoloss.errors import InputError, option
 from atmoloss.verification.overlap import overlap
 from atmoloss.verification.results import ATMODIST, KINETIC_ENERGY, TRUTH
 from atmoloss.verification.statistics.bootstrap import DEFAULT_BLOCK_DAYS, BlockBootstrap
@@ -169,7 +169,6 @@ def _degrees(grid: Grid) -> tuple[np.ndarray | None, str]:
 
 def _atmodist(truth: xr.Dataset, grid: Grid, options: Options) -> tuple[AtmoDist | None, str]:
     """Return the AtmoDist distance, or ``None`` and why there is none; hours are asked for, and so must be there."""
-    from atmoloss.checks import option  # here, since torch is only needed where the distance is asked for
     from atmoloss.verification.statistics.atmodist import atmodist_of
 
     option("atmodist", options.atmodist, ("distance", "hours", None))

@@ -1,5 +1,6 @@
 """``atmoloss train``: its help, the order of its steps, and the token that it asks for first."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,24 @@ def test_the_help_has_every_key(capsys) -> None:
     words = set(text.split())
     assert {field.name for field in fields(config.TrainConfig)} <= words
     assert {f"sources.{field.name}" for field in fields(config.SourceConfig)} <= words
+
+
+def test_what_figures_need_is_asked_for_before_the_training(monkeypatch, tmp_path, capsys) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setattr("atmoloss.training.lag.train", lambda *_, **__: pytest.fail("trained"))
+    assert main(["train", "--data", "w.nc", "--output", str(tmp_path)]) == 1
+    assert "'matplotlib' is needed here" in (said := capsys.readouterr().err)
+    assert "pip install 'atmoloss[train]'" in said
+
+
+@pytest.mark.parametrize("option", ["--steps 5", "--seed 1", "--recipe paper", "--variables u10,v10"])
+def test_a_key_is_given_once(option, capsys) -> None:
+    key, value = option.removeprefix("--").split()
+    value = f'"{value}"' if key in ("recipe", "variables") else value
+    assert main(["train", "--data", "w.nc", *option.split(), "--set", f"{key}={value}"]) == 1
+    assert capsys.readouterr().err == (
+        f"atmoloss: error: {key}: is given by --{key} and by --set, expected one of them\n"
+    )
 
 
 def test_the_token_is_asked_for_first_and_the_push_comes_last(monkeypatch, tmp_path, capsys) -> None:

@@ -35,7 +35,7 @@ def test_overlapping_runs(valid_name):
     )
     assert hours_and_runs(numbers) == want
     numbers["prediction_timedelta"].attrs = {}
-    with pytest.raises(DataError, match="step: got units ''"):
+    with pytest.raises(DataError, match="prediction_timedelta: got units ''"):
         open_fields(numbers, "u10")
     # The same flattened to one time dimension: told apart by reference time.
     flat = data.stack(time=("init", "step"), create_index=False)

@@ -140,6 +140,13 @@ def test_a_wind_speed_is_no_component():
     assert open_fields(data, "U10")["U10"].values[0, 0, 0] == 1  # by its own name it is the file's own
 
 
+def test_names_that_attributes_contradict_are_listed_with_what_these_say():
+    data = xr.Dataset({"v10": field(standard_name="eastward_wind"), "u10": field(standard_name="northward_wind")})
+    present = r"expected one of those present: u10 \(northward_wind\), v10 \(eastward_wind\)"
+    with pytest.raises(DataError, match=f"variables: got 'u', {present}"):
+        open_fields(data, ("u", "v"))
+
+
 def test_quantities_without_levels_ignore_the_level_asked_for():
     data = xr.Dataset({"u": field(level=[850, 500]), "msl": field(5.0, "Pa"), "t2m": field(280.0, "K")})
     got = open_fields(data, ("u", "msl", "t2m"), level=500)
