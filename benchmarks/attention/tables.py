@@ -91,14 +91,19 @@ def chosen(entries: Sequence[Row], kind: str) -> list[Row]:
 
 
 def advection_table(rows: Sequence[Row]) -> str:
-    """Return advection scores of the heads that validation dates choose, beside those of random weights."""
+    """Return advection scores beside those of random weights, each of the head with the lowest one on validation."""
     lines = []
     for key, entries in groups(entries_of(rows, "advection"), "arm", "source", "method", "field").items():
         main = "removed" if "removed" in entries[0] else "positions"
         trained, random = ([e for e in entries if e["weights"] == w] for w in ("trained", "random"))
         best, control = chosen(trained, main), chosen(random, main)
         every = [e[main][0] for e in random if e["split"] == "test"]
-        others = [f"{KINDS[k]} {over_seeds([e[k] for e in best])}" for k in KINDS if k in entries[0] and k != main]
+        others = [
+            f"{KINDS[k]} {over_seeds([e[k] for e in chosen(trained, k)])} "
+            f"(random {mean_of([e[k][0] for e in chosen(random, k)])})"
+            for k in KINDS
+            if k in entries[0] and k != main
+        ]
         east, south = (mean_of([e[main][place] for e in best]) for place in (4, 3))
         arm, source, method, field = key
         scores = [over_seeds([e[main] for e in best]), east, south, over_seeds([e[main] for e in control])]
