@@ -95,6 +95,9 @@ def test_code_of_the_page_on_the_loss_runs() -> None:
     value = float(loss(names["forecast"], target))
     assert 0.1 < value < 10
     assert max(float(p.grad.abs().max()) for p in names["network"].parameters()) > 0
+    assert names["score"] > 0
+    steps = {int(state["step"]) for state in names["optimizer"].state.values()}
+    assert steps == {len(names["train"]) // 4}  # batches of two, two at a time
     plain = atmoloss.AtmoDistLoss(sharp=True, normalization=None)
     assert float(plain(names["output"], loss.normalization(target))) == pytest.approx(value, rel=1e-3)
 

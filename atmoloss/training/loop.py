@@ -135,6 +135,8 @@ def open_run(
     torch.set_flush_denormal(True)
     sources = open_sources(config) if sources is None else sources
     splits = split_by_date(sources, config.validation, config.test)
+    if not splits["validation"]:
+        log.info("validation: no dates are held out, so that nothing will be measured on fields not learned from")
     record = {**runs.describe(config, sources), "processes": group.world_size}
     group.check_equal("sources", record["data"])
     record, state = group.run_on_main(lambda: runs.open_folder(folder, record, type(config), resume))

@@ -20,7 +20,7 @@ from atmoloss.errors import ConfigError, DataError
 from atmoloss.training import checkpoint as runs
 from atmoloss.training.config import make_config
 from atmoloss.training.lag import train
-from atmoloss.training.loop import open_sources
+from atmoloss.training.loop import open_run, open_sources
 from atmoloss.training.model import (
     build_model,
     make_optimizer,
@@ -157,6 +157,14 @@ def test_a_source_that_is_not_there_is_named_before_any_is_read(scalar_config, m
     with pytest.raises(DataError) as error:
         open_sources(make_config({**scalar_config, "sources": [*scalar_config["sources"], gone]}))
     one_sentence(error.value, "sources", "/no/such/era5.nc for b", "expected a file", "data of your own")
+
+
+@pytest.mark.parametrize("held_out", [True, False])
+def test_a_run_that_holds_nothing_out_says_so(held_out, scalar_config, tmp_path, caplog):
+    config = make_config(scalar_config if held_out else {**scalar_config, "validation": [], "test": []})
+    with caplog.at_level("INFO", "atmoloss"):
+        open_run(config, tmp_path / "run")
+    assert ("no dates are held out" in caplog.text) != held_out
 
 
 def test_a_prepared_store_keeps_names_and_units(tmp_path):
