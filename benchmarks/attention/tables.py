@@ -98,13 +98,14 @@ def advection_table(rows: Sequence[Row]) -> str:
         trained, random = ([e for e in entries if e["weights"] == w] for w in ("trained", "random"))
         best, control = chosen(trained, main), chosen(random, main)
         every = [e[main][0] for e in random if e["split"] == "test"]
-        others = [f"{KINDS[k]} {over_seeds([e[k] for e in best])}" for k in KINDS if k in entries[0] and k != main]
         east, south = (mean_of([e[main][place] for e in best]) for place in (4, 3))
         arm, source, method, field = key
         scores = [over_seeds([e[main] for e in best]), east, south, over_seeds([e[main] for e in control])]
-        rest = [f"{min(every):.2f} to {max(every):.2f}", "; ".join(others)]
-        lines.append([arm, source, method, time_of(field), *scores, *rest])
-    columns = ("score", "eastward", "southward", "random weights", "all their heads", "also")
+        where = [arm, source, method, time_of(field)]
+        lines.append([*where, KINDS[main], *scores, f"{min(every):.2f} to {max(every):.2f}"])
+        others = [k for k in KINDS if k in entries[0] and k != main]
+        lines += [[*where, KINDS[k], over_seeds([e[k] for e in best]), *"––––"] for k in others]
+    columns = ("kind", "score", "eastward", "southward", "random weights", "all their heads")
     return table(("training", "source", "maps", "field", *columns), lines)
 
 
