@@ -53,6 +53,7 @@ napoleon_custom_sections = ["Shape"]
 
 html_theme = "furo"
 html_title = f"atmoloss {release}"
+html_static_path, html_css_files = ["_static"], ["site.css"]
 html_additional_pages = {"index": "to_start.html"}
 templates_path = ["templates"]
 html_copy_source = False
