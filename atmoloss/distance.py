@@ -74,7 +74,7 @@ def atmodist_distance(a: Fields, b: Fields, *, weights: Weights = "default", wei
         **options: of :class:`AtmoDistLoss`, except ``reduction``.
 
     Returns:
-        One distance for each pair, in the form of the arguments: tensor, array or ``DataArray``.
+        One distance for each pair, as a tensor, array or ``DataArray`` like the arguments.
 
     Raises:
         InputError: shapes, channels or values that do not fit.

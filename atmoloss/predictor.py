@@ -84,8 +84,8 @@ class Predictor(Frozen):
             at: row and column of the one position whose map is asked for; ``None``: all of them.
 
         Returns:
-            (N, blocks × heads or 1, h, w, F, S, S): for the position (h, w) of the features the weights in each field
-            of positions (−S//2, …, S//2) rows southward and columns eastward of it; nothing outside of the field.
+            (N, blocks × heads or 1, h, w, F, S, S), the weights that the position (h, w) of the features gives in each
+            field to positions (−S//2, …, S//2) rows southward and columns eastward of it; nothing outside of the field.
             With ``at``, h and w are 1.
         """
         if method not in ("head", "rollout", "gradient"):

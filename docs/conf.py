@@ -53,6 +53,7 @@ napoleon_custom_sections = ["Shape"]
 
 html_theme = "furo"
 html_title = f"atmoloss {release}"
+html_static_path, html_css_files = ["_static"], ["site.css"]
 html_additional_pages = {"index": "to_start.html"}
 templates_path = ["templates"]
 html_copy_source = False
@@ -76,9 +77,11 @@ class CommandHelp(SphinxDirective):
 
 
 def title_results(app: Sphinx, name: str, source: list[str]) -> None:
-    """Give the tables that benchmarks write a title; the pages that explain them link to them."""
+    """Give the tables that benchmarks write a title, and a link to the page that explains them, which links to them."""
     if "/results/" in name:
-        source[0] = f"---\norphan: true\n---\n# {name.removeprefix('benchmarks/')}\n\n{source[0]}"
+        folder, table = Path(name).parents[1], Path(name).name
+        page = 'Explained in "[](../README.md)".\n\n' if (ROOT / folder / "README.md").is_file() else ""
+        source[0] = f"---\norphan: true\n---\n# {folder.name}: {table}\n\n{page}{source[0]}"
 
 
 def setup(app: Sphinx) -> None:

@@ -69,6 +69,17 @@ def test_links_lead_somewhere(page: str) -> None:
             assert anchor in anchors(target.read_text(encoding="utf-8")), link
 
 
+RESULTS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("benchmarks/*/results/*.md"))
+
+
+@pytest.mark.parametrize("page", [*PAGES, *RESULTS])
+def test_every_row_belongs_to_a_table(page: str) -> None:
+    """Rows without a head, after an empty line, are shown as they are typed."""
+    prose = re.sub(r"```.*?```", "", text_of(page), flags=re.DOTALL)
+    for rows in re.findall(r"(?:^\|.*\n?)+", prose, re.MULTILINE):
+        assert re.fullmatch(r"\|(?: ?:?-+:? ?\|)+", rows.splitlines()[1]), rows[:80]
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_the_lag_2afc_is_spelt_out_where_it_first_stands(page: str) -> None:
     first = re.search(r"lag\s+2AFC", TEXT[page], re.IGNORECASE)

@@ -91,25 +91,18 @@ def chosen(entries: Sequence[Row], kind: str) -> list[Row]:
 
 
 def advection_table(rows: Sequence[Row]) -> str:
-    """Return advection scores beside those of random weights, each of the head with the lowest one on validation."""
+    """Return advection scores, each of the head with the lowest one on validation dates, beside random weights."""
     lines = []
     for key, entries in groups(entries_of(rows, "advection"), "arm", "source", "method", "field").items():
-        main = "removed" if "removed" in entries[0] else "positions"
         trained, random = ([e for e in entries if e["weights"] == w] for w in ("trained", "random"))
-        best, control = chosen(trained, main), chosen(random, main)
-        every = [e[main][0] for e in random if e["split"] == "test"]
-        others = [
-            f"{KINDS[k]} {over_seeds([e[k] for e in chosen(trained, k)])} "
-            f"(random {mean_of([e[k][0] for e in chosen(random, k)])})"
-            for k in KINDS
-            if k in entries[0] and k != main
-        ]
-        east, south = (mean_of([e[main][place] for e in best]) for place in (4, 3))
-        arm, source, method, field = key
-        scores = [over_seeds([e[main] for e in best]), east, south, over_seeds([e[main] for e in control])]
-        rest = [f"{min(every):.2f} to {max(every):.2f}", "; ".join(others)]
-        lines.append([arm, source, method, time_of(field), *scores, *rest])
-    columns = ("score", "eastward", "southward", "random weights", "all their heads", "also")
+        *where, field = key
+        for kind in (k for k in KINDS if k in entries[0]):
+            best, control = ([e[kind] for e in chosen(of, kind)] for of in (trained, random))
+            every = [e[kind][0] for e in random if e["split"] == "test"]
+            east, south = (mean_of([score[place] for score in best]) for place in (4, 3))
+            scores = [over_seeds(best), east, south, over_seeds(control), f"{min(every):.2f} to {max(every):.2f}"]
+            lines.append([*where, time_of(field), KINDS[kind], *scores])
+    columns = ("kind", "score", "eastward", "southward", "random weights", "all their heads")
     return table(("training", "source", "maps", "field", *columns), lines)
 
 

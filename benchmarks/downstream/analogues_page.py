@@ -110,7 +110,7 @@ def page(archive: str, result: Mapping[str, Any], seconds: float) -> tuple[str, 
     text = [
         f"`python benchmarks/downstream/analogues.py --archives {archive}`: {len(result['times'])} queries of "
         f"{days} days, {states.min()} to {states.max()} states may answer; {seconds:.0f} CPU-seconds, "
-        f"torch {torch.__version__}. ../README.md explains the tables.",
+        f"torch {torch.__version__}.",
     ]
     for group in ("globe", "boxes"):
         text += [

@@ -82,8 +82,7 @@ def page(
 ) -> tuple[str, dict[str, Any], bytes]:
     """Return the text, the data and the figure; ``bounds`` makes intervals of draws of held-out days."""
     text = [
-        f"`python benchmarks/downstream/cyclones.py`: {seconds:.0f} CPU-seconds, torch {torch.__version__}. "
-        "../README.md explains the tables.",
+        f"`python benchmarks/downstream/cyclones.py`: {seconds:.0f} CPU-seconds, torch {torch.__version__}.",
         "",
         f"Labels of training dates ({len(known)} boxes): {_storms(known)}. "
         f"Held-out dates ({len(unknown)} boxes): {_storms(unknown)}.",

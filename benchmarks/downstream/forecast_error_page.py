@@ -129,7 +129,7 @@ def page(results: dict[str, Any], seconds: float) -> tuple[str, dict[str, Any], 
     text = [
         f"`python benchmarks/downstream/forecast_error.py`: {len(rows['lead'])} forecasts of "
         f"{len(np.unique(rows['time'].astype('datetime64[D]')))} held-out days; {seconds:.0f} CPU-seconds, "
-        f"torch {torch.__version__}. ../README.md explains the tables.",
+        f"torch {torch.__version__}.",
     ]
     case = [
         f"{lead} h: " + ", ".join(f"{k} {v:.1f}" for k, v in read.items())

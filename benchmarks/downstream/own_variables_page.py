@@ -72,9 +72,7 @@ def _figure(results: Mapping[str, Any]) -> bytes:
 
 def page(results: Mapping[str, Any]) -> tuple[str, dict[str, Any], bytes]:
     """Return the text, the data and the figure."""
-    text = [
-        f"`python benchmarks/downstream/own_variables.py`, torch {torch.__version__}. ../README.md explains the tables."
-    ]
+    text = [f"`python benchmarks/downstream/own_variables.py`, torch {torch.__version__}."]
     for variable, result in results.items():
         seconds = result["cpu_seconds"]
         text += ["", f"## {variable}: lag 2AFC of test dates, 95 % over days; {seconds} CPU-seconds of training"]

@@ -148,8 +148,7 @@ def main() -> None:
     needed = 4 * 4 * 64 * 64 * len(source.channels) / 1e6
     h, w = source.values.shape[2:]
     lines = [
-        "# Reading one sequence from a prepared store",
-        "",
+        "Reading one sequence from a prepared store, as [data larger than memory](../../../docs/scale.md) does. "
         f"`python benchmarks/loading/layout.py {Path(arguments.source).name}`: {len(source.times)} times of {h}×{w}, "
         f"{len(source.channels)} variables; medians of {arguments.count} sequences of 4 times × 64×64, {needed:.3f} MB "
         "of values each. *read*: what the reader of atmoloss takes; *chunks*: how many hold it, and their size, "

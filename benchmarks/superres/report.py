@@ -21,7 +21,7 @@ from atmoloss.training.loop import open_sources
 from atmoloss.verification import Evaluation, evaluate_fields
 from atmoloss.verification.metrics import METRICS
 from atmoloss.verification.report import figures, maps
-from atmoloss.verification.report.drawing import Plot
+from atmoloss.verification.report.drawing import Plot, readable
 from atmoloss.verification.results import Score
 
 SHOWN = ("mse", "amse", "adjusted", "atmodist", "sharp")  # in curves
@@ -90,23 +90,36 @@ def table(evaluation: Evaluation, extra: Sequence[Score], command: str) -> str:
 
 
 def section(title: str, scores: Sequence[Score]) -> list[str]:
-    """Return the lines of one table."""
+    """Return the lines of one table, and of one of means over seeds where there are several."""
     models, metrics = (list(dict.fromkeys(getattr(x, key) for x in scores)) for key in ("model", "metric"))
     values = {(x.model, x.metric): x for x in scores}
-    labels = [METRICS[m].label if m in METRICS else m for m in metrics]
-    lines = [f"**{title}**", "", "| content | " + " | ".join(labels) + " |", "|---" * (1 + len(metrics)) + "|"]
+    factors, labels = zip(*(factor_and_label(m, [values[x, m] for x in models]) for m in metrics), strict=True)
+    rule = "|---" * (1 + len(metrics)) + "|"
+    lines = [f"## {title}", "", "| content | " + " | ".join(labels) + " |", rule]
     for model in models:
-        row = [values[model, m] for m in metrics]
-        lines.append(f"| {model} | " + " | ".join(f"{x.value:.3g} [{x.low:.3g}, {x.high:.3g}]" for x in row) + " |")
-    lines += [""]
+        row = [(values[model, m], f) for m, f in zip(metrics, factors, strict=True)]
+        cells = [f"{f * x.value:.3g} [{f * x.low:.3g}, {f * x.high:.3g}]" for x, f in row]
+        lines.append(f"| {model} | " + " | ".join(cells) + " |")
+    means = []
     for content in [m for m in models if ", seed" not in m]:
         seeds = [m for m in models if m == content or m.startswith(f"{content}, seed")]
         if len(seeds) < 2:
             continue
-        table = np.array([[values[s, m].value for m in metrics] for s in seeds])
+        table = np.array([[values[s, m].value for m in metrics] for s in seeds]) * factors
         cells = [f"{a:.3g} ± {b:.2g}" for a, b in zip(table.mean(0), table.std(0, ddof=1), strict=True)]
-        lines.append(f"| {content}: {len(seeds)} seeds | " + " | ".join(cells) + " |")
+        means.append(f"| {content}: {len(seeds)} seeds | " + " | ".join(cells) + " |")
+    if means:
+        lines += ["", "| mean ± standard deviation | " + " | ".join(labels) + " |", rule, *means]
     return [*lines, ""]
+
+
+def factor_and_label(metric: str, scores: Sequence[Score]) -> tuple[float, str]:
+    """Return what the scores of a column are multiplied with, and its head, which says the unit that they then have."""
+    known = METRICS.get(metric)
+    if known is None:
+        return 1.0, metric
+    factor, unit = readable([s.value for s in scores], scores[0].units) if known.units is None else (1.0, known.units)
+    return factor, f"{known.label}, {unit}" if unit != "1" else known.label
 
 
 def draw(evaluation: Evaluation, plots: Sequence[Callable[[Evaluation, str], Plot | None]]) -> None:

@@ -231,15 +231,6 @@ def test_attention_without_some_positions_is_that_with_a_bias_of_minus_infinity(
     assert all(torch.equal(a, b) for a, b in zip(one_field, unmasked, strict=True))
 
 
-def test_heads_are_chosen_on_validation_dates(compare):
-    tables = sys.modules["tables"]
-    scores = {("validation", 0): -0.1, ("validation", 1): -0.5, ("test", 0): -0.9, ("test", 1): -0.4}
-    entries = [{"seed": 0, "split": split, "head": h, "removed": [s]} for (split, h), s in scores.items()]
-    assert [e["removed"] for e in tables.chosen(entries, "removed")] == [[-0.4]]
-    assert tables.over_seeds([[0.5, 0.4, 0.7], [0.7, 0.3, 0.8]]) == "0.600 ± 0.141 [0.300, 0.800]"
-    assert tables.over_seeds([[0.5, None, None]]) == "0.500"
-
-
 @pytest.fixture
 def tiny_arms(trainings, tmp_path, monkeypatch):
     """Both kinds of arms, of a few hundred weights, on a small fluid and a small globe."""

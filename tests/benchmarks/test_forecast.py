@@ -159,7 +159,7 @@ def test_arms_start_from_one_network_and_end_in_a_table(compare, raw, tmp_path, 
     compare.report(arms, tmp_path / "runs")
     text = (tmp_path / "results" / "test-globe.md").read_text()
     assert compare.COMMAND in text
-    assert "**AtmoDist**\n\n| content | hours |\n|---|---|\n| mse | 9 [8, 10] |" in text
-    assert "**classifier**\n\n| content | area |\n|---|---|\n| truth | 5 [4, 6] |" in text
+    assert "## AtmoDist\n\n| content | hours |\n|---|---|\n| mse | 9 [8, 10] |" in text
+    assert "## classifier\n\n| content | area |\n|---|---|\n| truth | 5 [4, 6] |" in text
     for model in ("persistence", "start", "mse", "amse, seed 1", "amse: 2 seeds"):
         assert f"| {model} |" in text

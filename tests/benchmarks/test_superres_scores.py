@@ -99,7 +99,19 @@ def test_table_has_intervals_and_means_over_seeds():
     report = load("superres", "report")
     values = {"mse": 1.0, "mse, seed 1": 3.0, "amse": 5.0}
     scores = [report.Score("fields", "AtmoDist hours", m, v, v - 0.5, v + 0.5, "h") for m, v in values.items()]
-    lines = report.section("both", scores)
-    assert lines[2] == "| content | AtmoDist hours |"
-    assert "| amse | 5 [4.5, 5.5] |" in lines
-    assert [line for line in lines if "seeds" in line] == ["| mse: 2 seeds | 2 ± 1.4 |"]
+    scores += [report.Score("fields", "rmse", m, 1e-5 * v, 0, 5e-5, "s-1") for m, v in values.items()]
+    scores += [report.Score("fields", "ssim", m, v / 10, 0, 1, "1") for m, v in values.items()]
+    assert report.section("both", scores) == [
+        "## both",
+        "",
+        "| content | AtmoDist hours | RMSE, 10⁻⁵ s⁻¹ | SSIM |",
+        "|---|---|---|---|",
+        "| mse | 1 [0.5, 1.5] | 1 [0, 5] | 0.1 [0, 1] |",
+        "| mse, seed 1 | 3 [2.5, 3.5] | 3 [0, 5] | 0.3 [0, 1] |",
+        "| amse | 5 [4.5, 5.5] | 5 [0, 5] | 0.5 [0, 1] |",
+        "",
+        "| mean ± standard deviation | AtmoDist hours | RMSE, 10⁻⁵ s⁻¹ | SSIM |",
+        "|---|---|---|---|",
+        "| mse: 2 seeds | 2 ± 1.4 | 2 ± 1.4 | 0.2 ± 0.14 |",
+        "",
+    ]

@@ -41,7 +41,7 @@ def write_report(
         command: that makes the page again.
 
     Returns:
-        ``html``, ``json`` and ``figures``: what was written.
+        What was written, as ``html``, ``json`` and ``figures``.
 
     Raises:
         InputError: no such folder can be made.
