@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import platform
 import shutil
@@ -71,11 +72,12 @@ def resident(pid: int | str = "self") -> float:
     return sum(int(status[key].split()[0]) for key in ("RssAnon", "RssShmem")) / 1e3
 
 
-def children() -> list[str]:
-    return Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+def workers_of_the_loader() -> list[int]:
+    # Not what /proc calls the children of this process: a worker may be the child of a server that forks it.
+    return [process.pid for process in multiprocessing.active_children()]
 
 
-def processor_seconds(pid: str) -> float:
+def processor_seconds(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
@@ -85,7 +87,7 @@ def measure_loader(stream: SequenceDataset, workers: int) -> dict[str, float]:
     loader = iter(DataLoader(stream, batch_size=None, num_workers=workers, prefetch_factor=4))
     for _ in range(2):
         next(loader)
-    pids, peak = children(), 0.0
+    pids, peak = workers_of_the_loader(), 0.0
     start = sum(map(processor_seconds, pids))
     for _ in range(len(stream) - 4 * workers - 4):
         next(loader)
@@ -144,7 +146,7 @@ def measure(config: TrainConfig, root: Path, steps: int, workers: int) -> dict[s
             item = next(loader)
             waited += clock() - asked
             step(item)
-            peak = max(peak, sum(resident(pid) for pid in children()))
+            peak = max(peak, sum(resident(pid) for pid in workers_of_the_loader()))
         whole.append((clock() - start) / n)
         waits.append(waited / n)
     seconds = {"bare_step": statistics.median(bare), "step": statistics.median(whole), "wait": statistics.median(waits)}

@@ -46,7 +46,7 @@ def train(accelerator: Accelerator, data: Dataset[tuple[Tensor, ...]], batch_siz
             accelerator.backward(critic_loss)
             optimizer_d.step()
             optimizer_d.zero_grad()
-    accelerator.print(f"content and adversary: {float(generator_loss):.4f}")
+    accelerator.print(f"content and adversary: {generator_loss.item():.4f}")
     return accelerator.unwrap_model(generator)
 
 

@@ -32,7 +32,8 @@ def test_version_and_help(capsys):
 
 
 @pytest.mark.parametrize("verb", NAMES)
-def test_help_of_each_verb(capsys, verb):
+def test_help_of_each_verb(capsys, monkeypatch, verb):
+    monkeypatch.setenv("COLUMNS", "80")  # help is laid out for the terminal, however wide it is
     with pytest.raises(SystemExit) as end:
         main([verb, "--help"])
     assert not end.value.code

@@ -129,7 +129,7 @@ class Times:
 def load(fields, method):
     from torch.utils.data import DataLoader
 
-    loader = DataLoader(Times(fields), batch_size=2, num_workers=1, multiprocessing_context=method, timeout=60)
+    loader = DataLoader(Times(fields), batch_size=2, num_workers=1, multiprocessing_context=method)
     return np.concatenate([batch.numpy() for batch in loader])
 
 
