@@ -14,7 +14,7 @@ from storms import Scene
 from atmoloss.errors import require
 
 BASELINE = "smoothed fields, speed"
-DRAWN = ("default", "winds", "random default", "random winds", "smoothed fields", BASELINE)
+DRAWN = ("default", "winds", "autoencoder", "random default", "random winds", "smoothed fields", BASELINE)
 WRONG = ("shuffled", "shifted")
 Bounds = Callable[[np.ndarray], np.ndarray]
 
@@ -60,7 +60,7 @@ def _figure(results: dict[str, Any], bounds: Bounds) -> bytes:
     for k, name in enumerate(n for n in results if n in DRAWN):
         values = np.array([bounds(results[name][b]["days"]) for b in budgets])
         error = np.abs(values[:, 1:] - values[:, :1]).T
-        axes.errorbar(place + 0.04 * (k - 2.5), values[:, 0], error, marker="o", markersize=3, capsize=2, label=name)
+        axes.errorbar(place + 0.04 * (k - 3), values[:, 0], error, marker="o", markersize=3, capsize=2, label=name)
     rule = results["vorticity rule"]["all"]["average_precision"]
     axes.axhline(rule, color="black", linestyle=":", linewidth=1, label="vorticity rule")
     axes.set_xticks(place, budgets)
