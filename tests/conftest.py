@@ -63,6 +63,15 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     return argname if isinstance(val, bytes) else None
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest leaves the slow ones out
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave to make test-all what takes half a minute each and is of weights that are not shipped."""
+    long = ("compiled, bands", "test_onnx", "test_compiled_gradient")
+    for item in items:
+        if f"[{ATTENTION_WEIGHTS}" in item.name and any(part in item.name for part in long):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(SEED)
