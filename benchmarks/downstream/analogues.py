@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +23,7 @@ import analogue_search as search
 import analogues_page
 import numpy as np
 import torch
+from pages import write_page
 from scipy.ndimage import gaussian_filter
 
 from atmoloss import embed, load_extractor
@@ -31,7 +31,6 @@ from atmoloss.arrays import area_weight
 from atmoloss.data import open_fields
 from atmoloss.data.splits import in_periods, parse_periods
 from atmoloss.extractor import Extractor
-from atmoloss.files import write_atomically
 from atmoloss.lag_2afc.baselines import random_extractor
 from atmoloss.training.config import SourceConfig, TrainConfig, read_config
 
@@ -193,11 +192,9 @@ def main() -> int:
     for name in arguments.archives:
         start = time.process_time()
         result = measure(open_archive(sources[name], config), config)
-        text, data, figure = analogues_page.page(name, result, time.process_time() - start)
-        print(text, flush=True)
-        write_atomically(HERE / "results" / f"analogues-{name}.md", text.encode())
-        write_atomically(HERE / "results" / f"analogues-{name}.json", (json.dumps(data, indent=1) + "\n").encode())
-        write_atomically(HERE.parents[1] / "docs" / "figures" / f"downstream-analogues-{name}.svg", figure)
+        page = analogues_page.page(name, result, time.process_time() - start)
+        print(page[0], flush=True)
+        write_page(f"analogues-{name}", page)
     return 0
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -35,13 +34,13 @@ from feature_maps import (
     smoothed_fields_and_speed,
     together,
 )
+from pages import write_page
 from scipy.ndimage import gaussian_filter, rank_filter
 from storms import Centre, Scene, centres_at, nearest_kilometres, sides
 
 from atmoloss import load_extractor
 from atmoloss.data import open_fields
 from atmoloss.data.splits import parse_periods
-from atmoloss.files import write_atomically
 from atmoloss.training.config import read_config
 from atmoloss.verification.statistics.bootstrap import BlockBootstrap
 
@@ -256,11 +255,8 @@ def main() -> int:
     results["vorticity rule"] = measure_rule(known, unknown, other, air)
     print("vorticity rule", cyclones_page.line(results["vorticity rule"]), flush=True)
     if arguments.every == 1:
-        text, data, figure = cyclones_page.page(results, days_of(unknown).bounds, known, unknown, time.process_time())
-        (HERE / "results").mkdir(exist_ok=True)
-        write_atomically(HERE / "results" / "cyclones.md", text.encode())
-        write_atomically(HERE / "results" / "cyclones.json", (json.dumps(data, indent=1) + "\n").encode())
-        write_atomically(HERE.parents[1] / "docs" / "figures" / "downstream-cyclones.svg", figure)
+        page = cyclones_page.page(results, days_of(unknown).bounds, known, unknown, time.process_time())
+        write_page("cyclones", page)
     print(f"{time.process_time():.0f} CPU-seconds")
     return 0
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
-import json
 import sys
 import time
 from pathlib import Path
@@ -23,13 +22,13 @@ import forecast_error_page
 import numpy as np
 import torch
 from displacement import KM_A_DEGREE, displacement_km, moved_east
+from pages import write_page
 from scipy.ndimage import gaussian_filter
 from scipy.stats import rankdata
 
 from atmoloss import load_extractor
 from atmoloss.data.sources import FieldSource, open_source
 from atmoloss.data.splits import in_periods, parse_periods
-from atmoloss.files import write_atomically
 from atmoloss.hours import LagCurve, fit_lag_curve
 from atmoloss.lag_2afc.baselines import extractor_measure, pixel_measures
 from atmoloss.lag_2afc.triples import Measure, PatchFields, later_pairs
@@ -242,12 +241,10 @@ def main() -> int:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     results = measure_all(arguments.every)
-    text, data, figure = forecast_error_page.page(results, time.process_time())
-    print(text)
+    page = forecast_error_page.page(results, time.process_time())
+    print(page[0])
     if arguments.every == 1:
-        write_atomically(HERE / "results" / "forecast_error.md", text.encode())
-        write_atomically(HERE / "results" / "forecast_error.json", (json.dumps(data, indent=1) + "\n").encode())
-        write_atomically(HERE.parents[1] / "docs" / "figures" / "downstream-forecast-error.png", figure)
+        write_page("forecast_error", page, "png")
     return 0
 
 

@@ -12,7 +12,6 @@ two later fields are of the same time of day. Settings are compared on validatio
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import resource
 import subprocess
@@ -25,6 +24,7 @@ from typing import Any
 import numpy as np
 import own_variables_page
 import torch
+from pages import write_page
 
 from atmoloss import load_extractor
 from atmoloss.data.sources import FieldSource, open_source
@@ -138,11 +138,9 @@ def main() -> int:
         write_atomically(HERE / "results" / "own_variables_settings.md", text.encode())
         return 0
     results = {variable: by[""] for variable, by in results.items()}
-    text, data, figure = own_variables_page.page(results)
-    print(text)
-    write_atomically(HERE / "results" / "own_variables.md", text.encode())
-    write_atomically(HERE / "results" / "own_variables.json", (json.dumps(data, indent=1) + "\n").encode())
-    write_atomically(HERE.parents[1] / "docs" / "figures" / "downstream-own-variables.svg", figure)
+    page = own_variables_page.page(results)
+    print(page[0])
+    write_page("own_variables", page)
     return 0
 
 
