@@ -43,6 +43,13 @@ def is_remote(text: str) -> bool:
     return "://" in text or "::" in text
 
 
+def found(text: str) -> list[str]:
+    """Return a path where something is, a URL as it is, or what a glob matches; nothing where nothing is."""
+    if is_remote(text) or os.path.exists(text):
+        return [text]
+    return sorted(glob.glob(text)) if any(c in text for c in "*?[") else []
+
+
 def paths_of(source: Any) -> list[str]:
     """Return the files, stores and URLs that a path, URL, glob, folder, archive, or a list of these stands for."""
     if isinstance(source, (list, tuple)):
@@ -54,10 +61,10 @@ def paths_of(source: Any) -> list[str]:
     text = os.fspath(source).removeprefix("file://")
     if is_remote(text):
         return [text]
-    if not os.path.exists(text):
-        matches = sorted(glob.glob(text)) if any(c in text for c in "*?[") else []
-        if not matches:
-            raise DataError(f"path_or_url: got {text!r}, expected a file or folder that exists, or a URL")
+    matches = found(text)
+    if not matches:
+        raise DataError(f"path_or_url: got {text!r}, expected a file or folder that exists, or a URL")
+    if matches != [text]:
         return paths_of(matches)
     if os.path.isdir(text):
         is_zarr = any(os.path.exists(os.path.join(text, name)) for name in _ZARR)

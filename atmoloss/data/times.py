@@ -79,9 +79,9 @@ def with_time_deltas(field: xr.DataArray) -> xr.DataArray:
     name = coordinate(field, "step")
     if name is None or name not in field.coords or field[name].dtype.kind == "m":
         return field
-    step, units = field[name], str(field[name].attrs.get("units", ""))
+    step = field[name]
     attrs = {key: value for key, value in step.attrs.items() if key != "units"}  # which xarray writes by itself
-    return field.assign_coords({name: (step.dims, _timedelta(step.values, units, name), attrs)})
+    return field.assign_coords({name: (step.dims, _timedelta(step.values, step), attrs)})
 
 
 def experiments(values: np.ndarray) -> np.ndarray:
@@ -130,8 +130,7 @@ def _times(
     start = reference if valid is None else valid
     assert start is not None  # _kinds found one of the two
     if "step" in kinds:
-        name = kinds["step"]
-        step = _timedelta(_flat(field, name, dims), str(field.coords[name].attrs.get("units", "")), name)
+        step = _timedelta(_flat(field, kinds["step"], dims), field.coords[kinds["step"]])
         step = step.astype(f"timedelta64[{np.datetime_data(start.dtype)[0]}]")
         reference = start - step if reference is None else reference
         start = start + step if valid is None else start
@@ -146,14 +145,15 @@ def _flat(field: xr.DataArray, name: str, dims: Sequence[str]) -> np.ndarray:
     return np.ravel(field.coords[name].variable.set_dims({d: field.sizes[d] for d in dims}).values)
 
 
-def _timedelta(step: np.ndarray, units: str, name: str) -> np.ndarray:
-    """Return the forecast steps of a coordinate as timedelta64[ns]; numbers need a unit."""
+def _timedelta(step: np.ndarray, of: xr.DataArray) -> np.ndarray:
+    """Return forecast steps, the values of a coordinate, as timedelta64[ns]; numbers need a unit."""
     if step.dtype.kind == "m":
         return step.astype("timedelta64[ns]")
+    units = str(of.attrs.get("units", ""))
     short = units.strip().lower()
     unit = _UNITS.get(short.removesuffix("s") if len(short) > 2 else short)  # not milliseconds
     if unit is None or step.dtype.kind not in "iuf":
-        raise DataError(f"{name}: got units {units!r}, expected time deltas or days, hours, minutes, seconds")
+        raise DataError(f"{of.name}: got units {units!r}, expected time deltas or days, hours, minutes, seconds")
     return (step.astype(np.float64) * unit * 10**9).round().astype("timedelta64[ns]")
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import glob
 import logging
-import os
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
@@ -14,7 +12,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from atmoloss.data.files import is_remote
+from atmoloss.data.files import found
 from atmoloss.data.sources import FieldSource, describe_channels, open_source
 from atmoloss.data.splits import split_by_date
 from atmoloss.errors import ConfigError, DataError
@@ -91,7 +89,7 @@ def open_sources(config: RunConfig) -> list[FieldSource]:
     if not config.sources:
         raise ConfigError("sources: got none, expected at least one table [[sources]] with name and path")
     for s in config.sources:  # all of them, before the first is read
-        if not (is_remote(s.path) or os.path.exists(s.path) or glob.glob(s.path)):
+        if not found(s.path):
             raise DataError(
                 f"sources: got the path {s.path} for {s.name}, where nothing is, expected a file, a folder or a URL; "
                 "name data of your own there, since those of the bundled configurations are not part of the package "

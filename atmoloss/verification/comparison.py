@@ -169,11 +169,11 @@ def _degrees(grid: Grid) -> tuple[np.ndarray | None, str]:
 
 def _atmodist(truth: xr.Dataset, grid: Grid, options: Options) -> tuple[AtmoDist | None, str]:
     """Return the AtmoDist distance, or ``None`` and why there is none; hours are asked for, and so must be there."""
-    from atmoloss.verification.statistics.atmodist import atmodist_of
-
     option("atmodist", options.atmodist, ("distance", "hours", None))
     if options.atmodist is None:
         return None, ""
+    from atmoloss.verification.statistics.atmodist import atmodist_of  # which loads torch
+
     try:
         return atmodist_of(truth, grid, hours=options.atmodist == "hours", level=options.level), ""
     except InputError as error:
