@@ -6,7 +6,7 @@ import functools
 import os
 import tempfile
 from collections.abc import Iterator
-from numbers import Real
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -15,11 +15,12 @@ from torch import Tensor
 
 from atmoloss import functional
 from atmoloss.arrays import Converted, Fields, Weights, convert, convert_lists
-from atmoloss.errors import InputError, option, require
+from atmoloss.errors import InputError, number, option, require
 from atmoloss.extractor import Extractor
 from atmoloss.hub import CONFIG_NAME
 from atmoloss.loss import AtmoDistLoss
 from atmoloss.tiling import working_memory
+from atmoloss.weights import name_of
 
 _BATCH_POINTS = 2**18  # encoded at a time; larger batches leave a processor's caches
 _PIECE = 1024  # numbers of each vector that are multiplied at a time
@@ -51,9 +52,10 @@ def distance_of(weights: Weights, device: torch.device, options: dict[str, Any])
         return _make(weights, device, options)
     if isinstance(weights, Extractor):
         return _make(weights, device, options)
-    config = os.path.join(os.fspath(weights), CONFIG_NAME)  # a folder that is written anew is read anew
+    name = name_of(weights)
+    config = os.path.join(name, CONFIG_NAME)  # a folder that is written anew is read anew
     written = os.stat(config).st_mtime_ns if os.path.isfile(config) else 0
-    return _cached(os.fspath(weights), written, device, key)
+    return _cached(name, written, device, key)
 
 
 def atmodist_distance(a: Fields, b: Fields, *, weights: Weights = "default", weight: Any = None, **options: Any) -> Any:
@@ -124,11 +126,11 @@ def distance_matrix(
         InputError: shapes, channels or values that do not fit.
         DataError: an xarray object without the variables of the weights.
     """
-    if batch_size is not None and batch_size < 1:
-        raise InputError(f"batch_size: got {batch_size}, expected at least 1, or None")
-    if not (isinstance(max_memory, Real) and max_memory > 0):
-        raise InputError(f"max_memory: got {max_memory!r}, expected a positive number of bytes")
+    if batch_size is not None:
+        number("batch_size", batch_size, lambda x: x >= 1, "a number of fields of at least 1, or None", Integral)
+    number("max_memory", max_memory, lambda x: x > 0, "a positive number of bytes")
     option("squared", squared, (True, False))
+    option("progress", progress, (True, False))
     if options.get("sharp"):
         raise InputError("sharp: got True, expected False; products of features make squared differences only")
     arguments = {"fields": fields} if others is None else {"fields": fields, "others": others}
@@ -148,6 +150,19 @@ def distance_matrix(
         embedded = [_embed(loss, x, batch_size, in_memory, folder, name, progress) for name, x in tensors.items()]
         distances = _pairwise(embedded[0], embedded[-1], max_memory / 2)
     return _labelled(distances if squared else distances.sqrt_(), converted)
+
+
+@torch.no_grad()
+def pair_distances(loss: AtmoDistLoss, fields: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Return the distances (T, T) of fields (T, C, H, W) on the CPU, each encoded once; 0 below the diagonal."""
+    out = torch.zeros(len(fields), len(fields))
+    if weight is not None:
+        weight = functional.expand_weight(weight, fields[:1])
+    features = [loss.features(field[None], weight) for field in fields]
+    for i, first in enumerate(features[:-1]):
+        for j in range(i + 1, len(fields)):
+            out[i, j] = loss.compare(first, features[j], weight)
+    return out
 
 
 def _labelled(matrix: Tensor, converted: list[Converted]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import Tensor
 from atmoloss import functional
 from atmoloss.arrays import Fields, Weights, convert
 from atmoloss.distance import batch_of, distance_of
-from atmoloss.errors import InputError, option
+from atmoloss.errors import InputError, number, option
 
 _DTYPES = {"float16": torch.float16, "float32": torch.float32, "float64": torch.float64}
 _BLOCK_BYTES = 2**26  # of float64 copies of query and archive, and of the distances between them, at a time
@@ -57,8 +58,8 @@ def embed(
     Raises:
         InputError: a bad argument, or fields that :func:`atmodist_distance` refuses.
     """
-    if pooling is not None and not (isinstance(pooling, int) and pooling >= 1):
-        raise InputError(f"pooling: got {pooling!r}, expected a number of windows of at least 1, or None")
+    if pooling is not None:
+        number("pooling", pooling, lambda x: x >= 1, "a number of windows of at least 1, or None", Integral)
     if dtype is not None:
         option("dtype", dtype, tuple(_DTYPES))
     if options.get("sharp"):
@@ -102,8 +103,8 @@ def nearest(query: Any, archive: Any, k: int = 1) -> Neighbours:
         raise InputError(
             f"archive: got vectors of length {archive.shape[1]}, expected {query.shape[-1]}, that of the query"
         )
-    if not 1 <= k <= len(archive):
-        raise InputError(f"k: got {k}, expected 1 to {len(archive)}, the number of vectors of the archive")
+    n = len(archive)
+    number("k", k, lambda x: 1 <= x <= n, f"1 to {n}, the number of vectors of the archive", Integral)
     queries = _rows(query).reshape(-1, query.shape[-1])
     found = [_nearest(queries[i : i + 1024].double(), archive, k) for i in range(0, len(queries), 1024)]
     shape = (*query.shape[:-1], k)

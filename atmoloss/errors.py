@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
+from numbers import Real
 from types import ModuleType
+from typing import Any
+
+import numpy as np
 
 
 class AtmolossError(Exception):
@@ -52,8 +57,29 @@ def option(argument: str, value: object, allowed: Sequence[object]) -> None:
 
     Switches are options of True and False: in Python ``"no"`` is true.
     """
-    if value not in allowed:
-        raise InputError(f"{argument}: got {value!r}, expected one of {', '.join(map(repr, allowed))}")
+    several = hasattr(value, "__len__") and not isinstance(value, str)  # an array is compared element by element
+    if several or value not in allowed:
+        raise InputError(f"{argument}: got {shown(value)}, expected one of {', '.join(map(repr, allowed))}")
+
+
+def number(argument: str, value: Any, fits: Callable[[Any], bool], expected: str, kind: type[Any] = Real) -> None:
+    """Raise ``InputError`` where a value is no number, or one that does not fit; True, False and NaN are none."""
+    if isinstance(value, bool) or not isinstance(value, kind) or math.isnan(value) or not fits(value):
+        raise InputError(f"{argument}: got {shown(value)}, expected {expected}")
+
+
+def floats(argument: str, value: object, expected: str) -> np.ndarray:
+    """Return numbers as an array of float64; ``InputError`` where they are none."""
+    try:
+        return np.asarray(value, np.float64)
+    except (TypeError, ValueError):
+        raise InputError(f"{argument}: got {shown(value)}, expected {expected}") from None
+
+
+def shown(value: object) -> str:
+    """Return a value as messages show it: of what takes several lines, or a long one, the type."""
+    text = repr(value)
+    return text if len(text) <= 80 and "\n" not in text else f"a value of type {type(value).__name__}"
 
 
 def require(module: str, extra: str = "", install: str = "") -> ModuleType:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from atmoloss import tiling
 from atmoloss import weights as weights_folder
-from atmoloss.errors import InputError, WeightsError, not_a_tensor
+from atmoloss.errors import InputError, WeightsError, not_a_tensor, shown
 from atmoloss.folding import fold_batch_norm, fold_gains, freeze
 from atmoloss.frozen import Frozen, factory_device, leave_inference_mode
 from atmoloss.functional import full_precision
@@ -78,10 +78,11 @@ class Extractor(Frozen):
         """Names of the stages."""
         return tuple(self.encoder.strides)
 
-    def check_layers(self, layers: Sequence[str]) -> None:
-        """Raise ``InputError`` where a name is no stage of the encoder."""
-        unknown = [name for name in layers if name not in self.stages]
-        if unknown or not layers:
+    def check_layers(self, layers: Collection[str]) -> None:
+        """Raise ``InputError`` unless they are names of stages of the encoder, one at least."""
+        if isinstance(layers, str) or not isinstance(layers, Collection):
+            raise InputError(f"layers: got {shown(layers)}, expected a sequence of names or a mapping")
+        if not len(layers) or any(name not in self.stages for name in layers):
             raise InputError(f"layers: got {list(layers)}, expected some of {', '.join(self.stages)}")
 
     def forward(
@@ -93,6 +94,7 @@ class Extractor(Frozen):
         """
         if layers is not None:
             self.check_layers(layers)
+        tiling.check_memory(max_memory)
         leave_inference_mode(self)
         self.check_shape("fields", fields, layers)
         self.check_device(fields)

@@ -20,17 +20,16 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from atmoloss import functional
 from atmoloss.arrays import Fields, Weights, convert, convert_lists
-from atmoloss.distance import distance_of
-from atmoloss.errors import InputError, option
+from atmoloss.distance import distance_of, pair_distances
+from atmoloss.errors import InputError, number, option, shown
 from atmoloss.extractor import Extractor
-from atmoloss.loss import AtmoDistLoss
 
 _FEWEST_PAIRS = 8  # of a lag: fewer say nothing of its 10th and 90th percentile
 _SAME_SPACING = 1.1  # grid spacings within this ratio have the same curve
 _SAME_SIZE = 2.0  # fields whose numbers of points are within this ratio have the same curve
 _QUANTILES = (0.1, 0.5, 0.9)
+_DESCRIBED = ("grid_spacing", "level", "source", "weights")
 
 
 class Hours(NamedTuple):
@@ -177,6 +176,9 @@ def fit_hours(
         InputError: times that do not fit the fields, too few of them, or an option that changes the distance.
     """
     check_options(options)
+    number("max_lag", max_lag, lambda x: x > 0, "a positive number of hours")
+    if not isinstance(description, Mapping) or not set(description) <= set(_DESCRIBED):
+        raise InputError(f"description: got {shown(description)}, expected a mapping of {', '.join(_DESCRIBED)}")
     converted = convert_lists({"fields": fields}, weight, weights)[0]
     values = converted.tensors[0]
     t = np.asarray(converted.times if times is None else times)
@@ -193,19 +195,6 @@ def fit_hours(
     return fit_lag_curve(matrix.numpy()[chosen], lag[chosen], size, **description)
 
 
-@torch.no_grad()
-def pair_distances(loss: AtmoDistLoss, fields: Tensor, weight: Tensor | None = None) -> Tensor:
-    """Return the distances (T, T) of fields (T, C, H, W) on the CPU, each encoded once; 0 below the diagonal."""
-    out = torch.zeros(len(fields), len(fields))
-    if weight is not None:
-        weight = functional.expand_weight(weight, fields[:1])
-    features = [loss.features(field[None], weight) for field in fields]
-    for i, first in enumerate(features[:-1]):
-        for j in range(i + 1, len(fields)):
-            out[i, j] = loss.compare(first, features[j], weight)
-    return out
-
-
 def curve_for(
     extractor: Extractor,
     size: Sequence[int],
@@ -219,6 +208,8 @@ def curve_for(
         InputError: none, or several kinds of field, fit, which the sentence lists; or ``own`` is of other weights.
     """
     if own is not None:
+        if not isinstance(own, LagCurve):
+            raise InputError(f"curve: got {shown(own)}, expected what fit_hours returns, or None")
         if own.weights not in ("", extractor.info.id):
             raise InputError(f"curve: got one of weights {own.weights}, expected one of {extractor.info.id}")
         if not 1 / _SAME_SIZE <= math.prod(size) / math.prod(own.size) <= _SAME_SIZE:
@@ -228,6 +219,10 @@ def curve_for(
                 stacklevel=3,
             )
         return own
+    if grid_spacing is not None:
+        number("grid_spacing", grid_spacing, lambda x: x > 0, "a positive number of degrees, or None")
+    if level is not None and not isinstance(level, str):
+        raise InputError(f"level: got {shown(level)}, expected a text such as '10 m' or '850 hPa', or None")
     curves = [LagCurve(**values) for values in extractor.info.lag_curves]
     fitting = [
         c

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from atmoloss import cached, checks, functional, tiling
 from atmoloss.adjusted import AdjustedDifference
-from atmoloss.errors import InputError, option
+from atmoloss.errors import InputError, number, option, shown
 from atmoloss.extractor import Extractor, load_extractor
 from atmoloss.frozen import leave_inference_mode
 from atmoloss.functional import Reduction
@@ -104,12 +104,17 @@ class AtmoDistLoss(nn.Module):
         option("compute_dtype", compute_dtype, tuple(_COMPUTE_DTYPES))
         option("compile", compile, (True, False))
         option("sharp", sharp, (True, False))
+        if isinstance(weights, Extractor) and revision is not None:
+            raise InputError(f"revision: got {shown(revision)} with an Extractor, expected None, or a name of weights")
         extractor = weights if isinstance(weights, Extractor) else load_extractor(weights, revision)
         self.extractor = extractor.with_periodic(periodic)
         info = self.extractor.info
         if isinstance(normalization, str):
             option("normalization", normalization, ("bundled",))
             normalization = self.extractor.normalization
+        for argument, module in (("normalization", normalization), ("transform", transform)):
+            if module is not None and not callable(module):
+                raise InputError(f"{argument}: got {shown(module)}, expected a module, or None")
         self.normalization = normalization
         n_channels = getattr(self.normalization, "n_channels", self.extractor.encoder.in_channels)
         if n_channels != self.extractor.encoder.in_channels:
@@ -119,8 +124,8 @@ class AtmoDistLoss(nn.Module):
             )
         self.transform = transform
         self.reduction: Reduction = reduction
-        if mse_weight is not None and not (isinstance(mse_weight, Real) and 0.0 <= mse_weight <= 1.0):
-            raise InputError(f"mse_weight: got {mse_weight!r}, expected a number between 0 and 1")
+        if mse_weight is not None:
+            number("mse_weight", mse_weight, lambda x: 0.0 <= x <= 1.0, "a number between 0 and 1")
         self.mse_weight = info.mse_weight if mse_weight is None else float(mse_weight)
         self.factors = self._layer_factors(layers, scale)
         self.mixture = functional.mixture(self.factors, self.mse_weight)
@@ -131,8 +136,7 @@ class AtmoDistLoss(nn.Module):
         self.sharp = sharp
         self.differences = {functional.NORMALISED: AdjustedDifference(periodic=periodic)} if sharp else {}
         self.compute_dtype = compute_dtype
-        if max_memory is not None and not (isinstance(max_memory, Real) and max_memory > 0):
-            raise InputError(f"max_memory: got {max_memory!r}, expected a positive number of bytes, or None")
+        tiling.check_memory(max_memory)
         self.max_memory = max_memory
         self._compile = compile
         self._compiled: Callable[..., Tensor] | None = None
@@ -144,10 +148,8 @@ class AtmoDistLoss(nn.Module):
         info = self.extractor.info
         if layers is None:
             layers = info.layers or self.extractor.stages[-1:]
-        if isinstance(layers, str):
-            raise InputError(f"layers: got the string {layers!r}, expected a sequence of names or a mapping")
+        self.extractor.check_layers(layers)
         chosen = dict(layers) if isinstance(layers, Mapping) else {n: 1.0 / len(layers) for n in layers}
-        self.extractor.check_layers(list(chosen))
         if len(chosen) != len(layers):
             raise InputError(f"layers: got {list(layers)}, expected each name once")
         numbers = all(isinstance(share, Real) for share in chosen.values())
@@ -155,9 +157,10 @@ class AtmoDistLoss(nn.Module):
             raise InputError(f"layers: got {chosen}, expected finite shares, none negative and some positive")
         if isinstance(scale, str):
             option("scale", scale, ("mse", "none"))
-        elif not (isinstance(scale, Real) and 0 < scale < math.inf):
-            raise InputError(f"scale: got {scale!r}, expected 'mse', 'none' or a positive number")
-        factor = 1.0 if isinstance(scale, str) else float(scale)
+            factor = 1.0
+        else:
+            number("scale", scale, lambda x: 0 < x < math.inf, "'mse', 'none' or a positive number")
+            factor = float(scale)
         scales = info.layer_scales if scale == "mse" else dict.fromkeys(chosen, factor)
         missing = [n for n in chosen if n not in scales]
         if missing:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -22,7 +23,7 @@ from atmoloss.data.reading import read_fields
 from atmoloss.data.sources import describe_level
 from atmoloss.data.times import valid_times, with_time_deltas
 from atmoloss.distance import distance_of
-from atmoloss.errors import DataError, InputError, option, require
+from atmoloss.errors import DataError, InputError, number, option, require
 from atmoloss.hours import LagCurve, curve_for
 from atmoloss.loss import AtmoDistLoss, Features
 
@@ -74,7 +75,7 @@ def score(
         InputError: a bad argument, or hours of a grid or level without a curve.
         MissingDependencyError: xarray is not installed (extra ``data``).
     """
-    in_hours = _checked(units, curve, spatial)
+    in_hours = _checked(units, curve, spatial, level, progress)
     names = channel_names(weights)
     with opened(forecast, names, "forecast") as files, opened(analysis, names, "analysis") as truth:
         fields = _forecast(files, names, level)
@@ -92,11 +93,14 @@ def score(
     return out.assign_attrs(_described(fields, loss, weight))
 
 
-def _checked(units: str, curve: LagCurve | None, spatial: bool) -> bool:
+def _checked(units: str, curve: LagCurve | None, spatial: bool, level: float | None, progress: bool) -> bool:
     """Say whether hours are asked for, or refuse what does not go together."""
     require("xarray", "data")
     option("units", units, ("distance", "hours"))
+    if level is not None:
+        number("level", level, math.isfinite, "a number, or None")
     option("spatial", spatial, (True, False))
+    option("progress", progress, (True, False))
     if units == "hours" and spatial:
         raise InputError("spatial: got True with units='hours', expected False; curves belong to whole fields")
     if units == "distance" and curve is not None:

@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_iter
 from torch.utils.checkpoint import checkpoint
 
 from atmoloss import functional
-from atmoloss.errors import InputError
+from atmoloss.errors import InputError, number
 from atmoloss.networks import LOW_PASS, Encoder
 
 T = TypeVar("T")
@@ -71,6 +71,12 @@ def working_memory(encoder: Encoder, height: int, width: int, itemsize: int, sta
         total += step.outputs * cells
         cells /= step.stride**2
     return math.ceil(_PEAK_FACTOR * itemsize * max(total, height * width))  # the low-pass alone has no step
+
+
+def check_memory(max_memory: object) -> None:
+    """Raise ``InputError`` for a bound that is neither a positive number nor ``None``."""
+    if max_memory is not None:
+        number("max_memory", max_memory, lambda x: x > 0, "a positive number of bytes, or None")
 
 
 def encode(encoder: Encoder, x: Tensor, stages: Sequence[str] | None, max_memory: float | None) -> dict[str, Tensor]:

@@ -17,7 +17,7 @@ from typing import Any
 from torch import Tensor
 
 from atmoloss import hub
-from atmoloss.errors import WeightsError
+from atmoloss.errors import WeightsError, shown
 from atmoloss.files import json_text, write_atomically
 from atmoloss.hub import CONFIG_NAME, TENSORS_NAME
 from atmoloss.removed import describe_removed
@@ -133,6 +133,21 @@ def list_weights() -> tuple[Summary, ...]:
     return tuple(out)
 
 
+def name_of(name_or_path: str | os.PathLike[str]) -> str:
+    """Return a name or path of weights as text; ``WeightsError`` for what is neither."""
+    if not isinstance(name_or_path, (str, os.PathLike)):
+        raise WeightsError(
+            f"weights: got {shown(name_or_path)}, expected {_expected()}, or an Extractor; area weights and masks are "
+            "the argument weight"
+        )
+    return str(os.fspath(name_or_path))
+
+
+def _expected() -> str:
+    names = ", ".join(bundled()) or "none found"
+    return f"a bundled name ({names}), an existing folder, or a Hub repository 'owner/name'"
+
+
 def resolve(name_or_path: str | os.PathLike[str], revision: str | None = None) -> Path:
     """Return the folder of some weights: bundled name, then local folder, then Hub repository.
 
@@ -141,23 +156,22 @@ def resolve(name_or_path: str | os.PathLike[str], revision: str | None = None) -
         revision: commit, tag or branch of the Hub repository.
 
     Raises:
-        WeightsError: nothing of that name, or the Hub cannot give it.
+        WeightsError: nothing of that name, a revision of what has none, or the Hub cannot give it.
     """
-    name = os.fspath(name_or_path)
-    known = bundled()
-    if name in known:
-        return known[name]
-    path = Path(name).expanduser()
+    name = name_of(name_or_path)
+    path = bundled().get(name, Path(name).expanduser())
     if path.is_dir():
+        if revision is not None:
+            raise WeightsError(
+                f"revision: got {shown(revision)} for {name!r}, which is on this machine, expected None; only "
+                "repositories of the Hub have revisions"
+            )
         if not (path / CONFIG_NAME).is_file():
             raise WeightsError(f"weights: folder {name!r} has no {CONFIG_NAME}; expected a weights folder")
         return path
     if hub.is_repository(name):
         return hub.download(name, revision)
-    raise WeightsError(
-        f"weights: got {name!r}, expected a bundled name ({', '.join(known) or 'none found'}), an existing "
-        "folder, or a Hub repository 'owner/name'"
-    )
+    raise WeightsError(f"weights: got {name!r}, expected {_expected()}")
 
 
 def read_info(folder: Path) -> WeightsInfo:

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from atmoloss.errors import InputError
+from atmoloss.errors import InputError, floats, number, option
 from atmoloss.functional import full_precision
 from atmoloss.sphere import EARTH_RADIUS, is_periodic, regular_step
 
@@ -77,8 +77,10 @@ class WindToVorticityDivergence(nn.Module):
         self, latitude: Any, longitude: Any, radius: float = EARTH_RADIUS, *, periodic: bool | None = None
     ) -> None:
         super().__init__()
-        lat = np.asarray(latitude, dtype=np.float64)
-        lon = np.asarray(longitude, dtype=np.float64)
+        lat = floats("latitude", latitude, "degrees, (H,)")
+        lon = floats("longitude", longitude, "degrees, (W,)")
+        number("radius", radius, lambda x: x > 0, "a positive number of metres")
+        option("periodic", periodic, (True, False, None))
         if np.abs(lat).max(initial=0.0) > 90.0 + _POLE_TOLERANCE:
             raise InputError(f"latitude: values up to {np.abs(lat).max():g}, expected degrees within ±90")
         self.latitude_step = math.radians(regular_step(lat, "latitude"))
@@ -102,9 +104,13 @@ class WindToVorticityDivergence(nn.Module):
             latitude: degrees, (H,) or (N, H), where the rows differ from those given at construction
                 (random crops); same step and direction.
         """
+        if not isinstance(wind, Tensor):
+            raise InputError(f"wind: got {type(wind).__name__}, expected a tensor (N, 2, H, W) with u and v")
         if wind.ndim != 4 or wind.shape[1] != 2:
             raise InputError(f"wind: got shape {tuple(wind.shape)}, expected (N, 2, H, W) with u and v")
-        lat = self._latitude if latitude is None else torch.as_tensor(latitude)
+        lat = self._latitude if latitude is None else latitude
+        if not isinstance(lat, Tensor):
+            lat = torch.from_numpy(floats("latitude", lat, "degrees, (H,) or (N, H)"))
         if lat.device.type != "mps":  # which has no float64
             lat = lat.double()
         if lat.ndim not in (1, 2) or lat.shape[-1] != wind.shape[-2] or (lat.ndim == 2 and len(lat) != len(wind)):

@@ -236,3 +236,12 @@ def test_wrong_inputs(call, words, extractor, draw, one_sentence) -> None:
     with pytest.raises(InputError) as error:
         call(draw(3), extractor)
     one_sentence(error.value, *words, "expected")
+
+
+def test_distances_of_all_pairs_and_weights_are_those_of_the_distance(draw) -> None:
+    fields, weight = draw(4), torch.linspace(0.1, 1, 32)
+    matrix = distance.pair_distances(distance.distance_of("default", fields.device, {}), fields, weight)
+    for i, j in ((0, 1), (1, 3)):
+        expected = atmodist_distance(fields[i : i + 1], fields[j : j + 1], weight=weight)
+        torch.testing.assert_close(matrix[i, j], expected[0])
+    assert not matrix.tril().any()

@@ -9,10 +9,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atmoloss import atmodist_distance, distance_matrix, hours, load_extractor
+from atmoloss import distance_matrix, hours, load_extractor
 from atmoloss.data.sample import open_sample
 from atmoloss.errors import InputError
-from atmoloss.hours import LagCurve, atmodist_hours, curve_for, fit_hours, fit_lag_curve, pair_distances
+from atmoloss.hours import LagCurve, atmodist_hours, curve_for, fit_hours, fit_lag_curve
 from atmoloss.weights import bundled
 
 CURVE = LagCurve((6, 12, 24, 48, 96), (0.5, 1, 2, 3, 3.5), (1, 2, 3, 4, 5), (2, 3, 4, 5, 6), (64, 64), 1.0, "10 m")
@@ -101,16 +101,6 @@ def test_a_curve_of_ones_own_analyses_reads_their_lags(sample):
     assert (read.hours - lag[pairs]).abs().median() < 8
     first = atmodist_hours(fields[:1], fields[1:2], curve=curve, weights="winds", uncertainty=True)
     torch.testing.assert_close(first.hours, curve.equivalent_lag(matrix[0, 1:2]).hours, rtol=1e-4, atol=0)
-
-
-def test_pairs_and_weights_are_those_of_the_distance(sample):
-    fields = sample[0][:4]
-    weight = torch.linspace(0.1, 1, fields.shape[-2])
-    loss = hours.distance_of("winds", fields.device, {})
-    matrix = pair_distances(loss, fields, weight)
-    for i, j in ((0, 1), (1, 3)):
-        expected = atmodist_distance(fields[i : i + 1], fields[j : j + 1], weights="winds", weight=weight)
-        torch.testing.assert_close(matrix[i, j], expected[0])
 
 
 @pytest.mark.parametrize("name", bundled())

@@ -9,6 +9,8 @@ import nbformat
 import pytest
 from nbformat import NotebookNode
 
+from tests.test_readme import rows_in
+
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "tutorials"
 SPEC = importlib.util.spec_from_file_location("execute", FOLDER / "execute.py")
 assert SPEC
@@ -65,6 +67,13 @@ def test_every_figure_is_described(name: str) -> None:
 def test_runs_from_a_clone_alone_and_makes_the_same_kinds_of_output(name: str) -> None:
     notebook = read(name)
     assert kinds(execute.execute(notebook)) == kinds(notebook)
+
+
+def test_the_table_of_a_winter_is_that_of_the_benchmark() -> None:
+    page = FOLDER.parents[1] / "benchmarks" / "downstream" / "results" / "own_variables.md"
+    vorticity, pressure = map(rows_in, page.read_text(encoding="utf-8").split("\n## ")[1:])
+    cell = next(c for c in read("own_variables").cells if c.id == "a-winter")
+    assert rows_in(cell.source) == {name: [pressure[name][0], vorticity[name][0]] for name in pressure}
 
 
 def test_other_code_has_another_digest() -> None:

@@ -49,7 +49,10 @@ def opened(source: Any, names: Sequence[str], argument: str) -> Iterator[Files]:
         return
     if not isinstance(source, (str, os.PathLike, Sequence)):
         raise InputError(f"{argument}: got {type(source).__name__}, expected an xarray object, a path or a URL")
-    files = open_datasets(source)
+    try:
+        files = open_datasets(source)
+    except DataError as error:  # which calls its argument by another name
+        raise DataError(str(error).replace("path_or_url", argument, 1)) from error
     try:
         yield [[part for dataset in datasets for part in unpack(dataset)] for datasets in files]
     finally:

@@ -82,9 +82,8 @@ def _open(path: str, storage_options: dict[str, Any] | None, group: str | None) 
     except Exception as error:  # the backends raise anything from KeyError to eccodes' own
         if "cftime" in str(error):
             require("cftime", "data")
-        raise DataError(
-            f"path_or_url: got {path!r}, expected readable {kind} data ({type(error).__name__}: {error})"
-        ) from error
+        got = f"path_or_url: got {path!r}" if group is None else f"path_or_url, group: got {path!r} and {group!r}"
+        raise DataError(f"{got}, expected readable {kind} data ({type(error).__name__}: {error})") from error
     if not dataset.data_vars and group is None:
         dataset.close()
         opened = require("xarray", "data").open_groups(path, engine=engine)

@@ -25,12 +25,11 @@ coordinate ``date`` has the dates that the calendar itself writes.
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
-
-import numpy as np
 
 from atmoloss.data.opening import close, open_datasets
 from atmoloss.data.parts import find_parts, level_of, present_names
@@ -38,7 +37,7 @@ from atmoloss.data.quantities import quantity
 from atmoloss.data.series import Keep, checked, derive, regular_series
 from atmoloss.data.spectral import unpack
 from atmoloss.data.variables import quantity_of
-from atmoloss.errors import DataError, require
+from atmoloss.errors import DataError, InputError, number, require, shown
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -80,16 +79,24 @@ def open_fields(
         ``init_time`` datetime64 (time) and ``lead_time`` timedelta64 (time).
 
     Raises:
+        InputError: an argument of another type, or with another value, than is said here.
         DataError: nothing to open, a file that is none of these, a variable, level, unit or coordinate that
             is absent, ambiguous or unknown, files that do not fit together, an ensemble, or missing values.
         MissingDependencyError: a library of the extra ``data`` or ``grib`` is not installed.
     """
-    names = (variables,) if isinstance(variables, str) else tuple(variables)
-    if not names or not all(isinstance(name, str) for name in names):
-        raise DataError(f"variables: got {variables!r}, expected at least one name")
-    number = isinstance(missing, (int, float)) and not isinstance(missing, bool) and np.isfinite(missing)
-    if not number and missing not in ("error", "ignore"):
-        raise DataError(f"missing: got {missing!r}, expected 'error', 'ignore' or a finite fill value")
+    names = (variables,) if isinstance(variables, str) else variables
+    if not isinstance(names, Sequence) or not names or not all(isinstance(name, str) for name in names):
+        raise InputError(f"variables: got {shown(variables)}, expected at least one name")
+    if not (isinstance(missing, str) and missing in ("error", "ignore")):
+        number("missing", missing, math.isfinite, "'error', 'ignore' or a finite fill value")
+    if level is not None:
+        number("level", level, math.isfinite, "a number, or None")
+    if grid is not None:
+        number("grid", grid, lambda x: x > 0, "a positive number of degrees, or None")
+    if not isinstance(storage_options, (Mapping, type(None))):
+        raise InputError(f"storage_options: got {shown(storage_options)}, expected a mapping for fsspec, or None")
+    if not isinstance(group, (str, type(None))):
+        raise InputError(f"group: got {shown(group)}, expected the name of a group, or None")
     files = open_datasets(path_or_url, storage_options, group)
     opened = not isinstance(path_or_url, require("xarray", "data").Dataset)
     lazy = False

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from atmoloss.data.quantities import parse
-from atmoloss.errors import InputError, option
+from atmoloss.errors import InputError, number, option, shown
 from atmoloss.verification.overlap import overlap
 from atmoloss.verification.results import ATMODIST, KINETIC_ENERGY, TRUTH
 from atmoloss.verification.statistics.bootstrap import DEFAULT_BLOCK_DAYS, BlockBootstrap
@@ -18,7 +19,7 @@ from atmoloss.verification.statistics.cities import nearest_points
 from atmoloss.verification.statistics.distributions import bin_edges
 from atmoloss.verification.statistics.grid import Field, Grid, grid_of
 from atmoloss.verification.statistics.spectra import power_of_degrees
-from atmoloss.verification.statistics.variogram import LAGS_KM
+from atmoloss.verification.statistics.variogram import LAGS_KM, check_pairs
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -56,6 +57,16 @@ class Options:
     n_samples: int = 2000
     atmodist: Literal["distance", "hours"] | None = "distance"
     level: str = ""
+
+    def __post_init__(self) -> None:
+        if self.unresolved_from is not None:
+            number("unresolved_from", self.unresolved_from, np.isfinite, "a degree, or None")
+        number("block_days", self.block_days, lambda x: x > 0, "a positive number of days")
+        number("n_bootstrap", self.n_bootstrap, lambda x: x > 0, "a positive number of draws", Integral)
+        check_pairs(self.lags_km, self.n_samples, self.seed)
+        option("atmodist", self.atmodist, ("distance", "hours", None))
+        if not isinstance(self.level, str):
+            raise InputError(f"level: got {shown(self.level)}, expected a text such as '10 m', or an empty one")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -169,7 +180,6 @@ def _degrees(grid: Grid) -> tuple[np.ndarray | None, str]:
 
 def _atmodist(truth: xr.Dataset, grid: Grid, options: Options) -> tuple[AtmoDist | None, str]:
     """Return the AtmoDist distance, or ``None`` and why there is none; hours are asked for, and so must be there."""
-    option("atmodist", options.atmodist, ("distance", "hours", None))
     if options.atmodist is None:
         return None, ""
     from atmoloss.verification.statistics.atmodist import atmodist_of  # which loads torch

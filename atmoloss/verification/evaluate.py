@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from atmoloss._version import __version__
+from atmoloss.errors import InputError, shown
 from atmoloss.verification.accumulators import Draws, accumulate, curves_of
 from atmoloss.verification.comparison import Comparison, Options, compare
 from atmoloss.verification.metrics import METRICS, samples_of
@@ -43,6 +44,8 @@ def evaluate_fields(
             hours of variables, a grid or a level that no bundled weights have a curve for.
         TypeError: an unknown option.
     """
+    if progress is not None and not callable(progress):
+        raise InputError(f"progress: got {shown(progress)}, expected a function that takes a line of text, or None")
     comparison = compare(truth, models, Options(**options))
     draws = {
         variable: [Draws(sums[TRUTH], sums[model], variable, comparison) for model in comparison.models]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from atmoloss.data.alignment import on_grid_of
-from atmoloss.errors import InputError, require
+from atmoloss.errors import InputError, require, shown
 from atmoloss.sphere import is_periodic
 from atmoloss.verification.results import ATMODIST, KINETIC_ENERGY, TRUTH
 from atmoloss.verification.statistics.grid import FEWEST, TOLERANCE, standardise_axes
@@ -68,6 +68,12 @@ def overlap(truth: xr.Dataset, models: Mapping[str, xr.Dataset]) -> tuple[dict[s
 
     The truth comes first. The text is a sentence that says which data sets have more points, or empty.
     """
+    xarray = require("xarray", "eval")
+    if not isinstance(models, Mapping):
+        raise InputError(f"models: got {shown(models)}, expected a mapping from names to xarray Datasets")
+    for argument, data in (("truth", truth), *((f"models: {name}", data) for name, data in models.items())):
+        if not isinstance(data, xarray.Dataset):
+            raise InputError(f"{argument}: got {type(data).__name__}, expected an xarray Dataset")
     names = [str(name) for name in truth.data_vars]
     if not models or not names:
         raise InputError(f"truth, models: got {len(names)} variables and {len(models)} models, expected one or more")
@@ -77,7 +83,6 @@ def overlap(truth: xr.Dataset, models: Mapping[str, xr.Dataset]) -> tuple[dict[s
         raise InputError(f"truth: got a variable {reserved!r}, which is reserved; expected another name")
     everything = {TRUTH: truth, **models}
     times = _common_times(everything, names)
-    xarray = require("xarray", "eval")
     standard: dict[str, xr.Dataset] = {}
     for label, data in everything.items():
         part = data.sel(time=times)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from atmoloss.data import open_fields
-from atmoloss.errors import DataError
+from atmoloss.errors import DataError, InputError
 from tests.data.conftest import ROTATION, assert_same, assert_solid_body, on_levels, winds, zonal
 
 xr = pytest.importorskip("xarray")
@@ -76,7 +76,7 @@ def test_packed_integers(tmp_path):
 
 @pytest.mark.parametrize("missing", ["drop", float("nan"), None, True])
 def test_missing_argument(missing):
-    with pytest.raises(DataError, match=r"missing: got .*expected 'error', 'ignore'"):
+    with pytest.raises(InputError, match=r"missing: got .*expected 'error', 'ignore'"):
         open_fields(winds(), missing=missing)
 
 
@@ -85,7 +85,7 @@ def test_unknown_variable_lists_what_is_there():
         open_fields(winds().drop_vars("v10"), "vorticity")
     with pytest.raises(DataError, match=r"variables: got 't2m'.*present: u10 \(eastward_wind\), v10 \("):
         open_fields(winds(), "t2m")
-    with pytest.raises(DataError, match=r"variables: got.*at least one"):
+    with pytest.raises(InputError, match=r"variables: got.*at least one"):
         open_fields(winds(), ())
     own = open_fields(winds().rename(u10="cloud"), "cloud")
     assert own["cloud"].dtype == np.float32

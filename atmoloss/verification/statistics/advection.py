@@ -8,11 +8,12 @@ negative, and −1 at best. Tokens of one day resemble each other, so that the i
 from __future__ import annotations
 
 import math
+from numbers import Integral
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from atmoloss.errors import InputError
+from atmoloss.errors import InputError, floats, number, option
 from atmoloss.sphere import EARTH_RADIUS
 from atmoloss.verification.statistics.bootstrap import DEFAULT_BLOCK_DAYS, BlockBootstrap
 
@@ -108,16 +109,22 @@ def advection_score(
     Raises:
         InputError: shapes that do not fit, no position whose window lies inside, or another ``field_means``.
     """
-    if field_means not in ("kept", "only", "removed"):
-        raise InputError(f"field_means: got {field_means!r}, expected 'kept', 'only' or 'removed'")
+    option("field_means", field_means, ("kept", "only", "removed"))
+    option("periodic", periodic, (True, False))
+    option("remove_latitude_means", remove_latitude_means, (True, False))
+    if radius is not None:
+        number("radius", radius, lambda x: x >= 1, "a number of positions of at least 1, or None", Integral)
+    maps, moved = np.asarray(maps), np.asarray(moved)
+    if maps.ndim != 5:
+        raise InputError(f"maps: got shape {maps.shape}, expected (T, h, w, S, S)")
     count, height, width = maps.shape[:3]
-    weight = np.ones((count, height, width)) if weight is None else np.asarray(weight, np.float64)
-    if maps.ndim != 5 or moved.shape != (count, height, width, 2) or weight.shape != (count, height, width):
+    weight = np.ones((count, height, width)) if weight is None else floats("weight", weight, "numbers (T, h, w)")
+    if moved.shape != (count, height, width, 2) or weight.shape != (count, height, width):
         raise InputError(
             f"moved, weight: got shapes {moved.shape} and {weight.shape} for maps {maps.shape}, expected (T, h, w, 2) "
             "and (T, h, w) for (T, h, w, S, S)"
         )
-    if radius is not None and 0 < radius < maps.shape[-1] // 2:
+    if radius is not None and radius < maps.shape[-1] // 2:
         cut = slice(maps.shape[-1] // 2 - radius, maps.shape[-1] // 2 + radius + 1)
         maps = maps[..., cut, cut]
     inside = interior(height, width, maps.shape[-1], periodic)
@@ -130,6 +137,8 @@ def advection_score(
     looks, moves = (np.where(weight > 0, x, 0.0) for x in (looks, moves))
     weight, looks, moves = _without_means(weight, looks, moves, remove_latitude_means, field_means)
     bootstrap = BlockBootstrap(times, block_days)
+    if len(bootstrap.block) != count:
+        raise InputError(f"times: got {len(bootstrap.block)}, expected {count}, one for each field of the maps")
     products = np.stack((np.ones_like(looks), looks, moves, looks * moves, looks**2, moves**2))
     moments = (weight * products).sum((2, 3))  # (6, T, 2)
     drawn = np.einsum("kb,bmc->mkc", bootstrap.counts, bootstrap.block_sums(moments.swapaxes(0, 1)))

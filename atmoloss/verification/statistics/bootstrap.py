@@ -8,11 +8,12 @@ every model, so that differences between models are paired.
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 
-from atmoloss.errors import InputError
+from atmoloss.errors import InputError, number, shown
 
 DEFAULT_BLOCK_DAYS = 5.0
 """Length of a block: at mid-latitudes weather systems pass within that time."""
@@ -40,11 +41,14 @@ class BlockBootstrap:
     """
 
     def __init__(self, times: Any, block_days: float = DEFAULT_BLOCK_DAYS, n: int = 1000, seed: int = 0) -> None:
-        stamps = np.asarray(times, "datetime64[ns]")
+        try:
+            stamps = np.asarray(times, "datetime64[ns]")
+        except (TypeError, ValueError):
+            raise InputError(f"times: got {shown(times)}, expected datetime64, (T,)") from None
         if stamps.ndim != 1 or not stamps.size:
             raise InputError(f"times: got shape {stamps.shape}, expected (T,) with at least one time")
-        if not (block_days > 0 and n > 0):
-            raise InputError(f"block_days, n: got {block_days} and {n}, expected positive numbers")
+        number("block_days", block_days, lambda x: x > 0, "a positive number of days")
+        number("n", n, lambda x: x > 0, "a positive number of draws", Integral)
         days = (stamps - stamps.min()) / np.timedelta64(1, "D")
         _, self.block = np.unique(np.floor(days / block_days), return_inverse=True)
         self.n_blocks = int(self.block.max()) + 1

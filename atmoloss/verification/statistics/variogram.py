@@ -11,11 +11,12 @@ direction.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from atmoloss.errors import InputError, require
+from atmoloss.errors import InputError, floats, number, require, shown
 from atmoloss.sphere import EARTH_RADIUS
 from atmoloss.verification.statistics.grid import Field, Grid
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 LAGS_KM = (25.0, 50.0, 100.0, 200.0, 300.0, 500.0, 1000.0)
 """Distances of the original evaluation, kilometres."""
+_LAGS = "positive distances in kilometres"
 
 
 def semivariogram(
@@ -52,11 +54,7 @@ def semivariogram(
     Raises:
         InputError: missing values, or lags or a number of pairs that are not positive.
     """
-    data, lags = Field.of(field), np.asarray(lags_km, np.float64)
-    if lags.ndim != 1 or not (lags > 0).all():
-        raise InputError(f"lags_km: got {lags_km}, expected positive distances in kilometres")
-    if n_samples < 1:
-        raise InputError(f"n_samples: got {n_samples}, expected at least 1")
+    data, lags = Field.of(field), check_pairs(lags_km, n_samples, seed)
     gamma = pair_semivariance(data.values, data.array["time"].values, data.grid, lags, n_samples, seed)
     reference = data if truth is None else Field.of(truth, "truth")
     mean, square = (reference.grid.means(x).mean() for x in (reference.values, reference.values**2))
@@ -66,6 +64,16 @@ def semivariogram(
         gamma.mean(0) / (square - mean**2), {"lag": lag}, ("lag",), field.name, attrs
     )
     return out
+
+
+def check_pairs(lags_km: object, n_samples: object, seed: object) -> np.ndarray:
+    """Return the lags as an array; ``InputError`` unless all three are what :func:`semivariogram` takes."""
+    lags = floats("lags_km", lags_km, _LAGS)
+    if lags.ndim != 1 or not (lags > 0).all():
+        raise InputError(f"lags_km: got {shown(lags_km)}, expected {_LAGS}")
+    number("n_samples", n_samples, lambda x: x >= 1, "a number of pairs of at least 1", Integral)
+    number("seed", seed, lambda x: x >= 0, "a whole number of at least 0", Integral)
+    return lags
 
 
 def pair_semivariance(

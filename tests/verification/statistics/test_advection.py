@@ -113,7 +113,7 @@ def test_without_the_means_of_fields_what_carries_all_of_it_counts_for_nothing(a
         value = advection_score(maps, air, TIMES, field_means="removed").value
         assert abs(value - (a * b).sum() / np.sqrt((a**2).sum() * (b**2).sum())) < 1e-12
         assert low < value < high
-    with pytest.raises(InputError, match="field_means: got True, expected 'kept'"):
+    with pytest.raises(InputError, match="field_means: got True, expected one of 'kept'"):
         advection_score(maps, air, TIMES, field_means=True)
 
 
