@@ -127,10 +127,8 @@ def fit_lag_curve(distances: ArrayLike, lags: ArrayLike, size: tuple[int, int], 
     known, count = np.unique(h[h > 0], return_counts=True)
     known, count = known[count >= _FEWEST_PAIRS], count[count >= _FEWEST_PAIRS]
     if len(known) < 3:
-        raise InputError(
-            f"times: got {len(known)} lags with {_FEWEST_PAIRS} or more pairs of fields, expected at least 3; "
-            "more analyses are needed"
-        )
+        got = f"{len(known)} lags with {_FEWEST_PAIRS} or more pairs of fields"
+        raise InputError(f"times: got {got}, expected at least 3; more analyses are needed")
     raw = np.array([np.quantile(d[h == lag], _QUANTILES) for lag in known])
     low, median, high = (_not_decreasing(column, count) for column in raw.T)
     if not 0 < median[0] < median[-1]:
@@ -207,9 +205,8 @@ def curve_for(
     Raises:
         InputError: none, or several kinds of field, fit, which the sentence lists; or ``own`` is of other weights.
     """
+    check_fields(grid_spacing, level, own)
     if own is not None:
-        if not isinstance(own, LagCurve):
-            raise InputError(f"curve: got {shown(own)}, expected what fit_hours returns, or None")
         if own.weights not in ("", extractor.info.id):
             raise InputError(f"curve: got one of weights {own.weights}, expected one of {extractor.info.id}")
         if not 1 / _SAME_SIZE <= math.prod(size) / math.prod(own.size) <= _SAME_SIZE:
@@ -219,10 +216,6 @@ def curve_for(
                 stacklevel=3,
             )
         return own
-    if grid_spacing is not None:
-        number("grid_spacing", grid_spacing, lambda x: x > 0, "a positive number of degrees, or None")
-    if level is not None and not isinstance(level, str):
-        raise InputError(f"level: got {shown(level)}, expected a text such as '10 m' or '850 hPa', or None")
     curves = [LagCurve(**values) for values in extractor.info.lag_curves]
     fitting = [
         c
@@ -237,6 +230,16 @@ def curve_for(
             f"has a curve for ({kinds}), or curve=fit_hours(fields, times) of your own analyses"
         )
     return min(fitting, key=lambda c: abs(math.log(math.prod(c.size) / math.prod(size))))
+
+
+def check_fields(grid_spacing: object, level: object, curve: object) -> None:
+    """Raise ``InputError`` for what should say which fields are compared and is of another type."""
+    if grid_spacing is not None:
+        number("grid_spacing", grid_spacing, lambda x: x > 0, "a positive number of degrees, or None")
+    if not isinstance(level, (str, type(None))):
+        raise InputError(f"level: got {shown(level)}, expected a text such as '10 m' or '850 hPa', or None")
+    if not isinstance(curve, (LagCurve, type(None))):
+        raise InputError(f"curve: got {shown(curve)}, expected what fit_hours returns, or None")
 
 
 def check_options(options: Mapping[str, Any]) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from atmoloss.errors import InputError, option, require
-from atmoloss.hours import LagCurve, check_options, curve_for
+from atmoloss.hours import LagCurve, check_fields, check_options, curve_for
 from atmoloss.loss import AtmoDistLoss
 
 try:
@@ -69,8 +69,13 @@ class AtmoDistMetric(Metric):
                 f"({', '.join(sorted(_LOSS_OPTIONS))}) or of torchmetrics ({', '.join(sorted(_TORCHMETRICS_OPTIONS))})"
             )
         option("units", units, ("distance", "hours"))
+        check_fields(grid_spacing, level, curve)
+        of_hours = {"grid_spacing": grid_spacing, "level": level, "curve": curve}
+        given = [name for name, value in of_hours.items() if value is not None]
         if units == "hours":
             check_options(options)
+        elif given:
+            raise InputError(f"{given[0]}: got one with units='distance', expected None, or units='hours'")
         super().__init__(**{name: value for name, value in options.items() if name in _TORCHMETRICS_OPTIONS})
         chosen = {name: value for name, value in options.items() if name in _LOSS_OPTIONS}
         self.loss = AtmoDistLoss(weights, **{"mse_weight": 0.0, **chosen, "reduction": "none"})

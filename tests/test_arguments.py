@@ -46,6 +46,7 @@ MAPS = {
 CALLS = {
     "AtmoDistLoss": lambda: (atmoloss.AtmoDistLoss, {}),
     "AtmoDistLoss.forward": lambda: (atmoloss.AtmoDistLoss().forward, pairs("prediction", "target")),
+    "AtmoDistMetric": lambda: (atmoloss.AtmoDistMetric, {"units": "hours", "grid_spacing": 1.0, "level": "10 m"}),
     "Extractor.forward": lambda: (atmoloss.load_extractor().forward, pairs("fields")),
     "Extractor.attention": lambda: (atmoloss.load_extractor().attention, pairs("fields")),
     "WindToVorticityDivergence": lambda: (WindToVorticityDivergence, GRID),

@@ -160,3 +160,5 @@ def test_hours_of_another_distance_are_refused(extractor) -> None:
         AtmoDistMetric(extractor, units="hours", mse_weight=0.5)
     with pytest.raises(InputError, match="units: got 'h', expected"):
         AtmoDistMetric(extractor, units="h")
+    with pytest.raises(InputError, match="grid_spacing: got one with units='distance'"):
+        AtmoDistMetric(extractor, grid_spacing=1.0)
