@@ -1,6 +1,7 @@
 """The benchmarks' own arithmetic: what a verdict rests on is tested on fields with known answers."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 
 from atmoloss import load_extractor
 from atmoloss.lag_2afc.triples import tally_anchors
+from tests.test_readme import rows_in
 from tests.training.conftest import drifting_winds
 
 from .loading import load
@@ -129,3 +131,19 @@ def test_page_of_pretexts_has_means_over_seeds_and_faults_of_each():
     assert "| next | 2 | 0.750 | 0.750 | 0.750 | 0.750 | 0.750 | 0.750 ± 0.071 | 0.900 |" in page
     assert "| next | 480 | 300 | 2 | 1.500 |" in page
     assert "| lag |" not in page
+
+
+def test_table_of_pretexts_is_that_of_the_results():
+    folder = load("pretext", "pretexts").HERE
+    page = (folder / "results" / "pretexts.md").read_text(encoding="utf-8")
+    validation, test, costs = (rows_in(part) for part in re.split(r"\n(?=Lag 2AFC on test|Training, and)", page))
+    section = (folder / "README.md").read_text(encoding="utf-8").split("### Pretexts\n")[1].split("\n### ")[0]
+    rows = rows_in(section)
+    arms = {
+        name: name.replace("`", "").replace(", then ", "-").replace(" weights", "").replace(" ", "-") for name in rows
+    }
+    assert set(arms.values()) == validation.keys()
+    for name, arm in arms.items():
+        assert {values[arm][0] for values in (validation, test)} == {"3"}
+        scores = [values[arm][column] for values in (validation, test) for column in (1, 6)]
+        assert rows[name] == [*scores, costs[arm][2]]
