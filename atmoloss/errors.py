@@ -7,9 +7,10 @@ import math
 from collections.abc import Callable, Sequence
 from numbers import Real
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 
 class AtmolossError(Exception):
@@ -70,6 +71,8 @@ def number(argument: str, value: Any, fits: Callable[[Any], bool], expected: str
 
 def floats(argument: str, value: object, expected: str) -> np.ndarray:
     """Return numbers as an array of float64; ``InputError`` where they are none."""
+    import numpy as np  # not above: ``--help`` waits for no numpy
+
     try:
         return np.asarray(value, np.float64)
     except (TypeError, ValueError):
