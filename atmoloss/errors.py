@@ -63,6 +63,12 @@ def option(argument: str, value: object, allowed: Sequence[object]) -> None:
         raise InputError(f"{argument}: got {shown(value)}, expected one of {', '.join(map(repr, allowed))}")
 
 
+def instance(argument: str, value: object, kinds: type[Any] | tuple[type[Any], ...], expected: str) -> None:
+    """Raise ``InputError`` where a value is of none of the types."""
+    if not isinstance(value, kinds):
+        raise InputError(f"{argument}: got {shown(value)}, expected {expected}")
+
+
 def number(argument: str, value: Any, fits: Callable[[Any], bool], expected: str, kind: type[Any] = Real) -> None:
     """Raise ``InputError`` where a value is no number, or one that does not fit; True, False and NaN are none."""
     if isinstance(value, bool) or not isinstance(value, kind) or math.isnan(value) or not fits(value):

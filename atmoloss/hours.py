@@ -22,7 +22,7 @@ from torch import Tensor
 
 from atmoloss.arrays import Fields, Weights, convert, convert_lists
 from atmoloss.distance import distance_of, pair_distances
-from atmoloss.errors import InputError, number, option, shown
+from atmoloss.errors import InputError, instance, number, option, shown
 from atmoloss.extractor import Extractor
 
 _FEWEST_PAIRS = 8  # of a lag: fewer say nothing of its 10th and 90th percentile
@@ -236,10 +236,8 @@ def check_fields(grid_spacing: object, level: object, curve: object) -> None:
     """Raise ``InputError`` for what should say which fields are compared and is of another type."""
     if grid_spacing is not None:
         number("grid_spacing", grid_spacing, lambda x: x > 0, "a positive number of degrees, or None")
-    if not isinstance(level, (str, type(None))):
-        raise InputError(f"level: got {shown(level)}, expected a text such as '10 m' or '850 hPa', or None")
-    if not isinstance(curve, (LagCurve, type(None))):
-        raise InputError(f"curve: got {shown(curve)}, expected what fit_hours returns, or None")
+    instance("level", level, (str, type(None)), "a text such as '10 m' or '850 hPa', or None")
+    instance("curve", curve, (LagCurve, type(None)), "what fit_hours returns, or None")
 
 
 def check_options(options: Mapping[str, Any]) -> None:

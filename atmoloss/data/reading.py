@@ -37,7 +37,7 @@ from atmoloss.data.quantities import quantity
 from atmoloss.data.series import Keep, checked, derive, regular_series
 from atmoloss.data.spectral import unpack
 from atmoloss.data.variables import quantity_of
-from atmoloss.errors import DataError, InputError, number, require, shown
+from atmoloss.errors import DataError, InputError, instance, number, require, shown
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -93,10 +93,8 @@ def open_fields(
         number("level", level, math.isfinite, "a number, or None")
     if grid is not None:
         number("grid", grid, lambda x: x > 0, "a positive number of degrees, or None")
-    if not isinstance(storage_options, (Mapping, type(None))):
-        raise InputError(f"storage_options: got {shown(storage_options)}, expected a mapping for fsspec, or None")
-    if not isinstance(group, (str, type(None))):
-        raise InputError(f"group: got {shown(group)}, expected the name of a group, or None")
+    instance("storage_options", storage_options, (Mapping, type(None)), "a mapping for fsspec, or None")
+    instance("group", group, (str, type(None)), "the name of a group, or None")
     files = open_datasets(path_or_url, storage_options, group)
     opened = not isinstance(path_or_url, require("xarray", "data").Dataset)
     lazy = False

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from atmoloss.data.quantities import parse
-from atmoloss.errors import InputError, number, option, shown
+from atmoloss.errors import InputError, instance, number, option
 from atmoloss.verification.overlap import overlap
 from atmoloss.verification.results import ATMODIST, KINETIC_ENERGY, TRUTH
 from atmoloss.verification.statistics.bootstrap import DEFAULT_BLOCK_DAYS, BlockBootstrap
@@ -65,8 +65,7 @@ class Options:
         number("n_bootstrap", self.n_bootstrap, lambda x: x > 0, "a positive number of draws", Integral)
         check_pairs(self.lags_km, self.n_samples, self.seed)
         option("atmodist", self.atmodist, ("distance", "hours", None))
-        if not isinstance(self.level, str):
-            raise InputError(f"level: got {shown(self.level)}, expected a text such as '10 m', or an empty one")
+        instance("level", self.level, str, "a text such as '10 m', or an empty one")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from atmoloss.data.alignment import on_grid_of
-from atmoloss.errors import InputError, require, shown
+from atmoloss.errors import InputError, instance, require
 from atmoloss.sphere import is_periodic
 from atmoloss.verification.results import ATMODIST, KINETIC_ENERGY, TRUTH
 from atmoloss.verification.statistics.grid import FEWEST, TOLERANCE, standardise_axes
@@ -69,8 +69,7 @@ def overlap(truth: xr.Dataset, models: Mapping[str, xr.Dataset]) -> tuple[dict[s
     The truth comes first. The text is a sentence that says which data sets have more points, or empty.
     """
     xarray = require("xarray", "eval")
-    if not isinstance(models, Mapping):
-        raise InputError(f"models: got {shown(models)}, expected a mapping from names to xarray Datasets")
+    instance("models", models, Mapping, "a mapping from names to xarray Datasets")
     for argument, data in (("truth", truth), *((f"models: {name}", data) for name, data in models.items())):
         if not isinstance(data, xarray.Dataset):
             raise InputError(f"{argument}: got {type(data).__name__}, expected an xarray Dataset")
